@@ -1,0 +1,63 @@
+# writ: `make run` and `make test` do everything on a bare Debian 12 machine; `make help` lists the rest.
+# What the code cannot do without is in NEEDED; CFLAGS stay the builder's.
+
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
+CFLAGS  ?= -O2 -g
+B       ?= build
+PKGS    := libcrypto libssl jansson libmicrohttpd gnutls libnghttp2 lua5.4 sqlite3
+WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wpointer-arith -Wstrict-prototypes \
+           -Wmissing-prototypes -Wvla -Wformat=2 -Wno-format-nonliteral -Wundef -Wcast-qual
+NEEDED   = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(EXTRA) -fstack-protector-strong -fno-strict-aliasing \
+           -fno-common -pthread -MMD -MP $(shell pkg-config --cflags $(PKGS))
+LDLIBS   = $(shell pkg-config --libs $(PKGS)) -pthread -lm
+SAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+
+MAINS   := authz/main.c
+SRC     := $(filter-out $(MAINS),$(wildcard authz/*.c authz/*/*.c spiffe/*.c))
+HDR     := $(wildcard include/writ/*.h authz/*.h authz/*/*.h spiffe/*.h tests/*.h tests/*/*.h)
+UNIT    := $(patsubst %.c,$(B)/%,$(wildcard tests/*/test_*.c))
+BENCH   := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/bench_*.c))
+FUZZ    := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+HELPERS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/%/test_%.c tests/bench/% tests/fuzz/%,$(wildcard tests/*/*.c)))
+LINK     = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
+
+.PHONY: all run demo test check units tsan fuzz soak bench interop lint clean packages help
+all: $(B)/writ
+
+$(B)/writ: $(B)/authz/main.o $(B)/libwrit.a ; $(LINK)
+$(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) ; @rm -f $@; $(AR) rcs $@ $^
+$(B)/tests/%: $(B)/tests/%.o $(HELPERS) $(B)/libwrit.a ; $(LINK) -lcmocka -ljwt
+$(B)/%.o: %.c ; @mkdir -p $(@D); $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
+.SECONDARY:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+## make run       install missing packages, build, start writ with the example policies in .writ/
+run: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/run $(B)/writ
+## make demo      the whole story in one terminal, against a real server in a temporary folder
+demo: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/demo $(B)/writ
+## make test      every test, under AddressSanitizer and UBSan; ends with "N passed, N failed"
+test: packages ; @$(MAKE) --no-print-directory check B=build/asan CFLAGS='$(SAN)'
+check: units $(B)/writ ; @scripts/run-tests $(B) $(UNIT) $(wildcard tests/integration/test_*)
+units: $(UNIT)
+## make tsan      the unit tests under ThreadSanitizer
+tsan: packages
+	@$(MAKE) --no-print-directory units B=build/tsan CFLAGS='-O1 -g -fsanitize=thread'
+	@TSAN_OPTIONS='suppressions=scripts/tsan.supp' setarch -R scripts/run-tests build/tsan \
+	  $(patsubst $(B)/%,build/tsan/%,$(UNIT))
+## make fuzz      every fuzz target for FUZZ_SECONDS (20) each
+fuzz: packages ; @$(MAKE) --no-print-directory $(FUZZ) && scripts/run-fuzz $(or $(FUZZ_SECONDS),20) $(FUZZ)
+build/fuzz/%: tests/fuzz/%.c $(SRC) $(HDR)
+	@mkdir -p $(@D); clang -std=c17 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=all $(shell pkg-config --cflags $(PKGS)) -o $@ $< $(SRC) $(LDLIBS)
+## make soak      200 rounds of kill -9 under load, then the log is verified
+soak: packages ; @$(MAKE) --no-print-directory $(B)/writ $(BENCH) && WRIT_SOAK=200 scripts/run-tests $(B) tests/integration/test_crash.py
+## make bench     load generator and server in one run; prints the table of ratios
+bench: packages ; @$(MAKE) --no-print-directory $(B)/writ $(BENCH) && scripts/bench $(B)
+## make lint      both compilers' warnings as errors, clang-tidy, cppcheck, format, floors
+lint: packages ; @scripts/lint $(HDR) $(MAINS) $(SRC) $(wildcard tests/*/*.c)
+
+packages: ; @scripts/packages
+clean: ; rm -rf build
+help: ; @sed -n 's/^## //p' Makefile

@@ -1,0 +1,81 @@
+/*
+ * audit - the log: one writer, one chain, nothing answered before it is on disk.
+ *
+ * Purpose    Records are drafted by the threads that have something to say, handed over in
+ *            chains, and committed in batches by one committer thread: sequence number, time,
+ *            previous hash, leaf, compact range and openings in one transaction of log.db.
+ * Ownership  A job belongs to the log from audit_submit until its task runs; what its strs
+ *            point to must live as long.
+ * Threads    audit_submit: any. Tasks run where job->reply_to is taken. audit_wait blocks.
+ */
+#ifndef WRIT_AUDIT_AUDIT_H
+#define WRIT_AUDIT_AUDIT_H
+
+#include "authz/audit/record.h"
+#include "authz/base/clock.h"
+#include "authz/base/queue.h"
+#include "include/writ/err.h"
+
+struct audit;
+
+struct audit_config {
+	const char *folder; /* the data folder; log.db and last-checkpoint live in it */
+	const char *origin; /* "<trust_domain>/writ" */
+	const char *node;   /* this machine's name, [a-z0-9.-] */
+	size_t queue;	    /* records that may wait; LIMIT_QUEUE */
+	const struct clock *clock;
+	uint8_t public_key[32]; /* Ed25519, of the log key */
+	/* Sign @text with the log key (the signer process does it). Called by the checkpointer
+	 * thread; blocks. */
+	bool (*sign)(void *ctx, struct str text, uint8_t signature[static 64], struct err *e);
+	void *ctx;
+	/* Called once, from the committer, when the log can never be written again by this
+	 * process (a failed fsync, I/O error, corruption): the process must stop. */
+	void (*fatal)(void *ctx, const struct err *e);
+};
+
+struct audit_job {
+	struct task task; /* run on reply_to when the job is over */
+	struct queue *reply_to;
+	struct record record; /* the draft, see record.h */
+	/* Filled before the task runs: */
+	bool ok;	/* on disk */
+	struct err err; /* if not: ERR_UNAVAILABLE and why */
+	uint64_t seq;
+	int64_t time_ms;
+	uint8_t leaf_hash[32];
+};
+
+/* Open or create log.db, run the start-up checks (audit-log sheet 14.5), write log.open (after
+ * an unclean stop: log.gap first), start committer and checkpointer. */
+MUST_USE bool audit_open(const struct audit_config *c, struct audit **out, struct err *e);
+
+/* Hand over a chain of jobs (linked by task.link). If the queue is full or the log is not
+ * writable, nothing is taken and false: the caller answers audit_unavailable for each. */
+MUST_USE bool audit_submit(struct audit *a, struct chain *jobs, struct err *e);
+
+/* Append one record and wait until it is on disk. Not from a front loop. */
+MUST_USE bool audit_append(struct audit *a, struct audit_job *job, struct err *e);
+
+/* Writable right now? For /readyz; @e says why not. */
+bool audit_ready(struct audit *a, struct err *e);
+
+struct audit_status {
+	uint64_t size;		  /* records */
+	uint64_t checkpoint_size; /* of the newest signed checkpoint */
+	size_t waiting;		  /* in the queue */
+	uint64_t batches, refused;
+	char log_key_id[9]; /* 8 hex digits */
+};
+void audit_status(struct audit *a, struct audit_status *s);
+
+/* Sign a checkpoint over everything committed by now, store it, append the note to @out. */
+MUST_USE bool audit_checkpoint(struct audit *a, struct buf *out, struct err *e);
+
+/* The log's verifier key ("vkey", signed-note 3.2). */
+void audit_vkey(struct audit *a, struct buf *out);
+
+/* Commit what waits, write log.close, sign a last checkpoint, stop the threads, free. */
+void audit_close(struct audit *a);
+
+#endif

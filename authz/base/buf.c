@@ -1,0 +1,164 @@
+#include "authz/base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "authz/base/text.h"
+
+void buf_init(struct buf *b, struct alloc alloc, size_t max)
+{
+	*b = (struct buf){ .max = max, .alloc = alloc };
+}
+
+void buf_in_arena(struct buf *b, struct arena *a, size_t max)
+{
+	buf_init(b, arena_as_alloc(a), max);
+}
+
+void buf_clear(struct buf *b)
+{
+	mem_free(&b->alloc, b->p, b->cap);
+	b->p = NULL;
+	b->n = b->cap = 0;
+}
+
+char *buf_room(struct buf *b, size_t n)
+{
+	size_t cap = b->cap ? b->cap * 2 : 256;
+	char *p;
+
+	if (b->failed)
+		return NULL;
+	if (n <= b->cap - b->n)
+		return b->p + b->n;
+	if (n > b->max - b->n) {
+		b->failed = true;
+		return NULL;
+	}
+	if (cap < b->n + n)
+		cap = b->n + n;
+	if (cap > b->max)
+		cap = b->max;
+	p = mem_resize(&b->alloc, b->p, b->cap, cap);
+	if (!p) {
+		b->failed = true;
+		return NULL;
+	}
+	b->p = p;
+	b->cap = cap;
+	return p + b->n;
+}
+
+void buf_drop(struct buf *b, size_t n)
+{
+	if (n >= b->n) {
+		b->n = 0;
+		return;
+	}
+	memmove(b->p, b->p + n, b->n - n);
+	b->n -= n;
+}
+
+void buf_add(struct buf *b, struct str s)
+{
+	char *at = s.n ? buf_room(b, s.n) : NULL;
+
+	if (!at)
+		return;
+	memcpy(at, s.p, s.n);
+	b->n += s.n;
+}
+
+void buf_char(struct buf *b, char c)
+{
+	char *at = buf_room(b, 1);
+
+	if (!at)
+		return;
+	*at = c;
+	b->n++;
+}
+
+void buf_i64(struct buf *b, int64_t v)
+{
+	char text[24], *p = text + sizeof(text);
+	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+
+	do {
+		*--p = (char)('0' + u % 10);
+		u /= 10;
+	} while (u);
+	if (v < 0)
+		*--p = '-';
+	buf_add(b, (struct str){ p, (size_t)(text + sizeof(text) - p) });
+}
+
+void buf_hex(struct buf *b, const void *p, size_t n)
+{
+	char *at = buf_room(b, 2 * n);
+
+	if (!at)
+		return;
+	text_hex(p, n, at);
+	b->n += 2 * n;
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+	va_list ap;
+	int n;
+	char *at;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	at = n < 0 ? NULL : buf_room(b, (size_t)n + 1);
+	if (!at) {
+		b->failed = true;
+		return;
+	}
+	va_start(ap, fmt);
+	vsnprintf(at, (size_t)n + 1, fmt, ap);
+	va_end(ap);
+	b->n += (size_t)n;
+}
+
+/* What RFC 8785 3.2.2.2 escapes, and nothing else. */
+static void escape(struct buf *b, unsigned char c)
+{
+	static const char named[] = "btn\0fr"; /* 0x08 .. 0x0d; 0x0b has no short form */
+	char text[7] = "\\u00";
+
+	if (c == '"' || c == '\\') {
+		text[1] = (char)c;
+		buf_add(b, (struct str){ text, 2 });
+	} else if (c >= 0x08 && c <= 0x0d && c != 0x0b) {
+		text[1] = named[c - 0x08];
+		buf_add(b, (struct str){ text, 2 });
+	} else {
+		text_hex(&c, 1, text + 4);
+		buf_add(b, (struct str){ text, 6 });
+	}
+}
+
+void buf_json(struct buf *b, struct str s)
+{
+	bool utf8 = text_is_utf8(s);
+	size_t from = 0;
+
+	buf_char(b, '"');
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c >= 0x20 && c != '"' && c != '\\' && (utf8 || c < 0x80))
+			continue;
+		buf_add(b, (struct str){ s.p + from, i - from });
+		from = i + 1;
+		if (c >= 0x80)
+			buf_lit(b, "\xef\xbf\xbd");
+		else
+			escape(b, c);
+	}
+	buf_add(b, str_from(s, from));
+	buf_char(b, '"');
+}

@@ -1,0 +1,68 @@
+/*
+ * buf - bytes that grow to a stated maximum.
+ *
+ * Purpose    Every text writ builds goes through here. A write that would pass the maximum, or
+ *            finds no memory, is dropped and marks the buf as failed for good; so a writer
+ *            appends freely and asks buf_ok() once at the end.
+ * Ownership  The buf owns its bytes until buf_clear; over an arena there is nothing to clear.
+ * Threads    One owner at a time.
+ */
+#ifndef WRIT_BUF_H
+#define WRIT_BUF_H
+
+#include <stdint.h>
+
+#include "authz/base/arena.h"
+#include "authz/base/mem.h"
+#include "include/writ/str.h"
+
+struct buf {
+	char *p;
+	size_t n, cap, max;
+	struct alloc alloc;
+	bool failed;
+};
+
+void buf_init(struct buf *b, struct alloc alloc, size_t max);
+/* A buf whose bytes live in @a. */
+void buf_in_arena(struct buf *b, struct arena *a, size_t max);
+void buf_clear(struct buf *b);
+
+static inline bool buf_ok(const struct buf *b)
+{
+	return !b->failed;
+}
+
+static inline struct str buf_str(const struct buf *b)
+{
+	return (struct str){ b->p, b->n };
+}
+
+/* Forget the content and a failure; the memory is kept. */
+static inline void buf_reset(struct buf *b)
+{
+	b->n = 0;
+	b->failed = false;
+}
+
+/* Room for @n more bytes at the end, or NULL (and failed). The caller fills it and adds to b->n. */
+char *buf_room(struct buf *b, size_t n);
+
+/* Drop the first @n bytes. */
+void buf_drop(struct buf *b, size_t n);
+
+void buf_add(struct buf *b, struct str s);
+void buf_char(struct buf *b, char c);
+void buf_i64(struct buf *b, int64_t v);
+void buf_hex(struct buf *b, const void *p, size_t n); /* lower case */
+void buf_printf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
+
+/* A JSON string with its quotes, escaped as RFC 8785 3.2.2.2. @s must be UTF-8; bytes that
+ * are not become U+FFFD. */
+void buf_json(struct buf *b, struct str s);
+
+#define buf_lit(b, lit) buf_add((b), STR(lit))
+
+#define AUTO_BUF __attribute__((cleanup(buf_clear))) struct buf
+
+#endif

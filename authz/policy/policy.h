@@ -1,0 +1,125 @@
+/*
+ * policy - decide one request by the rules of a policy set.
+ *
+ * Purpose    A policy set is everything the policies folder holds, loaded as a whole: rules
+ *            indexed by their `on`, the catalogue of tools and models, compiled Lua. It is
+ *            immutable and shared. A policy state is one thread's Lua state for one set: it
+ *            evaluates, within a budget, and is thrown away after any trip or error.
+ * Ownership  policy_set_* return a reference (struct shared at the head). A state holds a
+ *            reference to its set. Results live in the caller's arena.
+ * Threads    A set: any. A state: its owner only.
+ */
+#ifndef WRIT_POLICY_POLICY_H
+#define WRIT_POLICY_POLICY_H
+
+#include "authz/base/arena.h"
+#include "authz/base/clock.h"
+#include "authz/base/json.h"
+#include "authz/base/snapshot.h"
+#include "include/writ/err.h"
+#include "include/writ/words.h"
+
+/* One file of a set: path relative to the folder ("finance.lua", "catalogue/tools.lua"). */
+struct policy_file {
+	struct str path, text;
+};
+
+/* The sources of a set, in order of path, with their hash (design 12, Generations: SHA-256 of
+ * the sorted list of path and SHA-256 of every file, tests included). */
+struct policy_sources {
+	struct policy_file *files;
+	size_t n;
+	uint8_t hash[32];
+	struct arena arena; /* holds the above */
+};
+
+/* Read *.lua below @dir (bounded in files, bytes and depth; no symbolic links out of it). */
+MUST_USE bool policy_sources_read(struct policy_sources *s, const char *dir, struct err *e);
+/* Build from memory, for stored generations and tests. Copies the texts. */
+MUST_USE bool policy_sources_from(struct policy_sources *s, const struct policy_file *files,
+				  size_t n, struct err *e);
+void policy_sources_clear(struct policy_sources *s);
+
+/* What `check` has to say: errors stop a load, warnings do not. */
+struct policy_finding {
+	bool error;
+	struct str file;
+	int line;	    /* from 1; 0: the whole file */
+	struct str message; /* what is wrong, what was expected, how to mend it */
+};
+struct policy_findings {
+	struct policy_finding *items;
+	size_t n, errors;
+	struct arena arena;
+};
+void policy_findings_clear(struct policy_findings *f);
+
+/* The budget of one evaluation (design 12, Rules). */
+struct policy_limits {
+	uint32_t instructions; /* 200,000 */
+	uint32_t wall_ms;      /* 5 */
+	size_t memory;	       /* 1 MiB; 16 x body is added per request */
+};
+extern const struct policy_limits policy_default_limits;
+
+struct policy_set {
+	struct shared shared;
+	uint64_t generation; /* set by the caller before it is published */
+	uint8_t hash[32];
+	/* the rest is private to authz/policy */
+};
+
+/* Load and check. Without errors *out is the set; else it is untouched, @e names the first
+ * error and @findings (may be NULL) has them all. */
+MUST_USE bool policy_set_load(const struct policy_sources *s, const struct policy_limits *limits,
+			      struct policy_set **out, struct policy_findings *findings,
+			      struct err *e);
+
+/* Rules, for `policy list`: calls @each with policy, rule, effect ("permit"...), file, line and
+ * a one-line text of `on`. */
+void policy_set_rules(const struct policy_set *s,
+		      void (*each)(void *ctx, struct str policy, struct str rule,
+				   const char *effect, struct str file, int line, struct str on),
+		      void *ctx);
+size_t policy_set_rule_count(const struct policy_set *s);
+
+/* A trusted fact about the registered agent. */
+struct policy_attribute {
+	struct str name, value;
+};
+
+struct policy_request {
+	const struct json *subject, *action, *resource; /* as sent: objects */
+	const struct json *context;			/* an object, or NULL if absent */
+	struct str pep;					/* SPIFFE ID or other name of who asks */
+	/* The registered agent; id.p == NULL: none, q.agent is empty. */
+	struct str agent_id, agent_owner, agent_state;
+	const struct policy_attribute *attributes; /* sorted by name */
+	size_t nattributes;
+	int64_t now_ms;
+};
+
+struct policy_result {
+	enum decision decision;
+	struct str reason;	/* stable code */
+	struct str message;	/* one sentence for the agent; may be empty */
+	struct str rule;	/* "policy/rule" that decided; may be empty */
+	struct str obligations; /* canonical JSON array; empty if none */
+	struct str error;	/* for records and admins: file, line, what; empty if none */
+	/* Catalogue names for the record; empty if not in the catalogue. */
+	struct str tool, model;
+	uint32_t instructions; /* spent, in steps of the hook */
+};
+
+struct policy_state;
+
+struct policy_state *policy_state_new(struct policy_set *set, const struct alloc *alloc,
+				      const struct clock *clock, struct err *e);
+void policy_state_free(struct policy_state *st);
+
+/* Decide. Never fails: whatever goes wrong is a deny with its reason (policy_error,
+ * policy_budget). After a trip the state rebuilds itself before the next evaluation. */
+void policy_evaluate(struct policy_state *st, const struct policy_request *q, struct arena *a,
+		     struct policy_result *out);
+
+#endif

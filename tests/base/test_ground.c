@@ -1,0 +1,370 @@
+/* The ground: arena, buf, queue, snapshot, text, digest, clock, err. */
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#include "authz/base/arena.h"
+#include "authz/base/buf.h"
+#include "authz/base/clock.h"
+#include "authz/base/digest.h"
+#include "authz/base/queue.h"
+#include "authz/base/snapshot.h"
+#include "authz/base/text.h"
+#include "include/writ/err.h"
+
+static void err_messages_are_tidy(void **state)
+{
+	struct err e = { 0 };
+
+	(void)state;
+	assert_false(err_code(&e, ERR_INVALID, "bad_x", "a\x1b[31mb\n\xff"));
+	assert_string_equal(e.msg, "a?[31mb??");
+	assert_string_equal(e.code, "bad_x");
+	assert_false(err_prefix(&e, "line %d", 7));
+	assert_string_equal(e.msg, "line 7: a?[31mb??");
+	assert_int_equal(err_status(e.class), 400);
+	assert_false(err_set(NULL, ERR_IO, "nobody listens"));
+}
+
+static void arena_keeps_to_its_bound(void **state)
+{
+	struct arena a;
+	char *p, *q;
+
+	(void)state;
+	arena_init(&a, &mem_system, 20000);
+	p = arena_alloc(&a, 10);
+	q = arena_alloc(&a, 10);
+	assert_int_equal((uintptr_t)p % 16, 0);
+	assert_true(q >= p + 10);
+	assert_null(arena_alloc(&a, 30000));
+	assert_null(arena_alloc(&a, SIZE_MAX));
+	assert_non_null(arena_alloc(&a, 9000));
+	assert_true(a.held <= 20000);
+	arena_reset(&a);
+	assert_ptr_equal(arena_alloc(&a, 10), p); /* the block was kept */
+	assert_string_equal(arena_dup(&a, STR("abc")).p, "abc");
+	assert_string_equal(arena_printf(&a, "%d-%s", 4, "x").p, "4-x");
+	arena_clear(&a);
+	assert_int_equal(a.held, 0);
+}
+
+static void buf_fails_for_good_at_its_maximum(void **state)
+{
+	struct arena a;
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, mem_system, 300);
+	for (int i = 0; i < 30; i++)
+		buf_lit(&b, "0123456789");
+	assert_true(buf_ok(&b));
+	buf_char(&b, 'x');
+	assert_false(buf_ok(&b));
+	assert_int_equal(b.n, 300);
+	buf_reset(&b);
+	buf_i64(&b, INT64_MIN);
+	buf_char(&b, ' ');
+	buf_i64(&b, 0);
+	buf_printf(&b, " %s", "and");
+	assert_true(str_eq(buf_str(&b), STR("-9223372036854775808 0 and")));
+	buf_drop(&b, 23);
+	assert_true(str_eq(buf_str(&b), STR("and")));
+	buf_clear(&b);
+
+	arena_init(&a, &mem_system, 400000);
+	buf_in_arena(&b, &a, 90000);
+	for (int i = 0; i < 5000; i++)
+		buf_lit(&b, "0123456789");
+	assert_true(buf_ok(&b));
+	assert_memory_equal(b.p + 49990, "0123456789", 10);
+	arena_clear(&a);
+}
+
+static const struct {
+	const char *in;
+	size_t n;
+	const char *out;
+} json_strings[] = {
+	{ "abc", 3, "\"abc\"" },
+	{ "\"\\/", 3, "\"\\\"\\\\/\"" },
+	{ "\b\t\n\f\r\x0b\x1f\x00", 8, "\"\\b\\t\\n\\f\\r\\u000b\\u001f\\u0000\"" },
+	{ "\x7f\xe2\x80\xa8", 4, "\"\x7f\xe2\x80\xa8\"" },
+	{ "a\xff", 2, "\"a\xef\xbf\xbd\"" },
+};
+
+static void json_strings_are_escaped_as_rfc_8785(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(json_strings); i++) {
+		AUTO_BUF b;
+
+		buf_init(&b, mem_system, 1000);
+		buf_json(&b, (struct str){ json_strings[i].in, json_strings[i].n });
+		if (!str_eq(buf_str(&b), str_c(json_strings[i].out)))
+			fail_msg("row %zu: %.*s", i, STR_FMT(buf_str(&b)));
+	}
+}
+
+static const struct {
+	const char *in;
+	bool ok;
+} utf8[] = {
+	{ "", true },
+	{ "plain ascii text", true },
+	{ "\xc3\xa4", true },
+	{ "\xe2\x82\xac", true },
+	{ "\xf0\x9f\x9a\x80", true },
+	{ "\xf4\x8f\xbf\xbf", true },
+	{ "\xc0\x80", false },
+	{ "\xc1\xbf", false },
+	{ "\xe0\x9f\xbf", false },
+	{ "\xed\xa0\x80", false },
+	{ "\xf0\x8f\xbf\xbf", false },
+	{ "\xf4\x90\x80\x80", false },
+	{ "\xf5\x80\x80\x80", false },
+	{ "\x80", false },
+	{ "\xe2\x82", false },
+	{ "12345678\xff", false },
+};
+
+static void utf8_is_strict(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(utf8); i++)
+		if (text_is_utf8(str_c(utf8[i].in)) != utf8[i].ok)
+			fail_msg("row %zu", i);
+}
+
+static const struct {
+	enum base64 v;
+	const char *in;
+	int n; /* -1: refused */
+} base64s[] = {
+	{ BASE64_STD, "", 0 },	      { BASE64_STD, "Zg==", 1 },  { BASE64_STD, "Zm8=", 2 },
+	{ BASE64_STD, "Zm9v", 3 },    { BASE64_STD, "Zg", -1 },	  { BASE64_STD, "Zg=", -1 },
+	{ BASE64_STD, "Zh==", -1 },   { BASE64_STD, "Zm9=", -1 }, { BASE64_STD, "Z===", -1 },
+	{ BASE64_STD, "Zm9v\n", -1 }, { BASE64_STD, "+/+/", 3 },  { BASE64_STD, "-_-_", -1 },
+	{ BASE64_URL, "Zg", 1 },      { BASE64_URL, "Zg==", -1 }, { BASE64_URL, "Zh", -1 },
+	{ BASE64_URL, "-_-_", 3 },    { BASE64_URL, "+/+/", -1 }, { BASE64_URL, "Z", -1 },
+};
+
+static void base64_has_one_spelling(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(base64s); i++) {
+		uint8_t out[32];
+		size_t n = 0;
+		AUTO_BUF again;
+		bool ok = text_unbase64(str_c(base64s[i].in), base64s[i].v, out, &n);
+
+		if (ok != (base64s[i].n >= 0) || (ok && n != (size_t)base64s[i].n))
+			fail_msg("row %zu (%s)", i, base64s[i].in);
+		buf_init(&again, mem_system, 64);
+		if (!ok)
+			continue;
+		text_base64(&again, base64s[i].v, out, n);
+		assert_true(str_eq(buf_str(&again), str_c(base64s[i].in)));
+	}
+}
+
+static void small_readers(void **state)
+{
+	static const char *const names[] = { "trust_domain", "listen", "store", NULL };
+	uint8_t bytes[2];
+	uint64_t u;
+	int64_t s;
+
+	(void)state;
+	assert_true(text_unhex(STR("0aff"), bytes, 2));
+	assert_int_equal(bytes[1], 255);
+	assert_false(text_unhex(STR("0aFF"), bytes, 2));
+	assert_false(text_unhex(STR("0af"), bytes, 2));
+	assert_true(text_u64(STR("18446744073709551615"), UINT64_MAX, &u));
+	assert_false(text_u64(STR("18446744073709551616"), UINT64_MAX, &u));
+	assert_false(text_u64(STR("08"), 10, &u));
+	assert_false(text_u64(STR("+8"), 10, &u));
+	assert_false(text_u64(STR("11"), 10, &u));
+	assert_true(text_duration(STR("12h"), &s) && s == 43200);
+	assert_true(text_duration(STR("90"), &s) && s == 90);
+	assert_false(text_duration(STR("0s"), &s));
+	assert_false(text_duration(STR("h"), &s));
+	assert_false(text_duration(STR("99999999d"), &s));
+	assert_string_equal(text_nearest(STR("trust_domian"), names), "trust_domain");
+	assert_string_equal(text_nearest(STR("lisen"), names), "listen");
+	assert_null(text_nearest(STR("colour"), names));
+}
+
+static void digest_knows_the_standard_vector(void **state)
+{
+	struct str parts[] = { STR("a"), STR("b"), STR("c") };
+	struct sha256 *s = sha256_new(NULL);
+	uint8_t out[SHA256_LEN];
+	char hex[64];
+
+	(void)state;
+	assert_non_null(s);
+	for (int again = 0; again < 2; again++) {
+		sha256_parts(s, parts, 3, out);
+		text_hex(out, sizeof(out), hex);
+		assert_memory_equal(
+			hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+			64);
+	}
+	sha256_free(s);
+}
+
+static void clock_writes_rfc_3339(void **state)
+{
+	char out[CLOCK_RFC3339_MAX];
+
+	(void)state;
+	clock_rfc3339(0, out);
+	assert_string_equal(out, "1970-01-01T00:00:00Z");
+	clock_rfc3339(1760000000123, out);
+	assert_string_equal(out, "2025-10-09T08:53:20.123Z");
+	clock_rfc3339(-1, out);
+	assert_string_equal(out, "1969-12-31T23:59:59.999Z");
+}
+
+struct number {
+	struct link link;
+	int v;
+};
+
+static void *push_thousand(void *arg)
+{
+	for (int i = 0; i < 1000; i++) {
+		struct number *n = malloc(sizeof(*n));
+		struct chain c;
+
+		n->v = i;
+		chain_init(&c);
+		chain_add(&c, &n->link);
+		queue_push_always(arg, &c);
+	}
+	return NULL;
+}
+
+static void queue_keeps_order_across_threads(void **state)
+{
+	struct queue *q = queue_new(10, true, NULL);
+	pthread_t t[2];
+	int got = 0;
+
+	(void)state;
+	assert_non_null(q);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, push_thousand, q), 0);
+	while (got < 2000) {
+		struct chain c;
+
+		if (!queue_wait(q, &c, 10000))
+			fail_msg("nothing came after %d", got);
+		for (struct link *l = c.first, *next; l; l = next, got++) {
+			next = l->next;
+			free(LINK_OF(l, struct number, link));
+		}
+	}
+	for (int i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	queue_free(q);
+}
+
+static void queue_refuses_past_its_bound(void **state)
+{
+	struct queue *q = queue_new(2, false, NULL);
+	struct number n[3];
+	struct chain c;
+
+	(void)state;
+	chain_init(&c);
+	for (int i = 0; i < 3; i++)
+		chain_add(&c, &n[i].link);
+	assert_false(queue_push(q, &c)); /* all or nothing */
+	assert_int_equal(c.n, 3);
+	chain_init(&c);
+	chain_add(&c, &n[0].link);
+	assert_true(queue_push(q, &c));
+	assert_null(c.first);
+	assert_int_equal(queue_len(q), 1);
+	queue_close(q);
+	chain_add(&c, &n[1].link);
+	assert_false(queue_push(q, &c));
+	assert_true(queue_wait(q, &c, -1));
+	assert_ptr_equal(c.first, &n[0].link);
+	assert_false(queue_wait(q, &c, -1)); /* closed and empty: no sleep */
+	queue_free(q);
+}
+
+struct thing {
+	struct shared shared;
+	int *freed;
+};
+
+static void free_thing(struct shared *s)
+{
+	struct thing *t = (struct thing *)s;
+
+	++*t->freed;
+	free(t);
+}
+
+static struct shared *thing_new(int *freed)
+{
+	struct thing *t = malloc(sizeof(*t));
+
+	shared_init(&t->shared, free_thing);
+	t->freed = freed;
+	return &t->shared;
+}
+
+static void snapshot_lives_as_long_as_its_readers(void **state)
+{
+	struct held h = { 0 };
+	struct shared *one;
+	struct slot slot;
+	bool changed;
+	int freed = 0;
+
+	(void)state;
+	slot_init(&slot);
+	assert_null(slot_refresh(&slot, &h, &changed));
+	slot_publish(&slot, thing_new(&freed));
+	one = slot_refresh(&slot, &h, &changed);
+	assert_true(changed);
+	assert_ptr_equal(slot_refresh(&slot, &h, &changed), one);
+	assert_false(changed);
+	slot_publish(&slot, thing_new(&freed));
+	assert_int_equal(freed, 0); /* held by h */
+	assert_ptr_not_equal(slot_refresh(&slot, &h, &changed), one);
+	assert_int_equal(freed, 1);
+	held_clear(&h);
+	slot_clear(&slot);
+	assert_int_equal(freed, 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(err_messages_are_tidy),
+		cmocka_unit_test(arena_keeps_to_its_bound),
+		cmocka_unit_test(buf_fails_for_good_at_its_maximum),
+		cmocka_unit_test(json_strings_are_escaped_as_rfc_8785),
+		cmocka_unit_test(utf8_is_strict),
+		cmocka_unit_test(base64_has_one_spelling),
+		cmocka_unit_test(small_readers),
+		cmocka_unit_test(digest_knows_the_standard_vector),
+		cmocka_unit_test(clock_writes_rfc_3339),
+		cmocka_unit_test(queue_keeps_order_across_threads),
+		cmocka_unit_test(queue_refuses_past_its_bound),
+		cmocka_unit_test(snapshot_lives_as_long_as_its_readers),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
