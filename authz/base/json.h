@@ -25,7 +25,7 @@ enum json_type {
 	JSON_NULL,
 	JSON_BOOL,
 	JSON_INT,  /* any number of integral value within +-(2^53-1): 1, 1.0, 1e0 are one value */
-	JSON_REAL, /* any other finite number */
+	JSON_REAL, /* any other number; |d| is below 2^53 or, in exponent form, from 1e21 on */
 	JSON_STRING,
 	JSON_ARRAY,
 	JSON_OBJECT,
@@ -54,8 +54,9 @@ struct json_limits {
 
 extern const struct json_limits json_default_limits; /* words.h */
 
-/* Read all of @text. On failure *out is untouched, e->class is ERR_INVALID or ERR_TOO_LARGE,
- * e->code "invalid_json" or "too_large", and e->msg names the byte position (from 0). */
+/* Read all of @text. On failure *out is untouched; e->class is ERR_INVALID, ERR_TOO_LARGE or, if
+ * @a is full, ERR_NOMEM; e->code is "invalid_json", "too_large" or "out_of_memory". e->msg names
+ * the byte position (from 0) and quotes at most one byte of the text. */
 MUST_USE bool json_parse(struct str text, const struct json_limits *limits, struct arena *a,
 			 const struct json **out, struct err *e);
 
@@ -65,7 +66,8 @@ const struct json *json_get(const struct json *v, struct str name);
 /* json_get of a member of the given type; NULL if absent or of another type. */
 const struct json *json_get_type(const struct json *v, struct str name, enum json_type t);
 
-/* Append the canonical form. @v came from json_parse, so this fails only as @b fails. */
+/* Append the canonical form. @v came from json_parse, so this fails only as @b fails, and what it
+ * writes is read back as the same value. */
 void json_canonical(struct buf *b, const struct json *v);
 
 /* Append a number in ECMAScript's shortest form (RFC 8785 3.2.2.3). @d is finite. */

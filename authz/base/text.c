@@ -29,6 +29,11 @@ static size_t utf8_sequence(const unsigned char *p, size_t n)
 	return len;
 }
 
+size_t text_utf8_char(struct str s)
+{
+	return s.n ? utf8_sequence((const unsigned char *)s.p, s.n) : 0;
+}
+
 bool text_is_utf8(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;

@@ -10,6 +10,7 @@
 #ifndef WRIT_TEXT_H
 #define WRIT_TEXT_H
 
+#include <endian.h>
 #include <stdint.h>
 
 #include "authz/base/buf.h"
@@ -17,6 +18,36 @@
 
 /* Well-formed UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing past U+10FFFF. */
 bool text_is_utf8(struct str s);
+
+/* The bytes of the UTF-8 sequence that @s starts with, or 0 if there is no well-formed one. */
+size_t text_utf8_char(struct str s);
+
+/* How many bytes at the start of @s are ASCII and stand for themselves in a JSON string: up to the
+ * first quote, backslash, control character or byte from 0x80 on. Eight at a time: of a word's
+ * bytes that borrow or have the high bit, the lowest is always a true hit. */
+static inline size_t text_json_plain(struct str s)
+{
+	const uint64_t ones = 0x0101010101010101u;
+	size_t i = 0;
+
+	for (; s.n - i >= 8; i += 8) {
+		uint64_t w, hit;
+
+		memcpy(&w, s.p + i, 8);
+		w = le64toh(w);
+		hit = ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones) | (w - ones * 0x20) | w;
+		hit &= ones * 0x80;
+		if (hit)
+			return i + (size_t)__builtin_ctzll(hit) / 8;
+	}
+	for (; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
+			break;
+	}
+	return i;
+}
 
 /* No byte below 0x20 and no 0x7f. */
 bool text_is_printable(struct str s);
