@@ -20,7 +20,7 @@ HDR     := $(wildcard include/writ/*.h authz/*.h authz/*/*.h spiffe/*.h tests/*.
 UNIT    := $(patsubst %.c,$(B)/%,$(wildcard tests/*/test_*.c))
 BENCH   := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/bench_*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-HELPERS := $(patsubst %.c,$(B)/%.o,$(filter-out tests/%/test_%.c tests/bench/% tests/fuzz/%,$(wildcard tests/*/*.c)))
+HELPERS := $(patsubst %.c,$(B)/%.o,$(filter-out $(wildcard tests/*/test_*.c tests/bench/*.c tests/fuzz/*.c),$(wildcard tests/*/*.c)))
 LINK     = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 
 .PHONY: all run demo test check units tsan fuzz soak bench interop lint clean packages help
@@ -29,6 +29,7 @@ all: $(B)/writ
 $(B)/writ: $(B)/authz/main.o $(B)/libwrit.a ; $(LINK)
 $(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) ; @rm -f $@; $(AR) rcs $@ $^
 $(B)/tests/%: $(B)/tests/%.o $(HELPERS) $(B)/libwrit.a ; $(LINK) -lcmocka -ljwt
+$(B)/tests/bench/bench_load: $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/load*.c))
 $(B)/%.o: %.c ; @mkdir -p $(@D); $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
