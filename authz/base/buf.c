@@ -143,17 +143,31 @@ static void escape(struct buf *b, unsigned char c)
 
 void buf_json(struct buf *b, struct str s)
 {
-	bool utf8 = text_is_utf8(s);
-	size_t from = 0;
+	size_t from = 0, i = text_json_plain(s);
 
+	if (i == s.n) { /* nearly always */
+		char *at = buf_room(b, s.n + 2);
+
+		if (!at)
+			return;
+		at[0] = '"';
+		if (s.n)
+			memcpy(at + 1, s.p, s.n);
+		at[s.n + 1] = '"';
+		b->n += s.n + 2;
+		return;
+	}
 	buf_char(b, '"');
-	for (size_t i = 0; i < s.n; i++) {
+	for (; i < s.n; i += text_json_plain(str_from(s, i))) {
 		unsigned char c = (unsigned char)s.p[i];
+		size_t n = c < 0x80 ? 0 : text_utf8_char(str_from(s, i));
 
-		if (c >= 0x20 && c != '"' && c != '\\' && (utf8 || c < 0x80))
+		if (n) {
+			i += n;
 			continue;
+		}
 		buf_add(b, (struct str){ s.p + from, i - from });
-		from = i + 1;
+		from = ++i;
 		if (c >= 0x80)
 			buf_lit(b, "\xef\xbf\xbd");
 		else

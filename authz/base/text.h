@@ -35,7 +35,8 @@ static inline size_t text_json_plain(struct str s)
 
 		memcpy(&w, s.p + i, 8);
 		w = le64toh(w);
-		hit = ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones) | (w - ones * 0x20) | w;
+		hit = ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones) | (w - ones * 0x20) |
+		      w;
 		hit &= ones * 0x80;
 		if (hit)
 			return i + (size_t)__builtin_ctzll(hit) / 8;

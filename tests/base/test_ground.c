@@ -96,6 +96,9 @@ static const struct {
 	{ "\b\t\n\f\r\x0b\x1f\x00", 8, "\"\\b\\t\\n\\f\\r\\u000b\\u001f\\u0000\"" },
 	{ "\x7f\xe2\x80\xa8", 4, "\"\x7f\xe2\x80\xa8\"" },
 	{ "a\xff", 2, "\"a\xef\xbf\xbd\"" },
+	{ "\xc3\xa4\xff\xe2\x82", 5, "\"\xc3\xa4\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
+	{ "12345678\"\xc3\xa4 and so on\\", 22, "\"12345678\\\"\xc3\xa4 and so on\\\\\"" },
+	{ "", 0, "\"\"" },
 };
 
 static void json_strings_are_escaped_as_rfc_8785(void **state)
