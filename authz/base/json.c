@@ -13,7 +13,8 @@
 #include "authz/base/text.h"
 #include "include/writ/words.h"
 
-#define STACK_FIRST 64 /* values before the stack moves to the arena */
+#define STACK_FIRST 64	/* values before the stack moves to the arena */
+#define STACK_MANY 1024 /* values before it takes what it can ever need */
 
 const struct json_limits json_default_limits = {
 	.string = LIMIT_STRING,
@@ -301,16 +302,23 @@ static bool read_scalar(struct reader *r, struct json *v)
 	return !why || INVALID(r, r->p, "%s", why);
 }
 
+/* The arena gets nothing back, so a long text costs one last stack instead of ever larger ones: a
+ * value and what parts it from the next take two bytes at least. */
 static bool grow_stack(struct reader *r)
 {
-	uint32_t size = r->size * 2;
-	struct json *v = arena_alloc(r->arena, size * sizeof(*v));
+	size_t most = (size_t)(r->end - r->p) / 2 + 1;
+	size_t size = r->size;
+	struct json *v;
 
+	if (most > r->limits->values - r->values)
+		most = r->limits->values - r->values;
+	size += size < STACK_MANY && size < most ? size : most;
+	v = arena_alloc(r->arena, size * sizeof(*v));
 	if (!v)
 		return no_memory(r);
 	memcpy(v, r->v, r->top * sizeof(*v));
 	r->v = v;
-	r->size = size;
+	r->size = (uint32_t)size;
 	return true;
 }
 
@@ -494,11 +502,11 @@ bool json_parse(struct str text, const struct json_limits *limits, struct arena 
 	r.top = r.open = r.depth = r.values = 0;
 	if (str_starts(text, STR("\xef\xbb\xbf")))
 		return INVALID(&r, r.p, "the text starts with a byte order mark; leave it out");
-	if (!read_text(&r))
-		return false;
 	root = arena_alloc(a, sizeof(*root));
 	if (!root)
 		return no_memory(&r);
+	if (!read_text(&r))
+		return false;
 	*root = r.v[0];
 	*out = root;
 	return true;
