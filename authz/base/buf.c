@@ -29,7 +29,7 @@ char *buf_room(struct buf *b, size_t n)
 
 	if (b->failed)
 		return NULL;
-	if (n <= b->cap - b->n)
+	if (b->p && n <= b->cap - b->n) /* not NULL + 0, and not NULL without having failed */
 		return b->p + b->n;
 	if (n > b->max - b->n) {
 		b->failed = true;
@@ -105,13 +105,17 @@ void buf_hex(struct buf *b, const void *p, size_t n)
 
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
+	char small[256], *at;
 	va_list ap;
 	int n;
-	char *at;
 
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(small, sizeof(small), fmt, ap);
 	va_end(ap);
+	if (n >= 0 && (size_t)n < sizeof(small)) {
+		buf_add(b, (struct str){ small, (size_t)n });
+		return;
+	}
 	at = n < 0 ? NULL : buf_room(b, (size_t)n + 1);
 	if (!at) {
 		b->failed = true;

@@ -55,6 +55,7 @@ void buf_add(struct buf *b, struct str s);
 void buf_char(struct buf *b, char c);
 void buf_i64(struct buf *b, int64_t v);
 void buf_hex(struct buf *b, const void *p, size_t n); /* lower case */
+/* From 256 bytes on it wants room for one more than it adds. */
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF(2, 3);
 
 /* A JSON string with its quotes, escaped as RFC 8785 3.2.2.2. @s must be UTF-8; bytes that

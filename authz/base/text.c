@@ -104,7 +104,9 @@ void text_base64(struct buf *b, enum base64 v, const void *src, size_t n)
 {
 	const char *digit = alphabet[v];
 	const uint8_t *p = src;
-	char *at = buf_room(b, (n + 2) / 3 * 4), *to = at;
+	/* exactly: a buf may have no more */
+	char *at = buf_room(b, n / 3 * 4 + (n % 3 ? (v == BASE64_STD ? 4 : n % 3 + 1) : 0));
+	char *to = at;
 
 	if (!at)
 		return;

@@ -77,6 +77,26 @@ static void buf_fails_for_good_at_its_maximum(void **state)
 	assert_true(str_eq(buf_str(&b), STR("and")));
 	buf_clear(&b);
 
+	buf_init(&b, mem_system, 10); /* what fits exactly fits, however it is written */
+	assert_non_null(buf_room(&b, 0));
+	buf_printf(&b, "%05d", 7);
+	text_base64(&b, BASE64_URL, "abc", 1);
+	text_base64(&b, BASE64_URL, "abcd", 2);
+	buf_hex(&b, NULL, 0);
+	assert_true(buf_ok(&b));
+	assert_true(str_eq(buf_str(&b), STR("00007YQYWI")));
+	buf_printf(&b, "%s", "");
+	assert_true(buf_ok(&b));
+	buf_printf(&b, "%d", 1);
+	assert_false(buf_ok(&b));
+	buf_clear(&b);
+
+	buf_init(&b, mem_system, 1000);
+	buf_printf(&b, "%0999d", 7);
+	assert_true(buf_ok(&b));
+	assert_int_equal(b.n, 999);
+	buf_clear(&b);
+
 	arena_init(&a, &mem_system, 400000);
 	buf_in_arena(&b, &a, 90000);
 	for (int i = 0; i < 5000; i++)
