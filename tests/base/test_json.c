@@ -26,7 +26,7 @@ static bool read_exact(struct str text, const struct json_limits *limits, struct
 	bool ok;
 
 	assert_non_null(copy);
-	if (text.n)
+	if (text.p)
 		memcpy(copy, text.p, text.n);
 	arena_init(&a, &mem_system, MAX);
 	ok = json_parse((struct str){ copy, text.n }, limits, &a, &v, e);

@@ -99,7 +99,7 @@ static void keeps(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(kept); i++) {
 		struct err e = { 0 };
-		struct json v, again;
+		struct json v = { 0 }, again = { 0 };
 		char out[64];
 
 		if (!read_number(kept[i].in, &v, &e))
@@ -181,7 +181,7 @@ static void refuses(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
 		struct err e = { 0 };
-		struct json v;
+		struct json v = { 0 };
 		char says[200];
 
 		if (read_number(refused[i].in, &v, &e))
@@ -201,7 +201,7 @@ static void long_spellings(void **state)
 	const size_t zeros = 100000;
 	char *text = malloc(zeros + 20);
 	struct err e = { 0 };
-	struct json v;
+	struct json v = { 0 };
 
 	(void)state;
 	assert_non_null(text);
@@ -371,7 +371,7 @@ static void what_is_written_is_read(void **state)
 	for (int i = 0; i < 20000; i++) {
 		double d = of_bits(next_random(&seed));
 		struct err e = { 0 };
-		struct json v;
+		struct json v = { 0 };
 		char text[64];
 
 		if (!isfinite(d))
@@ -389,7 +389,7 @@ static void the_locale_changes_nothing(void **state)
 {
 	static const char *const commas[] = { "de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8" };
 	struct err e = { 0 };
-	struct json v;
+	struct json v = { 0 };
 	char out[64];
 
 	(void)state;

@@ -1,8 +1,9 @@
 /*
  * The reader against jansson. What we accept jansson accepts, with equal values. What it accepts
  * and we refuse is refused for a reason of our list: numbers that would not be kept, or a limit.
- * What we write we read back, and write again in the same bytes.
+ * What we write we read back, and write again in the same bytes; a double too.
  */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,8 +110,7 @@ static void check_canonical(const struct json *v, struct arena *a)
 static void check_reason(const struct err *e)
 {
 	static const char *const reasons[] = {
-		"an integer beyond +-9007199254740991",
-		"a number of more than 17 digits",
+		"an integer beyond +-9007199254740991", "a number of more than 17 digits",
 		"a number so near to zero",
 		"found byte 0x00", /* a NUL after the value is the end of the text to jansson */
 	};
@@ -125,6 +125,32 @@ static void check_reason(const struct err *e)
 	need(false, e->msg);
 }
 
+/* The first eight bytes as a double: its text is read back as it, and one digit less is not. */
+static void check_number(const uint8_t *p)
+{
+	char text[64], less[64];
+	AUTO_BUF b = { 0 };
+	int digits = 0;
+	double d;
+
+	memcpy(&d, p, sizeof(d));
+	if (!isfinite(d))
+		return;
+	buf_init(&b, mem_system, sizeof(text) - 1);
+	json_number(&b, d);
+	need(buf_ok(&b), "the text of a number is too long");
+	memcpy(text, b.p, b.n);
+	text[b.n] = '\0';
+	need(strtod(text, NULL) == d, "a number is not read back");
+	for (const char *c = text + strspn(text, "-0."); *c && *c != 'e'; c++)
+		digits += *c >= '0' && *c <= '9';
+	if (strchr(text, '.') || strchr(text, 'e')) { /* else zeros at the end are no digits */
+		need(digits <= 17, "a number has too many digits");
+		snprintf(less, sizeof(less), "%.*e", digits > 1 ? digits - 2 : 0, d);
+		need(digits == 1 || strtod(less, NULL) != d, "a number could be shorter");
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	struct str text = { (const char *)p, n };
@@ -135,6 +161,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	json_t *j;
 	bool ok;
 
+	if (n >= sizeof(double))
+		check_number(p);
 	arena_init(&a, &mem_system, 1 << 26);
 	ok = json_parse(text, &limits, &a, &v, &e);
 	j = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &theirs);
