@@ -225,6 +225,7 @@ static bool read_string(struct reader *r, struct str *out)
 {
 	const char *quote = r->p++;
 
+	*out = (struct str){ NULL, 0 };
 	if (!skip_plain(r))
 		return false;
 	if (*r->p == '"')

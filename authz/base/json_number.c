@@ -53,21 +53,18 @@ static struct decimal shortest_exact(uint64_t m, int e)
 	int k = 16 - (((e + 52) * 315653) >> 20), shift = 2 - e;
 	unsigned __int128 scale = 1, value, low, high;
 	uint64_t lo, hi, base, unit = 1;
-	bool even = !(m & 1);
 
 	for (int i = 0; i < k; i++)
 		scale *= 10;
-	/* All times 2^shift. What lies between low and high is read as d; the ends are too if m is
-	 * even. The gap below a power of two is half as wide as the one above. */
+	/* All times 2^shift. What lies between low and high is read as d. Whether they are too
+	 * makes no difference: they have more decimals than d. Nor does it that below a power of
+	 * two the gap is half as wide: here these have at most 16 digits, so nothing shorter is so
+	 * near. */
 	value = 4 * m * scale;
-	low = value - (m == 1ull << 52 ? 1 : 2) * scale;
+	low = value - 2 * scale;
 	high = value + 2 * scale;
-	lo = (uint64_t)(low >> shift);
-	if (low & ((one << shift) - 1) || !even)
-		lo++;
+	lo = (uint64_t)((low + (one << shift) - 1) >> shift);
 	hi = (uint64_t)(high >> shift);
-	if (!(high & ((one << shift) - 1)) && !even)
-		hi--;
 	/* Drop digits while some multiple of the next power of ten is between them. */
 	while (hi / 10 >= (lo + 9) / 10) {
 		lo = (lo + 9) / 10;
@@ -75,13 +72,13 @@ static struct decimal shortest_exact(uint64_t m, int e)
 		unit *= 10;
 		k--;
 	}
-	/* Of the candidates lo..hi the nearest; of two as near the even one. */
+	/* Of what is left the nearest; of two as near the even one (1125899906842624.25 is between
+	 * ...4.2 and ...4.3). */
 	base = (uint64_t)(value >> shift) / unit;
 	value = 2 * (value - ((unsigned __int128)base * unit << shift));
 	scale = (unsigned __int128)unit << shift;
 	if (value > scale || (value == scale && base & 1))
 		base++;
-	base = base < lo ? lo : base > hi ? hi : base;
 	return (struct decimal){ base, -k };
 }
 

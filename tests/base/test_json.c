@@ -83,6 +83,11 @@ static const struct {
 	       "\\u000f\\nA'B\\\"\\\\/\x7f\xc2\x80\xe2\x80\xa8</script>\",\"t\":true}") },
 };
 
+static bool holds(const struct buf *b, struct str text)
+{
+	return b->p && str_eq(buf_str(b), text);
+}
+
 static void reads_and_writes_the_canonical_form(void **state)
 {
 	(void)state;
@@ -95,10 +100,11 @@ static void reads_and_writes_the_canonical_form(void **state)
 		buf_init(&twice, mem_system, MAX);
 		if (!read_exact(accepted[i].in, &json_default_limits, &once, &e))
 			fail_msg("%s: %s", accepted[i].why, e.msg);
-		if (!str_eq(buf_str(&once), accepted[i].out))
-			fail_msg("%s: %.*s", accepted[i].why, STR_FMT(buf_str(&once)));
 		assert_true(read_exact(buf_str(&once), &json_default_limits, &twice, &e));
-		assert_true(str_eq(buf_str(&once), buf_str(&twice)));
+		if (!holds(&once, accepted[i].out))
+			fail_msg("%s: %.*s", accepted[i].why, STR_FMT(buf_str(&once)));
+		if (!holds(&twice, accepted[i].out))
+			fail_msg("%s, again: %.*s", accepted[i].why, STR_FMT(buf_str(&twice)));
 	}
 }
 
