@@ -1,0 +1,91 @@
+/*
+ * bundle - trust bundles: for each trust domain its X.509 authorities and JWT keys.
+ *
+ * Purpose    Everything that verifies an SVID reads one immutable set. Bundles of different
+ *            trust domains are never pooled: each has its own X509_STORE and its own keys, or
+ *            one domain could mint IDs of another.
+ * Ownership  bundle_set_new gives one reference (struct shared at the head). The set is built by
+ *            one thread with bundle_set_add and bundle_add_*, then published and never changed;
+ *            what bundle_find returns lives as long as the set.
+ * Threads    A published set: any.
+ */
+#ifndef WRIT_SPIFFE_BUNDLE_H
+#define WRIT_SPIFFE_BUNDLE_H
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <stdint.h>
+
+#include "authz/base/buf.h"
+#include "authz/base/snapshot.h"
+#include "include/writ/err.h"
+
+#define BUNDLE_AUTHORITIES_MAX 64 /* X.509 authorities of one trust domain */
+#define BUNDLE_JWT_KEYS_MAX 64	  /* JWT keys of one trust domain */
+#define BUNDLE_DOMAINS_MAX 1024	  /* trust domains in a set */
+#define BUNDLE_KID_MAX 256	  /* bytes of a key id */
+
+enum bundle_key_type {
+	BUNDLE_KEY_RSA,	 /* RS256 RS384 RS512 PS256 PS384 PS512 */
+	BUNDLE_KEY_P256, /* ES256 */
+	BUNDLE_KEY_P384, /* ES384 */
+	BUNDLE_KEY_P521, /* ES512 */
+};
+
+struct bundle_jwt_key {
+	struct str kid; /* never empty, unique in the bundle */
+	EVP_PKEY *key;
+	enum bundle_key_type type;
+};
+
+struct bundle {
+	struct str trust_domain;
+	uint64_t sequence;	 /* spiffe_sequence: changes whenever the content does */
+	uint32_t refresh_hint_s; /* spiffe_refresh_hint */
+	X509 *authorities[BUNDLE_AUTHORITIES_MAX];
+	size_t nauthorities;
+	struct bundle_jwt_key jwt_keys[BUNDLE_JWT_KEYS_MAX];
+	size_t njwt_keys;
+	X509_STORE *store; /* the authorities as trust anchors, extension caches warm */
+};
+
+struct bundle_set {
+	struct shared shared;
+	uint64_t generation; /* grows with each set a process publishes */
+	struct bundle **items;
+	size_t n;
+};
+
+struct bundle_set *bundle_set_new(uint64_t generation, struct err *e);
+static inline void bundle_set_release(struct bundle_set *s)
+{
+	if (s)
+		shared_release(&s->shared);
+}
+
+/* A new, empty bundle in the set; refused if @trust_domain is there already. Copies the name. */
+MUST_USE bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequence,
+			     uint32_t refresh_hint_s, struct bundle **out, struct err *e);
+
+/* Add an authority: one DER certificate that is a CA with keyCertSign. */
+MUST_USE bool bundle_add_authority(struct bundle *b, struct str der, struct err *e);
+
+/* Add a JWT key: @spki in DER, RSA >= 2048 or EC P-256/P-384/P-521. Copies @kid. */
+MUST_USE bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e);
+
+/* The bundle of a trust domain, or NULL: then nothing of that domain is trusted. */
+const struct bundle *bundle_find(const struct bundle_set *s, struct str trust_domain);
+
+/* The SPIFFE bundle document (GET /bundle). */
+void bundle_json(const struct bundle *b, struct buf *out);
+
+/* A plain JWK Set of the JWT keys only: for OIDC (GET /keys; with alg and "use":"sig"), or for the
+ * Workload API ("use":"jwt-svid", as its clients want it). */
+enum bundle_jwks { BUNDLE_JWKS_OIDC, BUNDLE_JWKS_WORKLOAD };
+void bundle_jwks(const struct bundle *b, enum bundle_jwks kind, struct buf *out);
+
+/* The authorities: PEM blocks (bundle.pem), or DER one behind the other (Workload API). */
+void bundle_pem(const struct bundle *b, struct buf *out);
+void bundle_der(const struct bundle *b, struct buf *out);
+
+#endif

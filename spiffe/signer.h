@@ -1,0 +1,111 @@
+/*
+ * signer - the process that holds the long-lived private keys.
+ *
+ * Purpose    Forked before any thread starts. It has the X.509 authority's, the JWT and the log
+ * key, no network, no files after its start, and a short table of requests; each is checked on its
+ * side against what the configuration allows, so that whoever takes over the serving process still
+ * cannot mint an authority, an ID of another trust domain, a longer life, or two histories of the
+ * log. Ownership  struct signer owns the parent's ends of the channels; a client borrows one.
+ * Threads    signer_start: before any thread. A client: its owner only. signer_dead,
+ *            signer_public: any.
+ */
+#ifndef WRIT_SPIFFE_SIGNER_H
+#define WRIT_SPIFFE_SIGNER_H
+
+#include <sys/types.h>
+
+#include "authz/base/buf.h"
+#include "authz/base/queue.h"
+#include "spiffe/jwt_svid.h"
+#include "spiffe/x509_svid.h"
+
+#define SIGNER_CHANNELS_MAX 64
+#define SIGNER_PENDING_MAX 4096	   /* jobs of one client that wait, at most */
+#define SIGNER_CHECKPOINT_MAX 1024 /* bytes of a checkpoint's text */
+#define SIGNER_AUTHORITY_TTL_S (365 * 86400)
+
+struct signer_config {
+	const char *folder; /* "<data>/keys"; made at the first start (its parent must exist) */
+	struct str trust_domain; /* as spiffe_trust_domain_parse gave it */
+	struct str issuer;	 /* the only "iss" tokens may carry; empty: none */
+	int64_t x509_ttl_max_s;	 /* longest life of a leaf; 0: 24 h */
+	int64_t jwt_ttl_max_s;	 /* longest life of a token; 0: 1 h */
+	unsigned channels;	 /* how many clients there will be: front loops + control + ... */
+};
+
+/* What everybody may know. */
+struct signer_public {
+	struct str authority; /* DER certificate, also in <folder>/x509.pem */
+	int64_t authority_ends_s;
+	struct str jwt_kid;
+	struct str jwt_spki; /* DER */
+	uint8_t log_key[32]; /* raw Ed25519 public key */
+	bool created;	     /* this start made the keys */
+	bool confined;	     /* the kernel accepted the filter of system calls */
+};
+
+struct signer;
+
+/* Fork, make or load the keys, wait for its word. @e carries the child's own message (loose
+ * permissions, a missing file ...). */
+MUST_USE bool signer_start(const struct signer_config *c, struct signer **out, struct err *e);
+const struct signer_public *signer_public(const struct signer *s);
+pid_t signer_pid(const struct signer *s);
+
+/* Has a client seen it end? The wiring then stops the service: nothing can be signed any more. */
+bool signer_dead(const struct signer *s);
+
+/* Close the channels (all clients must be gone) and wait for the child. NULL is fine. */
+void signer_stop(struct signer *s);
+
+enum signer_op {
+	SIGNER_X509_SVID = 1, /* -> DER of the leaf */
+	SIGNER_JWT_SVID,      /* -> the token */
+	SIGNER_CHECKPOINT,    /* -> 64 bytes of Ed25519 signature over the text */
+};
+
+/* A request and its answer. The job and all it points to belong to the client from signer_send
+ * until done() runs; jobs of one client finish in order. */
+struct signer_job {
+	struct link link; /* private */
+	enum signer_op op;
+	union {
+		struct x509_request x509;
+		struct jwt_request jwt;
+		struct str checkpoint;
+	};
+	void (*done)(struct signer_job *j); /* may send further jobs; not used by signer_call */
+	void *user;
+	struct buf *out; /* the answer is appended here before done() */
+	bool ok;
+	struct err err; /* if not: ERR_INVALID (refused), ERR_UNAVAILABLE (signer gone) ... */
+};
+
+struct signer_client;
+
+/* The next free channel's client. Front loops use send, flush, readable; others signer_call. */
+struct signer_client *signer_client_new(struct signer *s, struct err *e);
+/* Pending jobs fail (done runs) with ERR_UNAVAILABLE. */
+void signer_client_free(struct signer_client *c);
+
+/* Register for EPOLLIN only, level-triggered; call signer_readable then. */
+int signer_client_fd(const struct signer_client *c);
+
+/* Queue a job; it leaves with the next flush. False (nothing queued, done will not run): too many
+ * jobs wait, the request is too large, or the signer is gone. */
+MUST_USE bool signer_send(struct signer_client *c, struct signer_job *j, struct err *e);
+
+/* Write what was queued: once per turn of the loop. Never blocks; what does not fit follows when
+ * answers come in. */
+void signer_flush(struct signer_client *c);
+
+/* Take the answers that are there and run their jobs' done(). */
+void signer_readable(struct signer_client *c);
+
+size_t signer_pending(const struct signer_client *c);
+
+/* Send one job and wait for its answer; for threads that may block (control, checkpointer). True
+ * if it was signed; else @e says why. */
+MUST_USE bool signer_call(struct signer_client *c, struct signer_job *j, struct err *e);
+
+#endif
