@@ -68,6 +68,7 @@ enum signer_op {
  * until done() runs; jobs of one client finish in order. */
 struct signer_job {
 	struct link link; /* private */
+	bool over;	  /* private */
 	enum signer_op op;
 	union {
 		struct x509_request x509;

@@ -59,7 +59,7 @@ struct x509_svid {
 };
 
 /* Verify a chain as it was presented, leaf first, at @now_s. ERR_UNAUTHENTICATED, code
- * "invalid_certificate", with the reason if it does not hold. */
+ * "invalid_certificate", with the reason if it does not hold; *out then means nothing. */
 MUST_USE bool x509_svid_verify(const struct bundle_set *bundles, STACK_OF(X509) * chain,
 			       int64_t now_s, struct x509_svid *out, struct err *e);
 

@@ -1,0 +1,21 @@
+/*
+ * signer_client - what signer.c and signer_client.c share: the parent's side of the channels.
+ */
+#ifndef WRIT_SPIFFE_SIGNER_CLIENT_H
+#define WRIT_SPIFFE_SIGNER_CLIENT_H
+
+#include <stdatomic.h>
+
+#include "spiffe/signer.h"
+
+struct signer {
+	pid_t pid;
+	unsigned n;	  /* channels */
+	atomic_uint next; /* the next one nobody has */
+	atomic_bool dead;
+	struct signer_public public;
+	struct buf greeting; /* what public points into */
+	int fds[SIGNER_CHANNELS_MAX];
+};
+
+#endif

@@ -1,0 +1,278 @@
+#include "spiffe/signer_desk.h"
+
+#include <stdlib.h>
+
+#include "authz/base/text.h"
+#include "spiffe/crypto.h"
+#include "spiffe/signer_wire.h"
+
+#define SLACK_S 60 /* how far a request's times may be off: it waits in queues */
+#define X509_TTL_MAX_S 86400
+#define JWT_TTL_MAX_S 3600
+#define ED25519_LEN 64
+#define ROOT_LEN 32
+
+struct signer_desk {
+	struct str trust_domain, issuer;
+	int64_t x509_ttl_max_s, jwt_ttl_max_s;
+	const struct signer_keys *keys;
+	struct clock clock;
+	struct jwt_signer *jwt;
+	EVP_MD_CTX *log;
+	char kid[JWT_KID_LEN + 1];
+	char origin[SPIFFE_TRUST_DOMAIN_MAX + 8]; /* "<trust domain>/writ" */
+	bool has_checkpoint;
+	uint64_t size; /* of the newest checkpoint signed by this process */
+	uint8_t root[ROOT_LEN];
+};
+
+struct signer_desk *signer_desk_new(const struct signer_config *c, const struct signer_keys *k,
+				    const struct clock *clock, struct err *e)
+{
+	struct signer_desk *d = calloc(1, sizeof(*d));
+
+	if (!d) {
+		err_set(e, ERR_NOMEM, "no memory for the signer");
+		return NULL;
+	}
+	d->trust_domain = c->trust_domain;
+	d->issuer = c->issuer;
+	d->x509_ttl_max_s = c->x509_ttl_max_s ? c->x509_ttl_max_s : X509_TTL_MAX_S;
+	d->jwt_ttl_max_s = c->jwt_ttl_max_s ? c->jwt_ttl_max_s : JWT_TTL_MAX_S;
+	d->keys = k;
+	d->clock = *clock;
+	snprintf(d->origin, sizeof(d->origin), "%.*s/writ", STR_FMT(c->trust_domain));
+	if (!jwt_kid(k->jwt, d->kid, e) || !(d->jwt = jwt_signer_new(k->jwt, str_c(d->kid), e))) {
+		signer_desk_free(d);
+		return NULL;
+	}
+	d->log = EVP_MD_CTX_new();
+	if (!d->log) {
+		signer_desk_free(d);
+		err_set(e, ERR_NOMEM, "no memory for the signer");
+		return NULL;
+	}
+	return d;
+}
+
+void signer_desk_free(struct signer_desk *d)
+{
+	if (!d)
+		return;
+	jwt_signer_free(d->jwt);
+	EVP_MD_CTX_free(d->log);
+	free(d);
+}
+
+static int64_t now_s(const struct signer_desk *d)
+{
+	return clock_wall_ms(&d->clock) / 1000;
+}
+
+/* An ID that this signer vouches for: a workload of its trust domain; of the reserved paths only
+ * writ's own. */
+static bool id_allowed(const struct signer_desk *d, struct str text, bool *server, struct err *e)
+{
+	struct spiffe_id id;
+
+	if (!spiffe_id_parse_workload(text, &id, e))
+		return false;
+	if (!spiffe_id_member_of(&id, d->trust_domain))
+		return err_set(
+			e, ERR_INVALID,
+			"signer: \"%.*s\" is not in trust domain %.*s; its SVIDs are not ours "
+			"to sign",
+			STR_FMT(str_first(text, 128)), STR_FMT(d->trust_domain));
+	*server = str_eq(id.path, STR(SPIFFE_SERVER_PATH));
+	if (!*server && spiffe_path_reserved(id.path))
+		return err_set(e, ERR_INVALID, "signer: paths below /writ/ are reserved");
+	return true;
+}
+
+static bool life_allowed(const struct signer_desk *d, int64_t from_s, int64_t to_s, int64_t max_s,
+			 struct err *e)
+{
+	int64_t now = now_s(d);
+
+	if (from_s < now - SLACK_S || from_s > now + SLACK_S)
+		return err_set(e, ERR_INVALID,
+			       "signer: the life of an SVID begins now, not %lld s "
+			       "from now",
+			       (long long)(from_s - now));
+	if (to_s <= from_s || to_s > now + max_s + SLACK_S)
+		return err_set(e, ERR_INVALID,
+			       "signer: an SVID may live 1 to %lld s; its end is %lld s from now",
+			       (long long)max_s, (long long)(to_s - now));
+	return true;
+}
+
+static bool sign_x509(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		      struct err *e)
+{
+	const struct x509_request *r = &j->x509;
+	bool server;
+
+	/* i64 from a hostile side: keep the sums above from overflowing */
+	if (r->not_before_s < 0 || r->not_after_s < 0)
+		return err_set(e, ERR_INVALID, "signer: times are seconds since 1970");
+	if (!id_allowed(d, r->spiffe_id, &server, e) ||
+	    !life_allowed(d, r->not_before_s, r->not_after_s, d->x509_ttl_max_s, e))
+		return false;
+	if (r->nnames && !server)
+		return err_set(e, ERR_INVALID, "signer: only %s has DNS names and addresses",
+			       SPIFFE_SERVER_PATH);
+	for (size_t i = 0; i < r->nnames; i++) {
+		struct x509_name name;
+
+		if (r->names[i].dns.p &&
+		    (!x509_name_parse(r->names[i].dns, &name, e) || !name.dns.p))
+			return err_set(e, ERR_INVALID, "signer: \"%.*s\" is no DNS name",
+				       STR_FMT(str_first(r->names[i].dns, 64)));
+	}
+	return x509_svid_issue(d->keys->authority, d->keys->x509, r, out, e);
+}
+
+static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		     struct err *e)
+{
+	const struct jwt_request *r = &j->jwt;
+	bool server;
+
+	if (r->issued_s < 0 || r->expires_s < 0)
+		return err_set(e, ERR_INVALID, "signer: times are seconds since 1970");
+	if (!id_allowed(d, r->spiffe_id, &server, e) ||
+	    !life_allowed(d, r->issued_s, r->expires_s, d->jwt_ttl_max_s, e))
+		return false;
+	if (r->issuer.n && !str_eq(r->issuer, d->issuer))
+		return err_set(e, ERR_INVALID, "signer: iss must be the configured issuer");
+	return jwt_svid_issue(d->jwt, r, out, e);
+}
+
+/* "<origin>\n<size>\n<base64 of the root>\n", nothing more (tlog-checkpoint). */
+static bool read_checkpoint(const struct signer_desk *d, struct str text, uint64_t *size,
+			    uint8_t root[static ROOT_LEN + 3], struct err *e)
+{
+	struct str origin, count, hash, rest;
+	size_t n = 0;
+
+	if (text.n > SIGNER_CHECKPOINT_MAX || !str_cut(text, '\n', &origin, &rest) ||
+	    !str_cut(rest, '\n', &count, &rest) || !str_cut(rest, '\n', &hash, &rest) || rest.n)
+		return err_set(e, ERR_INVALID, "signer: a checkpoint has three lines");
+	if (!str_eq(origin, str_c(d->origin)))
+		return err_set(e, ERR_INVALID, "signer: the first line of a checkpoint is \"%s\"",
+			       d->origin);
+	if (!text_u64(count, INT64_MAX, size) || hash.n != 44 ||
+	    !text_unbase64(hash, BASE64_STD, root, &n) || n != ROOT_LEN)
+		return err_set(e, ERR_INVALID,
+			       "signer: a checkpoint has a decimal size and a root of 32 bytes");
+	return true;
+}
+
+/* A log that signs two histories is worthless, so this process never does: sizes do not shrink, and
+ * one size has one root. */
+static bool sign_checkpoint(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+			    struct err *e)
+{
+	struct str text = j->checkpoint;
+	uint8_t root[ROOT_LEN + 3] = { 0 }, signature[ED25519_LEN];
+	size_t n = sizeof(signature);
+	uint64_t size;
+
+	if (!read_checkpoint(d, text, &size, root, e))
+		return false;
+	if (d->has_checkpoint &&
+	    (size < d->size || (size == d->size && memcmp(root, d->root, ROOT_LEN) != 0)))
+		return err_set(
+			e, ERR_CONFLICT,
+			"signer: a checkpoint of %llu records was signed already; this one of "
+			"%llu contradicts it",
+			(unsigned long long)d->size, (unsigned long long)size);
+	if (EVP_DigestSignInit(d->log, NULL, NULL, NULL, d->keys->log) != 1 ||
+	    EVP_DigestSign(d->log, signature, &n, (const unsigned char *)text.p, text.n) != 1 ||
+	    n != sizeof(signature))
+		return crypto_err(e, "cannot sign a checkpoint");
+	d->has_checkpoint = true;
+	d->size = size;
+	memcpy(d->root, root, ROOT_LEN);
+	buf_add(out, (struct str){ (const char *)signature, n });
+	return buf_ok(out) || err_set(e, ERR_NOMEM, "no room for a signature");
+}
+
+static const struct {
+	enum signer_op op;
+	bool (*sign)(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		     struct err *e);
+} table[] = {
+	{ SIGNER_X509_SVID, sign_x509 },
+	{ SIGNER_JWT_SVID, sign_jwt },
+	{ SIGNER_CHECKPOINT, sign_checkpoint },
+};
+
+static bool sign(struct signer_desk *d, struct str body, struct buf *out, struct err *e)
+{
+	struct signer_job j;
+
+	if (!wire_job(body, &j))
+		return err_set(e, ERR_INVALID, "signer: malformed request");
+	for (size_t i = 0; i < ARRAY_LEN(table); i++)
+		if (table[i].op == j.op)
+			return table[i].sign(d, &j, out, e);
+	return err_set(e, ERR_INVALID, "signer: unknown request");
+}
+
+bool signer_desk_answer(struct signer_desk *d, struct str body, struct buf *out)
+{
+	struct err e = { 0 };
+	size_t at = wire_begin(out);
+
+	wire_put_u8(out, ERR_NONE);
+	if (sign(d, body, out, &e) && wire_end(out, at))
+		return true;
+	out->n = at;
+	out->failed = false;
+	signer_desk_regret(&e, out);
+	return out->n > at;
+}
+
+void signer_desk_regret(const struct err *e, struct buf *out)
+{
+	size_t at = wire_begin(out);
+
+	wire_put_u8(out, (uint8_t)(e->class ? e->class : ERR_TOO_LARGE));
+	buf_add(out, str_c(e->class ? e->msg : "signer: the answer is too large"));
+	if (!wire_end(out, at))
+		out->n = at;
+}
+
+void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *out)
+{
+	AUTO_BUF spki = { 0 };
+	unsigned char *der = NULL;
+	uint8_t raw[32] = { 0 };
+	size_t at = wire_begin(out), n = sizeof(raw);
+	int len = i2d_X509(d->keys->authority, &der);
+	int64_t begins, ends = 0;
+	struct err e = { 0 };
+
+	buf_init(&spki, mem_system, CRYPTO_SPKI_MAX);
+	if (len <= 0 || !crypto_spki(d->keys->jwt, &spki, &e) ||
+	    !x509_times(d->keys->authority, &begins, &ends) ||
+	    EVP_PKEY_get_raw_public_key(d->keys->log, raw, &n) != 1 || n != sizeof(raw)) {
+		out->n = at;
+		crypto_err(&e, "signer: cannot tell its public keys");
+		signer_desk_regret(&e, out);
+		OPENSSL_free(der);
+		return;
+	}
+	wire_put_u8(out, ERR_NONE);
+	wire_put_str(out, (struct str){ (const char *)der, (size_t)len });
+	wire_put_i64(out, ends);
+	wire_put_str(out, str_c(d->kid));
+	wire_put_str(out, buf_str(&spki));
+	wire_put_str(out, (struct str){ (const char *)raw, n });
+	wire_put_u8(out, d->keys->created);
+	wire_put_u8(out, confined);
+	if (!wire_end(out, at))
+		out->n = at;
+	OPENSSL_free(der);
+}

@@ -1,0 +1,200 @@
+/*
+ * Verifying. The order is the standard's: what the leaf says of itself decides which bundle is
+ * asked, so it must be well-formed first; authorization comes after all of this, elsewhere.
+ */
+#include "spiffe/x509_svid.h"
+
+#include <openssl/x509v3.h>
+#include <time.h>
+
+#include "spiffe/crypto.h"
+
+#define CODE "invalid_certificate"
+
+static bool refuse(struct err *e, const char *what)
+{
+	crypto_err(NULL, "-"); /* empties OpenSSL's queue: a stranger's fault, not ours */
+	return err_code(e, ERR_UNAUTHENTICATED, CODE, "client certificate: %s", what);
+}
+
+/* The one URI among the SANs, by pointer and length: an embedded NUL is no end. */
+static bool only_uri(const GENERAL_NAMES *names, struct str *uri, struct err *e)
+{
+	int found = 0;
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+
+		if (name->type != GEN_URI)
+			continue;
+		found++;
+		*uri = (struct str){
+			(const char *)ASN1_STRING_get0_data(name->d.uniformResourceIdentifier),
+			(size_t)ASN1_STRING_length(name->d.uniformResourceIdentifier)
+		};
+	}
+	if (found != 1)
+		return refuse(e, found ? "it has more than one URI name; an X.509-SVID has one"
+				       : "it has no URI name, so it is no X.509-SVID");
+	return true;
+}
+
+static bool leaf_id(X509 *leaf, struct x509_svid *out, struct err *e)
+{
+	int critical = -1;
+	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, &critical, NULL);
+	struct spiffe_id id;
+	struct str uri;
+	bool ok;
+
+	if (!names)
+		return refuse(e, critical == -2 ? "it has the extension of names twice"
+						: "it has no URI name, so it is no X.509-SVID");
+	ok = only_uri(names, &uri, e);
+	if (ok && !spiffe_id_parse_workload(uri, &id, e)) {
+		ok = false;
+		if (e) {
+			e->class = ERR_UNAUTHENTICATED;
+			e->code = CODE;
+		}
+		err_prefix(e, "client certificate");
+	}
+	if (ok) {
+		memcpy(out->text, uri.p, uri.n);
+		out->text[uri.n] = '\0';
+		/* It parsed once, so it does again: this time from where it stays. */
+		ok = spiffe_id_parse_workload((struct str){ out->text, uri.n }, &out->id, e);
+	}
+	GENERAL_NAMES_free(names);
+	return ok;
+}
+
+static bool leaf_usage(X509 *leaf, struct err *e)
+{
+	const uint32_t both = XKU_SSL_SERVER | XKU_SSL_CLIENT;
+	uint32_t flags, usage;
+
+	if (X509_check_purpose(leaf, -1, 0) != 1)
+		return refuse(e, "its extensions are malformed");
+	flags = X509_get_extension_flags(leaf);
+	usage = X509_get_key_usage(leaf); /* all ones if the extension is absent */
+	if (flags & EXFLAG_CA)
+		return refuse(e, "it is a CA certificate; those do not authenticate");
+	if (!(flags & EXFLAG_KUSAGE))
+		return refuse(e, "it has no key usage");
+	if (usage & (KU_KEY_CERT_SIGN | KU_CRL_SIGN))
+		return refuse(e,
+			      "its key usage lets it sign certificates; such do not authenticate");
+	if (!(usage & KU_DIGITAL_SIGNATURE))
+		return refuse(e, "its key usage lacks digitalSignature");
+	if ((flags & EXFLAG_XKUSAGE) && (X509_get_extended_key_usage(leaf) & both) != both)
+		return refuse(e, "its extended key usage lacks serverAuth or clientAuth");
+	return true;
+}
+
+/* Whatever path OpenSSL built, everything above the leaf must be a CA that says so. */
+static bool path_of_authorities(const STACK_OF(X509) * path, struct err *e)
+{
+	for (int i = 1; i < sk_X509_num(path); i++) {
+		X509 *ca = sk_X509_value(path, i);
+		uint32_t flags = X509_get_extension_flags(ca);
+
+		if (!(flags & EXFLAG_CA) || !(flags & EXFLAG_KUSAGE) ||
+		    !(X509_get_key_usage(ca) & KU_KEY_CERT_SIGN))
+			return refuse(e, "a certificate above it is no CA with keyCertSign");
+	}
+	return true;
+}
+
+static bool path_holds(const struct bundle *b, X509 *leaf, STACK_OF(X509) * chain, int64_t now_s,
+		       struct err *e)
+{
+	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+	X509_VERIFY_PARAM *param;
+	bool ok;
+
+	if (!ctx || !X509_STORE_CTX_init(ctx, b->store, leaf, chain)) {
+		X509_STORE_CTX_free(ctx);
+		return crypto_err(e, "cannot start a verification");
+	}
+	param = X509_STORE_CTX_get0_param(ctx);
+	/* Every certificate of a bundle is an anchor, self-signed or not. */
+	X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN);
+	X509_VERIFY_PARAM_set_time(param, (time_t)now_s);
+	X509_VERIFY_PARAM_set_depth(param, X509_SVID_CHAIN_MAX);
+	X509_VERIFY_PARAM_set_auth_level(param, 2); /* no RSA below 2048, no SHA-1 */
+	ok = X509_verify_cert(ctx) == 1;
+	if (!ok)
+		refuse(e, X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+	else
+		ok = path_of_authorities(X509_STORE_CTX_get0_chain(ctx), e);
+	X509_STORE_CTX_free(ctx);
+	return ok;
+}
+
+bool x509_svid_verify(const struct bundle_set *bundles, STACK_OF(X509) * chain, int64_t now_s,
+		      struct x509_svid *out, struct err *e)
+{
+	X509 *leaf = chain && sk_X509_num(chain) > 0 ? sk_X509_value(chain, 0) : NULL;
+	const struct bundle *b;
+	int64_t begins;
+	unsigned n = 0;
+
+	if (!leaf)
+		return refuse(e, "none was presented");
+	if (sk_X509_num(chain) > X509_SVID_CHAIN_MAX)
+		return refuse(e, "the chain is too long");
+	if (!leaf_usage(leaf, e) || !leaf_id(leaf, out, e))
+		return false;
+	/* Only the bundle of the ID's own trust domain may vouch for it. */
+	b = bundle_find(bundles, out->id.trust_domain);
+	if (!b)
+		return err_code(e, ERR_UNAUTHENTICATED, CODE,
+				"client certificate: no trust bundle for trust domain \"%.*s\"",
+				STR_FMT(out->id.trust_domain));
+	if (!path_holds(b, leaf, chain, now_s, e))
+		return false;
+	if (!x509_times(leaf, &begins, &out->not_after_s) ||
+	    X509_digest(leaf, EVP_sha256(), out->sha256, &n) != 1)
+		return refuse(e, "its end cannot be read");
+	return true;
+}
+
+bool x509_svid_verify_der(const struct bundle_set *bundles, const struct str *chain, size_t n,
+			  int64_t now_s, struct x509_svid *out, struct err *e)
+{
+	STACK_OF(X509) *certs = sk_X509_new_null();
+	bool ok = certs != NULL;
+
+	if (!ok)
+		return err_set(e, ERR_NOMEM, "no memory for a chain");
+	for (size_t i = 0; ok && i < n && i <= X509_SVID_CHAIN_MAX; i++) {
+		X509 *cert = NULL;
+
+		ok = crypto_certificate(chain[i], &cert, NULL);
+		if (ok && sk_X509_push(certs, cert) <= 0) {
+			X509_free(cert);
+			ok = false;
+		}
+	}
+	ok = ok ? x509_svid_verify(bundles, certs, now_s, out, e)
+		: refuse(e, "not an X.509 certificate in DER");
+	sk_X509_pop_free(certs, X509_free);
+	return ok;
+}
+
+static bool seconds(const ASN1_TIME *t, int64_t *out)
+{
+	struct tm tm;
+
+	if (!t || ASN1_TIME_to_tm(t, &tm) != 1)
+		return false;
+	*out = (int64_t)timegm(&tm);
+	return true;
+}
+
+bool x509_times(const X509 *cert, int64_t *not_before_s, int64_t *not_after_s)
+{
+	return seconds(X509_get0_notBefore(cert), not_before_s) &&
+	       seconds(X509_get0_notAfter(cert), not_after_s);
+}
