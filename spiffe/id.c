@@ -84,7 +84,7 @@ static bool scan_path(struct str text, size_t from, bool pattern, struct err *e)
 static bool parse(struct str text, bool pattern, struct spiffe_id *id, struct err *e)
 {
 	const size_t scheme = sizeof(SCHEME) - 1;
-	size_t end;
+	size_t end = 0;
 
 	if (text.n > SPIFFE_ID_MAX)
 		return err_set(e, ERR_INVALID, "SPIFFE ID: %zu bytes, at most %d are allowed",

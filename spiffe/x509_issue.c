@@ -129,11 +129,12 @@ static bool add_subject_key_id(X509 *cert, struct err *e)
 	return ok;
 }
 
-static bool add_authority_key_id(X509 *cert, X509 *issuer, struct err *e)
+/* Read from the extension, not from the cache of a certificate that is still being built. */
+static bool add_authority_key_id(X509 *cert, const X509 *issuer, struct err *e)
 {
-	const ASN1_OCTET_STRING *ski = X509_get0_subject_key_id(issuer);
 	AUTHORITY_KEYID *akid = AUTHORITY_KEYID_new();
-	bool ok = akid && ski && (akid->keyid = ASN1_OCTET_STRING_dup(ski));
+	bool ok = akid &&
+		  (akid->keyid = X509_get_ext_d2i(issuer, NID_subject_key_identifier, NULL, NULL));
 
 	ok = add_ext(cert, NID_authority_key_identifier, ok ? akid : NULL, false, e);
 	AUTHORITY_KEYID_free(akid);
