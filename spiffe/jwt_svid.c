@@ -197,7 +197,7 @@ static bool read_header(const struct json *h, struct token *t, struct err *e)
 static bool take_apart(struct str text, struct arena *a, struct token *t, struct err *e)
 {
 	struct str header, payload, signature, rest;
-	const struct json *h;
+	const struct json *h = NULL;
 
 	if (text.n > LIMIT_TOKEN)
 		return err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %zu bytes, at most %d",

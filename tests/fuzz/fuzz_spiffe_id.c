@@ -1,5 +1,7 @@
 /* Whatever is accepted is made of two parts that hold every byte, parses again to the same, matches
  * itself, and is matched by the pattern that stands for all of its trust domain. */
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "spiffe/id.h"

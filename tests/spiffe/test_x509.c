@@ -569,6 +569,46 @@ static void a_leaf_never_outlives_its_authority(void **state)
 	EVP_PKEY_free(key);
 }
 
+/* The short way for P-256 keys checks what the long way checks. */
+static void keys_that_cannot_be_are_not_certified(void **state)
+{
+	EVP_PKEY *key = forge_key("P-256"), *big = forge_key("P-521");
+	struct x509_request r = { .spiffe_id = STR("spiffe://a.example/x"),
+				  .not_before_s = FORGE_NOW - 10,
+				  .not_after_s = FORGE_NOW + 3600 };
+	X509 *ca = our_authority(key);
+	struct str spki = forge_spki(key), other = forge_spki(big);
+	char copy[128];
+	struct err e = { 0 };
+	struct buf der;
+
+	(void)state;
+	buf_init(&der, mem_system, 8192);
+	memcpy(copy, spki.p, spki.n);
+	r.spki = (struct str){ copy, spki.n };
+	assert_true(x509_svid_issue(ca, key, &r, &der, &e));
+	buf_reset(&der);
+	copy[spki.n - 1] ^= 1;
+	assert_false(x509_svid_issue(ca, key, &r, &der, &e));
+	assert_non_null(strstr(e.msg, "not on P-256"));
+	memset(copy + spki.n - 64, 0, 64);
+	assert_false(x509_svid_issue(ca, key, &r, &der, &e));
+	memset(copy + spki.n - 64, 0xff, 64);
+	assert_false(x509_svid_issue(ca, key, &r, &der, &e));
+	memcpy(copy, spki.p, spki.n);
+	r.spki.n--;
+	assert_false(x509_svid_issue(ca, key, &r, &der, &e));
+	r.spki = other;
+	assert_false(x509_svid_issue(ca, key, &r, &der, &e));
+	assert_int_equal(der.n, 0);
+	OPENSSL_free((void *)(uintptr_t)spki.p);
+	OPENSSL_free((void *)(uintptr_t)other.p);
+	buf_clear(&der);
+	X509_free(ca);
+	EVP_PKEY_free(key);
+	EVP_PKEY_free(big);
+}
+
 static void names_of_our_own_leaf(void **state)
 {
 	EVP_PKEY *key = forge_key("P-256");
@@ -633,6 +673,7 @@ int main(void)
 		cmocka_unit_test(der_chains),
 		cmocka_unit_test(issues_what_the_standard_wants),
 		cmocka_unit_test(a_leaf_never_outlives_its_authority),
+		cmocka_unit_test(keys_that_cannot_be_are_not_certified),
 		cmocka_unit_test(names_of_our_own_leaf),
 		cmocka_unit_test(names_are_read_strictly),
 	};
