@@ -74,7 +74,8 @@ static const struct json_limits token_limits = {
 
 static bool refuse(struct err *e, const char *what)
 {
-	return err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %s", what);
+	err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %s", what);
+	return false;
 }
 
 static bool as_refusal(struct err *e, const char *where)
@@ -83,7 +84,8 @@ static bool as_refusal(struct err *e, const char *where)
 		e->class = ERR_UNAUTHENTICATED;
 		e->code = CODE;
 	}
-	return err_prefix(e, "token: %s", where);
+	err_prefix(e, "token: %s", where);
+	return false;
 }
 
 struct jwt_verifier *jwt_verifier_new(const struct alloc *alloc, size_t cache, struct err *e)
@@ -143,20 +145,27 @@ static bool decode(struct str part, struct arena *a, uint8_t **out, size_t *n)
 	return *out && part.n > 0 && text_unbase64(part, BASE64_URL, *out, n);
 }
 
-static bool object(struct str part, const char *where, struct arena *a, const struct json **out,
-		   struct err *e)
+/* The JSON object that a part holds, or NULL. */
+static const struct json *object(struct str part, const char *where, struct arena *a, struct err *e)
 {
+	const struct json *v = NULL;
 	uint8_t *bytes;
 	size_t n;
 
-	if (!decode(part, a, &bytes, &n))
-		return err_code(e, ERR_UNAUTHENTICATED, CODE,
-				"token: %s is no base64url without padding", where);
-	if (!json_parse((struct str){ (char *)bytes, n }, &token_limits, a, out, e))
-		return as_refusal(e, where);
-	if ((*out)->type != JSON_OBJECT)
-		return err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %s is no JSON object", where);
-	return true;
+	if (!decode(part, a, &bytes, &n)) {
+		err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %s is no base64url without padding",
+			 where);
+		return NULL;
+	}
+	if (!json_parse((struct str){ (char *)bytes, n }, &token_limits, a, &v, e)) {
+		as_refusal(e, where);
+		return NULL;
+	}
+	if (!v || v->type != JSON_OBJECT) {
+		err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %s is no JSON object", where);
+		return NULL;
+	}
+	return v;
 }
 
 static bool read_header(const struct json *h, struct token *t, struct err *e)
@@ -197,7 +206,7 @@ static bool read_header(const struct json *h, struct token *t, struct err *e)
 static bool take_apart(struct str text, struct arena *a, struct token *t, struct err *e)
 {
 	struct str header, payload, signature, rest;
-	const struct json *h = NULL;
+	const struct json *h;
 
 	if (text.n > LIMIT_TOKEN)
 		return err_code(e, ERR_UNAUTHENTICATED, CODE, "token: %zu bytes, at most %d",
@@ -206,11 +215,13 @@ static bool take_apart(struct str text, struct arena *a, struct token *t, struct
 	    (signature.n && memchr(signature.p, '.', signature.n)))
 		return refuse(e, "three parts with '.' between them are expected (compact JWS)");
 	t->signing_input = str_first(text, header.n + 1 + payload.n);
-	if (!object(header, "the header", a, &h, e) || !read_header(h, t, e))
+	h = object(header, "the header", a, e);
+	if (!h || !read_header(h, t, e))
 		return false;
 	if (!decode(signature, a, &t->signature, &t->signature_len))
 		return refuse(e, "the signature is no base64url without padding");
-	return object(payload, "the payload", a, &t->claims, e);
+	t->claims = object(payload, "the payload", a, e);
+	return t->claims != NULL;
 }
 
 /* The parts of a DER integer: no leading zeros but one where the top bit is set. */
