@@ -7,6 +7,7 @@
  */
 #include "spiffe/jwt_svid.h"
 
+#include <assert.h>
 #include <openssl/rsa.h>
 
 #include "authz/base/text.h"
@@ -427,6 +428,7 @@ static bool verify(struct jwt_verifier *v, struct str text, struct str audience,
 
 	if (!take_apart(text, a, &t, e))
 		return false;
+	assert(t.alg && t.claims);
 	sub = json_get_type(t.claims, STR("sub"), JSON_STRING);
 	if (!sub)
 		return refuse(e, "sub must be a SPIFFE ID");
