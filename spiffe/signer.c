@@ -30,7 +30,8 @@ static bool make_channels(unsigned n, int *ours, int *theirs, struct err *e)
 		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
 			close_all(ours, i);
 			close_all(theirs, i);
-			return err_set(e, ERR_IO, "signer: no socket pair: %s", strerror(errno));
+			err_set(e, ERR_IO, "signer: no socket pair: %s", strerror(errno));
+			return false;
 		}
 		ours[i] = pair[0];
 		theirs[i] = pair[1];
