@@ -17,10 +17,10 @@ static void bundle_free(struct bundle *b)
 		X509_free(b->authorities[i]);
 	for (size_t i = 0; i < b->njwt_keys; i++) {
 		EVP_PKEY_free(b->jwt_keys[i].key);
-		free((void *)(uintptr_t)b->jwt_keys[i].kid.p);
+		free(b->jwt_keys[i].text);
 	}
 	X509_STORE_free(b->store);
-	free((void *)(uintptr_t)b->trust_domain.p);
+	free(b->name);
 	free(b);
 }
 
@@ -47,13 +47,12 @@ struct bundle_set *bundle_set_new(uint64_t generation, struct err *e)
 	return s;
 }
 
-static bool dup_str(struct str s, struct str *out)
+static bool dup_str(struct str s, char **text, struct str *out)
 {
-	char *p = strndup(s.p, s.n);
-
-	if (p)
-		*out = (struct str){ p, s.n };
-	return p != NULL;
+	*text = strndup(s.p, s.n);
+	if (*text)
+		*out = (struct str){ *text, s.n };
+	return *text != NULL;
 }
 
 bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequence,
@@ -71,7 +70,8 @@ bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequ
 		return err_set(e, ERR_NOMEM, "no memory for a trust bundle");
 	s->items = items;
 	b = calloc(1, sizeof(*b));
-	if (!b || !dup_str(trust_domain, &b->trust_domain) || !(b->store = X509_STORE_new())) {
+	if (!b || !dup_str(trust_domain, &b->name, &b->trust_domain) ||
+	    !(b->store = X509_STORE_new())) {
 		bundle_free(b);
 		return err_set(e, ERR_NOMEM, "no memory for a trust bundle");
 	}
@@ -173,7 +173,7 @@ bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struc
 			       "JWT key \"%.*s\": neither RSA >= 2048 nor EC P-256, P-384, P-521",
 			       STR_FMT(kid));
 	}
-	if (!dup_str(kid, &slot->kid))
+	if (!dup_str(kid, &slot->text, &slot->kid))
 		return err_set(e, ERR_NOMEM, "no memory for a JWT key");
 	slot->key = key;
 	slot->type = type;

@@ -34,12 +34,14 @@ enum bundle_key_type {
 
 struct bundle_jwt_key {
 	struct str kid; /* never empty, unique in the bundle */
+	char *text;	/* private: what kid points to */
 	EVP_PKEY *key;
 	enum bundle_key_type type;
 };
 
 struct bundle {
 	struct str trust_domain;
+	char *name;		 /* private: what trust_domain points to */
 	uint64_t sequence;	 /* spiffe_sequence: changes whenever the content does */
 	uint32_t refresh_hint_s; /* spiffe_refresh_hint */
 	X509 *authorities[BUNDLE_AUTHORITIES_MAX];

@@ -107,7 +107,7 @@ bool spiffe_id_parse(struct str text, struct spiffe_id *id, struct err *e)
 
 bool spiffe_id_parse_workload(struct str text, struct spiffe_id *id, struct err *e)
 {
-	struct spiffe_id parsed;
+	struct spiffe_id parsed = { 0 };
 
 	if (!parse(text, false, &parsed, e))
 		return false;
@@ -140,7 +140,7 @@ bool spiffe_trust_domain_parse(struct str text, struct str *name, struct err *e)
 	char whole[sizeof(SCHEME) + SPIFFE_TRUST_DOMAIN_MAX];
 	size_t n = sizeof(SCHEME) - 1;
 	struct str bare = text;
-	struct spiffe_id id;
+	struct spiffe_id id = { 0 };
 
 	if (str_starts(text, STR(SCHEME)))
 		bare = str_from(text, n);
@@ -187,7 +187,7 @@ static struct str first_segment(struct str path, struct str *rest)
 
 bool spiffe_pattern_match(struct str pattern, struct str id)
 {
-	struct spiffe_id want, have;
+	struct spiffe_id want = { 0 }, have = { 0 };
 
 	if (!parse(pattern, true, &want, NULL) || !parse(id, false, &have, NULL) ||
 	    !str_eq(want.trust_domain, have.trust_domain))

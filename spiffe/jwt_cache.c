@@ -15,8 +15,7 @@ bool jwt_cache_init(struct jwt_cache *c, const struct alloc *alloc, size_t max)
 
 static void drop(struct jwt_cache *c, struct jwt_cached *entry)
 {
-	if (entry->id.p)
-		mem_free(c->alloc, (void *)(uintptr_t)entry->id.p, entry->id.n);
+	mem_free(c->alloc, entry->text, entry->id.n);
 	*entry = (struct jwt_cached){ 0 };
 }
 
@@ -80,4 +79,5 @@ void jwt_cache_add(struct jwt_cache *c, const struct jwt_cached *entry)
 	drop(c, victim);
 	*victim = *entry;
 	victim->id = (struct str){ id, entry->id.n };
+	victim->text = id;
 }

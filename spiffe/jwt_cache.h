@@ -20,7 +20,8 @@ struct jwt_cached {
 	uint8_t key[SHA256_LEN];
 	int64_t from_s, until_s; /* valid at from <= now < until: leeway is in both */
 	int64_t expires_s;	 /* exp itself */
-	struct str id;		 /* owned; p == NULL: the entry is free */
+	struct str id;		 /* p == NULL: the entry is free */
+	char *text;		 /* private: what id points to */
 };
 
 struct jwt_cache {

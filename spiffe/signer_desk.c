@@ -110,7 +110,7 @@ static bool sign_x509(struct signer_desk *d, const struct signer_job *j, struct 
 		      struct err *e)
 {
 	const struct x509_request *r = &j->x509;
-	bool server;
+	bool server = false;
 
 	/* i64 from a hostile side: keep the sums above from overflowing */
 	if (r->not_before_s < 0 || r->not_after_s < 0)
@@ -136,7 +136,7 @@ static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct b
 		     struct err *e)
 {
 	const struct jwt_request *r = &j->jwt;
-	bool server;
+	bool server = false;
 
 	if (r->issued_s < 0 || r->expires_s < 0)
 		return err_set(e, ERR_INVALID, "signer: times are seconds since 1970");
@@ -176,7 +176,7 @@ static bool sign_checkpoint(struct signer_desk *d, const struct signer_job *j, s
 	struct str text = j->checkpoint;
 	uint8_t root[ROOT_LEN + 3] = { 0 }, signature[ED25519_LEN];
 	size_t n = sizeof(signature);
-	uint64_t size;
+	uint64_t size = 0;
 
 	if (!read_checkpoint(d, text, &size, root, e))
 		return false;

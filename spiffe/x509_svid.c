@@ -14,7 +14,8 @@
 static bool refuse(struct err *e, const char *what)
 {
 	crypto_err(NULL, "-"); /* empties OpenSSL's queue: a stranger's fault, not ours */
-	return err_code(e, ERR_UNAUTHENTICATED, CODE, "client certificate: %s", what);
+	err_code(e, ERR_UNAUTHENTICATED, CODE, "client certificate: %s", what);
+	return false;
 }
 
 /* The one URI among the SANs, by pointer and length: an embedded NUL is no end. */
@@ -44,7 +45,7 @@ static bool leaf_id(X509 *leaf, struct x509_svid *out, struct err *e)
 	int critical = -1;
 	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, &critical, NULL);
 	struct spiffe_id id;
-	struct str uri;
+	struct str uri = { 0 };
 	bool ok;
 
 	if (!names)

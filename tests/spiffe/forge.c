@@ -38,6 +38,7 @@ static void extend(X509 *cert, X509 *issuer, int nid, const char *value)
 
 X509 *forge_cert(const struct forge *f)
 {
+	static long serial;
 	X509 *cert = X509_new(), *issuer = f->issuer ? f->issuer : cert;
 	EVP_PKEY *key = f->key, *fresh = NULL;
 	bool dated = f->from_s || f->to_s;
@@ -45,7 +46,7 @@ X509 *forge_cert(const struct forge *f)
 	if (!key)
 		key = fresh = forge_key("P-256");
 	X509_set_version(cert, X509_VERSION_3);
-	ASN1_INTEGER_set(X509_get_serialNumber(cert), rand());
+	ASN1_INTEGER_set(X509_get_serialNumber(cert), ++serial);
 	ASN1_TIME_set(X509_getm_notBefore(cert), FORGE_NOW + (dated ? f->from_s : -60));
 	ASN1_TIME_set(X509_getm_notAfter(cert), FORGE_NOW + (dated ? f->to_s : 3600));
 	X509_set_pubkey(cert, key);
@@ -96,6 +97,14 @@ struct str forge_spki(EVP_PKEY *key)
 	if (n <= 0)
 		abort();
 	return (struct str){ (char *)p, (size_t)n };
+}
+
+void forge_free(struct str s)
+{
+	void *p;
+
+	memcpy(&p, &s.p, sizeof(p)); /* a str borrows, so its pointer is const; these are owned */
+	OPENSSL_free(p);
 }
 
 /* DER to R||S by OpenSSL's own reader. */

@@ -28,7 +28,7 @@ struct forge {
 
 EVP_PKEY *forge_key(const char *kind); /* "P-256", "P-384", "P-521", "RSA2048", "ED25519" ... */
 X509 *forge_cert(const struct forge *f);
-struct str forge_der(X509 *cert); /* free with OPENSSL_free */
+struct str forge_der(X509 *cert); /* forge_free */
 
 /* An authority with a URI SAN for @trust_domain. */
 X509 *forge_authority(const char *trust_domain, EVP_PKEY *key);
@@ -38,6 +38,7 @@ X509 *forge_authority(const char *trust_domain, EVP_PKEY *key);
 void forge_jws(struct buf *out, const char *header, const char *payload, const char *alg,
 	       EVP_PKEY *key);
 
-struct str forge_spki(EVP_PKEY *key); /* free with OPENSSL_free */
+struct str forge_spki(EVP_PKEY *key); /* forge_free */
+void forge_free(struct str s);
 
 #endif

@@ -104,7 +104,7 @@ static void takes_only_the_key_of_a_csr(void **state)
 		if (ok != !csrs[i].says || (ok && !str_eq(buf_str(&spki), want)) ||
 		    (!ok && (e.class != ERR_INVALID || !strstr(e.msg, csrs[i].says))))
 			fail_msg("%s: %s", csrs[i].why, e.msg);
-		OPENSSL_free((void *)(uintptr_t)want.p);
+		forge_free(want);
 		buf_clear(&der);
 		buf_clear(&pem);
 		buf_clear(&spki);
@@ -165,7 +165,7 @@ static void points_off_the_curve_are_refused(void **state)
 		assert_false(crypto_key_of_spki((struct str){ copy, spki.n }, &back, NULL));
 		memset(copy + spki.n - 64, 0, 64);
 		assert_false(crypto_key_of_spki((struct str){ copy, spki.n }, &back, NULL));
-		OPENSSL_free((void *)(uintptr_t)spki.p);
+		forge_free(spki);
 		EVP_PKEY_free(key);
 	}
 }
@@ -256,7 +256,7 @@ static int set_up(void **state)
 		w.ca[i] = forge_authority("a.example", w.ca_key[i]);
 		der = forge_der(w.ca[i]);
 		assert_true(bundle_add_authority(w.b, der, NULL));
-		OPENSSL_free((void *)(uintptr_t)der.p);
+		forge_free(der);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(jwt_kinds); i++) {
 		struct str spki;
@@ -264,7 +264,7 @@ static int set_up(void **state)
 		w.jwt_key[i] = forge_key(jwt_kinds[i]);
 		spki = forge_spki(w.jwt_key[i]);
 		assert_true(bundle_add_jwt_key(w.b, str_c(jwt_kinds[i]), spki, NULL));
-		OPENSSL_free((void *)(uintptr_t)spki.p);
+		forge_free(spki);
 	}
 	return 0;
 }
@@ -360,7 +360,7 @@ static void the_bundle_document(void **state)
 		assert_true(
 			str_eq(buf_str(&der), str_c(json_string_value(json_array_get(x5c, 0)))));
 		material_is(jwk, w.ca_key[i]);
-		OPENSSL_free((void *)(uintptr_t)want.p);
+		forge_free(want);
 	}
 	for (size_t i = 0; i < 3; i++) {
 		json_t *jwk = json_array_get(keys, 2 + i);
@@ -458,13 +458,13 @@ static void what_does_not_belong_in_a_bundle(void **state)
 		struct str der = forge_der(certs[i]);
 
 		assert_false(bundle_add_authority(w.b, der, &e));
-		OPENSSL_free((void *)(uintptr_t)der.p);
+		forge_free(der);
 	}
 	for (int i = 0; i < 2; i++) {
 		struct str spki = forge_spki(keys[i]);
 
 		assert_false(bundle_add_jwt_key(w.b, STR("new"), spki, &e));
-		OPENSSL_free((void *)(uintptr_t)spki.p);
+		forge_free(spki);
 		EVP_PKEY_free(keys[i]);
 	}
 	assert_false(bundle_add_authority(w.b, STR("x"), &e));
@@ -477,7 +477,7 @@ static void what_does_not_belong_in_a_bundle(void **state)
 	assert_ptr_equal(bundle_find(w.set, STR("a.example")), w.b);
 	assert_null(bundle_find(w.set, STR("a.exampl")));
 	assert_null(bundle_find(NULL, STR("a.example")));
-	OPENSSL_free((void *)(uintptr_t)good.p);
+	forge_free(good);
 	X509_free(certs[0]);
 	X509_free(certs[1]);
 }

@@ -42,7 +42,7 @@ static void add_key(struct bundle *b, const char *kid, EVP_PKEY *key)
 
 	if (!bundle_add_jwt_key(b, str_c(kid), spki, &e))
 		fail_msg("%s", e.msg);
-	OPENSSL_free((void *)(uintptr_t)spki.p);
+	forge_free(spki);
 }
 
 /* Bundles of a.example (all keys but OF_B) and b.example; a.example also has an X.509 authority

@@ -209,8 +209,8 @@ static void what_is_public_agrees(void **state)
 	assert_int_equal(p->jwt_kid.n, JWT_KID_LEN);
 	EVP_PKEY_get_raw_public_key(k.log, raw, &n);
 	assert_memory_equal(raw, p->log_key, 32);
-	OPENSSL_free((void *)(uintptr_t)der.p);
-	OPENSSL_free((void *)(uintptr_t)spki.p);
+	forge_free(der);
+	forge_free(spki);
 	signer_keys_clear(&k);
 	signer_stop(s);
 	s = start(1);
@@ -276,7 +276,8 @@ static void the_child_holds_only_its_channels(void **state)
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f))
 		if (strncmp(line, "Seccomp:", 8) == 0)
-			assert_int_equal(atoi(line + 8), signer_public(s)->confined ? 2 : 0);
+			assert_int_equal(strtol(line + 8, NULL, 10),
+					 signer_public(s)->confined ? 2 : 0);
 	fclose(f);
 	kill(signer_pid(s), SIGINT);
 	kill(signer_pid(s), SIGTERM);

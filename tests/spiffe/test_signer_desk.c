@@ -145,8 +145,8 @@ static void the_desk_signs(void **state)
 	arena_clear(&a);
 	jwt_verifier_free(v);
 	bundle_set_release(set);
-	OPENSSL_free((void *)(uintptr_t)ca.p);
-	OPENSSL_free((void *)(uintptr_t)spki.p);
+	forge_free(ca);
+	forge_free(spki);
 }
 
 /* A serving process that was taken over gets nothing beyond what the configuration allows. */

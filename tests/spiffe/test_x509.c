@@ -35,7 +35,7 @@ static void add(struct bundle_set *set, const char *name, X509 *ca)
 
 	if (!bundle_set_add(set, str_c(name), 1, 300, &b, &e) || !bundle_add_authority(b, der, &e))
 		fail_msg("%s", e.msg);
-	OPENSSL_free((void *)(uintptr_t)der.p);
+	forge_free(der);
 }
 
 static int set_up(void **state)
@@ -411,8 +411,8 @@ static void der_chains(void **state)
 	der[0] = (struct str){ more, longer.n + 1 };
 	assert_false(x509_svid_verify_der(w.both, der, 2, FORGE_NOW, &svid, &e));
 	free(more);
-	OPENSSL_free((void *)(uintptr_t)longer.p);
-	OPENSSL_free((void *)(uintptr_t)der[1].p);
+	forge_free(longer);
+	forge_free(der[1]);
 	sk_X509_pop_free(chain, X509_free);
 }
 
@@ -448,7 +448,7 @@ static X509 *issue(X509 *ca, EVP_PKEY *ca_key, EVP_PKEY *key, int64_t ttl_s,
 		fail_msg("%s", e.msg);
 	cert = cert_of(&der);
 	buf_clear(&der);
-	OPENSSL_free((void *)(uintptr_t)spki.p);
+	forge_free(spki);
 	return cert;
 }
 
@@ -563,7 +563,7 @@ static void a_leaf_never_outlives_its_authority(void **state)
 	assert_false(x509_svid_issue(ca, key, &late, &der, &e));
 	assert_int_equal(e.class, ERR_UNAVAILABLE);
 	assert_int_equal(der.n, 0);
-	OPENSSL_free((void *)(uintptr_t)late.spki.p);
+	forge_free(late.spki);
 	X509_free(leaf);
 	X509_free(ca);
 	EVP_PKEY_free(key);
@@ -601,8 +601,8 @@ static void keys_that_cannot_be_are_not_certified(void **state)
 	r.spki = other;
 	assert_false(x509_svid_issue(ca, key, &r, &der, &e));
 	assert_int_equal(der.n, 0);
-	OPENSSL_free((void *)(uintptr_t)spki.p);
-	OPENSSL_free((void *)(uintptr_t)other.p);
+	forge_free(spki);
+	forge_free(other);
 	buf_clear(&der);
 	X509_free(ca);
 	EVP_PKEY_free(key);
