@@ -62,11 +62,11 @@ struct policy_limits {
 };
 extern const struct policy_limits policy_default_limits;
 
+/* The head of a set; what follows it is private to authz/policy. */
 struct policy_set {
 	struct shared shared;
 	uint64_t generation; /* set by the caller before it is published */
 	uint8_t hash[32];
-	/* the rest is private to authz/policy */
 };
 
 /* Load and check. Without errors *out is the set; else it is untouched, @e names the first
@@ -74,6 +74,22 @@ struct policy_set {
 MUST_USE bool policy_set_load(const struct policy_sources *s, const struct policy_limits *limits,
 			      struct policy_set **out, struct policy_findings *findings,
 			      struct err *e);
+
+/* The same with everything that a host may want to say. Zero means the default. */
+struct policy_options {
+	struct policy_limits limits;
+	const struct alloc *alloc;	 /* mem_system; outlives the set */
+	const char *zoneinfo;		 /* folder of TZif files, "/usr/share/zoneinfo" */
+	const struct policy_file *zones; /* stored zone files (path: zone name), used before */
+	size_t nzones;			 /* the folder is, so an old generation stays the same */
+};
+MUST_USE bool policy_set_load_with(const struct policy_sources *s, const struct policy_options *o,
+				   struct policy_set **out, struct policy_findings *findings,
+				   struct err *e);
+
+/* The time zones that the set read, with the bytes of their files: store them with the sources
+ * of a generation, or a later tzdata changes what it decides. Borrowed from the set. */
+const struct policy_file *policy_set_zones(const struct policy_set *s, size_t *n);
 
 /* Rules, for `policy list`: calls @each with policy, rule, effect ("permit"...), file, line and
  * a one-line text of `on`. */
@@ -83,7 +99,7 @@ void policy_set_rules(const struct policy_set *s,
 		      void *ctx);
 size_t policy_set_rule_count(const struct policy_set *s);
 
-/* A trusted fact about the registered agent. */
+/* A trusted fact about the registered agent. The names id, owner and state are writ's. */
 struct policy_attribute {
 	struct str name, value;
 };
@@ -105,10 +121,11 @@ struct policy_result {
 	struct str message;	/* one sentence for the agent; may be empty */
 	struct str rule;	/* "policy/rule" that decided; may be empty */
 	struct str obligations; /* canonical JSON array; empty if none */
+	struct str approvers;	/* of an ask: canonical JSON array of names; empty if none */
 	struct str error;	/* for records and admins: file, line, what; empty if none */
 	/* Catalogue names for the record; empty if not in the catalogue. */
 	struct str tool, model;
-	uint32_t instructions; /* spent, in steps of the hook */
+	uint32_t instructions; /* spent, in steps of the hook; work of C functions counts */
 };
 
 struct policy_state;
