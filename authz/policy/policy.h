@@ -4,7 +4,7 @@
  * Purpose    A policy set is everything the policies folder holds, loaded as a whole: rules
  *            indexed by their `on`, the catalogue of tools and models, compiled Lua. It is
  *            immutable and shared. A policy state is one thread's Lua state for one set: it
- *            evaluates, within a budget, and is thrown away after any trip or error.
+ *            evaluates within a budget, and makes its Lua anew after a trip of it.
  * Ownership  policy_set_* return a reference (struct shared at the head). A state holds a
  *            reference to its set. Results live in the caller's arena.
  * Threads    A set: any. A state: its owner only.

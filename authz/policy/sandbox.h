@@ -29,7 +29,8 @@ struct sandbox {
 	lua_State *lua;
 	const struct alloc *alloc;
 	const struct clock *clock;
-	void *host; /* whatever the C functions of the host need */
+	const void *set; /* the policy set whose zones the time functions may name */
+	void *work;	 /* what the C functions of the host are busy with */
 
 	/* Memory */
 	size_t used, cap;

@@ -97,6 +97,7 @@ struct set {
 	uint32_t nfiles;
 	struct rule *rules; /* deny, ask, permit; within each by policy and name */
 	uint32_t nrules;
+	const struct rule **by_name; /* by policy and name */
 	struct index *index;
 	struct catalogue tools, models;
 	struct zone *zones; /* sorted by name */

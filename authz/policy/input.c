@@ -1,0 +1,156 @@
+/* q: what a `when` sees of a request. Its members are built when they are first looked at, as
+ * plain tables, fresh for every evaluation: a rule that reads the team of the agent does not pay
+ * for a context of a megabyte. */
+#include <lauxlib.h>
+
+#include "authz/policy/state.h"
+#include "authz/policy/value.h"
+
+static const struct evaluation *evaluation_of(lua_State *L)
+{
+	const struct evaluation *ev = sandbox_of(L)->work;
+
+	if (!ev)
+		luaL_error(L, "q is gone when its evaluation is");
+	return ev;
+}
+
+static void push_text(lua_State *L, const char *name, struct str s)
+{
+	lua_pushlstring(L, s.p ? s.p : "", s.n);
+	lua_setfield(L, -2, name);
+}
+
+static void push_agent(lua_State *L, const struct policy_request *q)
+{
+	lua_createtable(L, 0, (int)q->nattributes + 3);
+	if (!q->agent_id.p)
+		return;
+	for (size_t i = 0; i < q->nattributes; i++) {
+		const struct policy_attribute *a = &q->attributes[i];
+
+		lua_pushlstring(L, a->name.p, a->name.n);
+		lua_pushlstring(L, a->value.p ? a->value.p : "", a->value.n);
+		lua_rawset(L, -3);
+	}
+	push_text(L, "id", q->agent_id); /* last: an attribute cannot stand in for them */
+	push_text(L, "owner", q->agent_owner);
+	push_text(L, "state", q->agent_state);
+}
+
+static void push_json(lua_State *L, const struct json *v)
+{
+	if (v)
+		value_push(L, v);
+	else
+		lua_pushnil(L);
+}
+
+static void push_args(lua_State *L, const struct policy_request *q)
+{
+	const struct json *v = json_get_type(q->action, STR("properties"), JSON_OBJECT);
+
+	if (v)
+		value_push(L, v);
+	else
+		lua_newtable(L);
+}
+
+enum member { SUBJECT, ACTION, RESOURCE, CONTEXT, ARGS, AGENT, TOOL, MODEL, PEP, NOW, MEMBERS };
+
+static const struct str member_names[MEMBERS] = {
+	[SUBJECT] = STR_INIT("subject"),   [ACTION] = STR_INIT("action"),
+	[RESOURCE] = STR_INIT("resource"), [CONTEXT] = STR_INIT("context"),
+	[ARGS] = STR_INIT("args"),	   [AGENT] = STR_INIT("agent"),
+	[TOOL] = STR_INIT("tool"),	   [MODEL] = STR_INIT("model"),
+	[PEP] = STR_INIT("pep"),	   [NOW] = STR_INIT("now"),
+};
+
+static void push_member(lua_State *L, const struct facts *f, enum member m)
+{
+	switch (m) {
+	case SUBJECT:
+		push_json(L, f->q->subject);
+		return;
+	case ACTION:
+		push_json(L, f->q->action);
+		return;
+	case RESOURCE:
+		push_json(L, f->q->resource);
+		return;
+	case CONTEXT:
+		push_json(L, f->q->context);
+		return;
+	case ARGS:
+		push_args(L, f->q);
+		return;
+	case AGENT:
+		push_agent(L, f->q);
+		return;
+	case TOOL:
+		push_json(L, f->tool ? f->tool->attributes : NULL);
+		return;
+	case MODEL:
+		push_json(L, f->model ? f->model->attributes : NULL);
+		return;
+	case PEP:
+		lua_createtable(L, 0, 1);
+		push_text(L, "id", f->q->pep);
+		return;
+	case NOW:
+		lua_pushinteger(L, f->q->now_ms);
+		return;
+	case MEMBERS:
+		break;
+	}
+	lua_pushnil(L);
+}
+
+/* q.name, the first time. */
+static int q_index(lua_State *L)
+{
+	const struct evaluation *ev = evaluation_of(L);
+	struct str name = { NULL, 0 };
+
+	if (lua_type(L, 2) == LUA_TSTRING)
+		name.p = lua_tolstring(L, 2, &name.n);
+	for (int m = 0; m < MEMBERS; m++) {
+		if (!str_eq(name, member_names[m]))
+			continue;
+		push_member(L, ev->facts, (enum member)m);
+		lua_pushvalue(L, 2);
+		lua_pushvalue(L, -2);
+		lua_rawset(L, 1);
+		return 1;
+	}
+	/* nil would make `not q.suspendde` true */
+	return luaL_error(L, "q has no member '%s'", name.p ? name.p : luaL_typename(L, 2));
+}
+
+/* pairs(q): build what was not looked at yet. */
+static int q_fill(lua_State *L)
+{
+	const struct evaluation *ev = evaluation_of(L);
+
+	for (int m = 0; m < MEMBERS; m++) {
+		lua_pushlstring(L, member_names[m].p, member_names[m].n);
+		lua_pushvalue(L, -1);
+		if (lua_rawget(L, 1) == LUA_TNIL) {
+			lua_pop(L, 1);
+			push_member(L, ev->facts, (enum member)m);
+			lua_rawset(L, 1);
+		} else {
+			lua_pop(L, 2);
+		}
+	}
+	return 0;
+}
+
+void input_push_meta(lua_State *L)
+{
+	lua_createtable(L, 0, 2);
+	lua_pushcfunction(L, q_index);
+	lua_setfield(L, -2, "__index");
+	lua_pushcfunction(L, q_fill);
+	lua_setfield(L, -2, "__pairs");
+}

@@ -1,0 +1,308 @@
+#include "authz/policy/sandbox.h"
+
+#include <lauxlib.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "authz/base/log.h"
+
+#define CLASS_SIZE 16
+#define SMALL_MAX (SANDBOX_CLASSES * CLASS_SIZE)
+#define SLAB_SIZE (16 * 1024 - sizeof(struct slab))
+#define COPIED_MAX (128 * 1024) /* bytes asked for between two looks at the clock */
+
+struct slab {
+	struct slab *next;
+	size_t pad; /* keeps the data aligned */
+};
+
+/* Blocks over SMALL_MAX are linked, so that closing finds them whatever Lua says of their size. */
+struct large {
+	struct large *prev, *next;
+	size_t size, pad;
+};
+
+static void *small_new(struct sandbox *sb, size_t n)
+{
+	size_t class = (n - 1) / CLASS_SIZE, size = (class + 1) * CLASS_SIZE;
+	void *p = sb->free[class];
+
+	if (p) {
+		memcpy(&sb->free[class], p, sizeof(void *));
+		return p;
+	}
+	if ((size_t)(sb->fresh_end - sb->fresh) < size) {
+		struct slab *s = mem_new(sb->alloc, sizeof(*s) + SLAB_SIZE);
+
+		if (!s)
+			return NULL;
+		s->next = sb->slabs;
+		sb->slabs = s;
+		sb->fresh = (char *)(s + 1);
+		sb->fresh_end = sb->fresh + SLAB_SIZE;
+	}
+	p = sb->fresh;
+	sb->fresh += size;
+	return p;
+}
+
+static void small_free(struct sandbox *sb, void *p, size_t n)
+{
+	size_t class = (n - 1) / CLASS_SIZE;
+
+	memcpy(p, &sb->free[class], sizeof(void *));
+	sb->free[class] = p;
+}
+
+static void large_link(struct sandbox *sb, struct large *l)
+{
+	l->prev = NULL;
+	l->next = sb->larges;
+	if (l->next)
+		l->next->prev = l;
+	sb->larges = l;
+}
+
+static void large_unlink(struct sandbox *sb, struct large *l)
+{
+	if (l->prev)
+		l->prev->next = l->next;
+	else
+		sb->larges = l->next;
+	if (l->next)
+		l->next->prev = l->prev;
+}
+
+static void *large_new(struct sandbox *sb, size_t n)
+{
+	struct large *l = mem_new(sb->alloc, sizeof(*l) + n);
+
+	if (!l)
+		return NULL;
+	l->size = n;
+	large_link(sb, l);
+	return l + 1;
+}
+
+static void large_free(struct sandbox *sb, void *p)
+{
+	struct large *l = (struct large *)p - 1;
+
+	large_unlink(sb, l);
+	mem_free(sb->alloc, l, sizeof(*l) + l->size);
+}
+
+static void *large_resize(struct sandbox *sb, void *p, size_t n)
+{
+	struct large *l = (struct large *)p - 1, *moved;
+
+	large_unlink(sb, l);
+	moved = mem_resize(sb->alloc, l, sizeof(*l) + l->size, sizeof(*l) + n);
+	if (moved)
+		moved->size = n;
+	large_link(sb, moved ? moved : l);
+	return moved ? moved + 1 : NULL;
+}
+
+static void *block_new(struct sandbox *sb, size_t n)
+{
+	return n <= SMALL_MAX ? small_new(sb, n) : large_new(sb, n);
+}
+
+static void block_free(struct sandbox *sb, void *p, size_t n)
+{
+	if (n <= SMALL_MAX)
+		small_free(sb, p, n);
+	else
+		large_free(sb, p);
+}
+
+static void *block_resize(struct sandbox *sb, void *p, size_t old, size_t n)
+{
+	void *q;
+
+	if (old <= SMALL_MAX && n <= SMALL_MAX && (old - 1) / CLASS_SIZE == (n - 1) / CLASS_SIZE)
+		return p;
+	if (old > SMALL_MAX && n > SMALL_MAX) {
+		q = large_resize(sb, p, n);
+		return q || n > old ? q : p;
+	}
+	q = block_new(sb, n);
+	if (!q) /* Lua cannot bear a failed shrink: the block stays, larger than needed */
+		return n < old ? p : NULL;
+	memcpy(q, p, n < old ? n : old);
+	block_free(sb, p, old);
+	return q;
+}
+
+static bool too_late(struct sandbox *sb)
+{
+	return sb->deadline_ns && clock_mono_ns(sb->clock) > sb->deadline_ns;
+}
+
+/* The one allocator of the state. Making a string of a megabyte is one instruction to the hook,
+ * so the bytes asked for count as time, too. */
+static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
+{
+	struct sandbox *sb = ud;
+	void *q;
+
+	if (!p)
+		old = 0; /* Lua passes the kind of object there */
+	if (n == 0) {
+		if (p && old) {
+			block_free(sb, p, old);
+			sb->used -= old;
+		}
+		return NULL;
+	}
+	if (n > old) {
+		if (n - old > sb->cap || sb->used > sb->cap - (n - old))
+			return NULL;
+		sb->copied += n;
+		if (sb->copied > COPIED_MAX) {
+			sb->copied = 0;
+			if (sb->trip == TRIP_NONE && too_late(sb))
+				sb->trip = TRIP_WALL;
+		}
+		if (sb->trip == TRIP_WALL)
+			return NULL;
+	}
+	q = p && old ? block_resize(sb, p, old, n) : block_new(sb, n);
+	if (q)
+		sb->used = sb->used - old + n;
+	return q;
+}
+
+/* Nothing that may raise runs outside lua_pcall; if it did, the state of this thread would be
+ * unknown, and no answer is better than a wrong one. */
+static int on_panic(lua_State *L)
+{
+	const char *why = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no text";
+
+	log_event(LOG_ERROR, "policy.panic", "error=\"%s\"", why);
+	abort();
+}
+
+static void trip(lua_State *L, enum sandbox_trip kind)
+{
+	struct sandbox *sb = sandbox_of(L);
+
+	sb->trip = kind;
+	if (kind == TRIP_WALL)
+		luaL_error(L, "stopped after %d ms", (int)sb->wall_ms);
+	luaL_error(L, "stopped after %d instructions", (int)sb->max_steps);
+}
+
+static void look(lua_State *L, struct sandbox *sb)
+{
+	if (sb->steps > sb->max_steps)
+		trip(L, TRIP_INSTRUCTIONS);
+	sb->looked = sb->steps;
+	sb->copied = 0;
+	if (sb->trip == TRIP_WALL || too_late(sb))
+		trip(L, TRIP_WALL);
+}
+
+static void on_count(lua_State *L, lua_Debug *ar)
+{
+	struct sandbox *sb = sandbox_of(L);
+
+	(void)ar;
+	sb->steps += SANDBOX_STEP;
+	look(L, sb);
+}
+
+void sandbox_charge(lua_State *L, size_t steps)
+{
+	struct sandbox *sb = sandbox_of(L);
+
+	sb->steps += steps;
+	if (sb->steps > sb->max_steps || sb->steps - sb->looked > SANDBOX_STEP)
+		look(L, sb);
+}
+
+bool sandbox_open(struct sandbox *sb, const struct alloc *alloc, const struct clock *clock,
+		  size_t cap, struct err *e)
+{
+	*sb = (struct sandbox){ .alloc = alloc, .clock = clock, .cap = cap };
+	sb->lua = lua_newstate(lua_alloc, sb);
+	if (!sb->lua) {
+		sandbox_close(sb);
+		return err_set(e, ERR_NOMEM, "no memory for a Lua state");
+	}
+	lua_atpanic(sb->lua, on_panic);
+	*(struct sandbox **)lua_getextraspace(sb->lua) = sb;
+	return true;
+}
+
+void sandbox_close(struct sandbox *sb)
+{
+	if (sb->lua) {
+		lua_sethook(sb->lua, NULL, 0, 0);
+		lua_close(sb->lua);
+		sb->lua = NULL;
+	}
+	while (sb->larges) { /* only those that could not shrink are left */
+		struct large *l = sb->larges;
+
+		sb->larges = l->next;
+		mem_free(sb->alloc, l, sizeof(*l) + l->size);
+	}
+	while (sb->slabs) {
+		struct slab *s = sb->slabs;
+
+		sb->slabs = s->next;
+		mem_free(sb->alloc, s, sizeof(*s) + SLAB_SIZE);
+	}
+	memset(sb->free, 0, sizeof(sb->free));
+	sb->fresh = sb->fresh_end = NULL;
+	sb->used = 0;
+}
+
+/* The error as one line. Whatever else was thrown is not looked into: turning it into text
+ * could run code of the policy, outside every budget. */
+static void explain(lua_State *L, int rc, char *why, size_t n)
+{
+	const char *text;
+	size_t len, i;
+
+	if (rc == LUA_ERRMEM)
+		text = "not enough memory";
+	else if (lua_type(L, -1) == LUA_TSTRING)
+		text = lua_tostring(L, -1);
+	else
+		text = "an error that is not a text";
+	len = strlen(text);
+	for (i = 0; i < len && i + 1 < n; i++)
+		why[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+	why[i] = '\0';
+}
+
+bool sandbox_call(struct sandbox *sb, lua_CFunction fn, void *arg, uint32_t instructions,
+		  uint32_t wall_ms, char *why, size_t nwhy)
+{
+	lua_State *L = sb->lua;
+	int rc;
+
+	sb->steps = sb->looked = 0;
+	sb->copied = 0;
+	sb->max_steps = instructions;
+	sb->wall_ms = wall_ms;
+	sb->trip = TRIP_NONE;
+	sb->deadline_ns = clock_mono_ns(sb->clock) + (int64_t)wall_ms * 1000000;
+	lua_settop(L, 0);
+	lua_sethook(L, on_count, LUA_MASKCOUNT, SANDBOX_STEP);
+	lua_pushcfunction(L, fn); /* a light function and a pointer: nothing is allocated */
+	lua_pushlightuserdata(L, arg);
+	rc = lua_pcall(L, 1, 0, 0);
+	lua_sethook(L, NULL, 0, 0);
+	sb->deadline_ns = 0;
+	if (rc == LUA_OK)
+		return true;
+	if (rc == LUA_ERRMEM && sb->trip == TRIP_NONE)
+		sb->trip = TRIP_MEMORY;
+	explain(L, rc, why, nwhy);
+	lua_settop(L, 0);
+	return false;
+}

@@ -1,0 +1,59 @@
+/*
+ * state - one thread's Lua state for one set; private to authz/policy.
+ *
+ * Purpose    Files of the set are run in it when a rule of theirs first applies, so that a state
+ *            is made anew in some 30 us after a trip, however many rules there are.
+ * Ownership  Holds a reference to its set.
+ * Threads    One owner.
+ */
+#ifndef WRIT_POLICY_STATE_H
+#define WRIT_POLICY_STATE_H
+
+#include "authz/policy/index.h"
+#include "authz/policy/sandbox.h"
+#include "authz/policy/set.h"
+
+#define WHY_MAX 512 /* bytes of an error's text */
+
+struct policy_state {
+	struct policy_set *shared;
+	const struct set *set;
+	const struct alloc *alloc;
+	const struct clock *clock;
+	struct sandbox sb;
+	bool open;	 /* the sandbox can be used */
+	size_t resident; /* bytes in use after the last file was run */
+	bool *bound;	 /* files that were run */
+	uint32_t *found; /* room for candidates */
+};
+
+/* One evaluation, for the C functions that build q and run rules. */
+struct evaluation {
+	const struct facts *facts;
+	const struct set *set;
+	const uint32_t *rules;
+	uint32_t n;
+	const struct rule *current; /* whose `when` runs */
+	const struct rule *deny, *ask, *permit;
+};
+
+/* Make the sandbox usable again, if need be. On failure @why has the text. */
+MUST_USE bool state_open(struct policy_state *st, char why[static WHY_MAX]);
+
+/* Run file @file, if that was not done before. */
+MUST_USE bool state_bind(struct policy_state *st, uint32_t file, char why[static WHY_MAX]);
+
+/* Evaluate the rules of @ev within the budget; @body bytes of request. */
+MUST_USE bool state_run(struct policy_state *st, struct evaluation *ev, size_t body,
+			char why[static WHY_MAX]);
+
+void state_close(struct policy_state *st);
+
+/* Split "3:12: text", as Lua names chunk 3, line 12. False if @why does not begin so. */
+bool state_where(const struct set *set, const char *why, struct str *path, int *line,
+		 const char **text);
+
+/* The metatable that fills q when it is looked at, left on the stack. May raise. */
+void input_push_meta(lua_State *L);
+
+#endif

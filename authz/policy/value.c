@@ -1,0 +1,214 @@
+#include "authz/policy/value.h"
+
+#include <lauxlib.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "authz/base/text.h"
+
+#define DEPTH_MAX 16
+#define INTEGER_MAX ((INT64_C(1) << 53) - 1)
+
+/* Order of UTF-16 code units (RFC 8785 3.2.3): as bytes, save that what needs a surrogate pair
+ * (lead byte F0 and up) sorts before U+E000 to U+FFFF (lead EE and EF). */
+static int compare_names(const void *pa, const void *pb)
+{
+	struct str a = ((const struct json *)pa)->name, b = ((const struct json *)pb)->name;
+	size_t n = a.n < b.n ? a.n : b.n;
+
+	for (size_t i = 0; i < n; i++) {
+		unsigned char x = (unsigned char)a.p[i], y = (unsigned char)b.p[i];
+
+		if (x == y)
+			continue;
+		if (x >= 0xf0 && (y == 0xee || y == 0xef))
+			return -1;
+		if (y >= 0xf0 && (x == 0xee || x == 0xef))
+			return 1;
+		return x < y ? -1 : 1;
+	}
+	return (a.n > b.n) - (a.n < b.n);
+}
+
+static bool copy_text(lua_State *L, int index, struct arena *a, struct str *out, const char **why)
+{
+	struct str s;
+
+	s.p = lua_tolstring(L, index, &s.n);
+	if (!text_is_utf8(s) || (s.n && memchr(s.p, '\0', s.n))) {
+		*why = "a text that is not UTF-8";
+		return false;
+	}
+	*out = arena_dup(a, s);
+	*why = "no memory";
+	return out->p != NULL;
+}
+
+static bool copy_number(lua_State *L, int index, struct json *out, const char **why)
+{
+	lua_Number d = lua_tonumber(L, index);
+
+	*why = "a number beyond +-(2^53-1), or none at all";
+	if (lua_isinteger(L, index) || (d == floor(d) && fabs(d) <= (double)INTEGER_MAX)) {
+		out->type = JSON_INT;
+		out->i = lua_isinteger(L, index) ? lua_tointeger(L, index) : (int64_t)d;
+		return out->i <= INTEGER_MAX && out->i >= -INTEGER_MAX;
+	}
+	out->type = JSON_REAL;
+	out->d = d;
+	return isfinite(d);
+}
+
+static bool copy(lua_State *L, int index, int depth, struct arena *a, struct json *out,
+		 const char **why);
+
+/* The members of the table at @t: keys are all texts, or all of 1..n. */
+static bool copy_table(lua_State *L, int t, int depth, struct arena *a, struct json *out,
+		       const char **why)
+{
+	size_t n = 0, listed = lua_rawlen(L, t);
+	struct json *items;
+
+	for (lua_pushnil(L); lua_next(L, t); lua_pop(L, 1))
+		n++;
+	*why = "no memory";
+	items = n <= 65536 ? arena_zero(a, n * sizeof(*items)) : NULL;
+	if (!items)
+		return false;
+	out->type = n && listed == n ? JSON_ARRAY : JSON_OBJECT;
+	out->n = (uint32_t)n;
+	out->items = items;
+	for (size_t i = 0; out->type == JSON_ARRAY && i < n; i++) {
+		bool ok;
+
+		lua_rawgeti(L, t, (lua_Integer)i + 1);
+		ok = copy(L, lua_gettop(L), depth + 1, a, &items[i], why);
+		lua_pop(L, 1);
+		if (!ok)
+			return false;
+	}
+	if (out->type == JSON_ARRAY)
+		return true;
+	n = 0;
+	for (lua_pushnil(L); lua_next(L, t); lua_pop(L, 1)) {
+		*why = "a table that is neither a list nor has names only";
+		if (lua_type(L, -2) != LUA_TSTRING ||
+		    !copy(L, lua_gettop(L), depth + 1, a, &items[n], why) ||
+		    !copy_text(L, -2, a, &items[n].name, why))
+			return lua_settop(L, -3), false;
+		n++;
+	}
+	qsort(items, n, sizeof(*items), compare_names);
+	return true;
+}
+
+static bool copy(lua_State *L, int index, int depth, struct arena *a, struct json *out,
+		 const char **why)
+{
+	switch (lua_type(L, index)) {
+	case LUA_TBOOLEAN:
+		out->type = JSON_BOOL;
+		out->b = lua_toboolean(L, index);
+		return true;
+	case LUA_TNUMBER:
+		return copy_number(L, index, out, why);
+	case LUA_TSTRING:
+		out->type = JSON_STRING;
+		return copy_text(L, index, a, &out->s, why);
+	case LUA_TTABLE:
+		*why = "tables nested more than 16 deep";
+		return depth < DEPTH_MAX && lua_checkstack(L, 8) &&
+		       copy_table(L, index, depth, a, out, why);
+	case LUA_TFUNCTION:
+		*why = "a function";
+		return false;
+	default:
+		*why = "a value that is no data";
+		return false;
+	}
+}
+
+bool value_from_lua(lua_State *L, int index, struct arena *a, struct json *out, const char **why)
+{
+	struct json v = { 0 };
+
+	if (!copy(L, lua_absindex(L, index), 0, a, &v, why))
+		return false;
+	*out = v;
+	return true;
+}
+
+static void push_table(lua_State *L, const struct json *v)
+{
+	bool list = v->type == JSON_ARRAY;
+	lua_Integer at = 0;
+
+	luaL_checkstack(L, 4, "the request is nested too deep");
+	lua_createtable(L, list ? (int)v->n : 0, list ? 0 : (int)v->n);
+	for (uint32_t i = 0; i < v->n; i++) {
+		const struct json *item = &v->items[i];
+
+		if (item->type == JSON_NULL)
+			continue;
+		if (list) {
+			value_push(L, item);
+			lua_rawseti(L, -2, ++at);
+		} else {
+			lua_pushlstring(L, item->name.p, item->name.n);
+			value_push(L, item);
+			lua_rawset(L, -3);
+		}
+	}
+}
+
+void value_push(lua_State *L, const struct json *v)
+{
+	switch (v->type) {
+	case JSON_NULL:
+		lua_pushnil(L);
+		return;
+	case JSON_BOOL:
+		lua_pushboolean(L, v->b);
+		return;
+	case JSON_INT:
+		lua_pushinteger(L, v->i);
+		return;
+	case JSON_REAL:
+		lua_pushnumber(L, v->d);
+		return;
+	case JSON_STRING:
+		lua_pushlstring(L, v->s.p ? v->s.p : "", v->s.n);
+		return;
+	case JSON_ARRAY:
+	case JSON_OBJECT:
+		push_table(L, v);
+		return;
+	}
+}
+
+bool value_equal(const struct json *a, const struct json *b)
+{
+	if (a->type != b->type)
+		return false;
+	switch (a->type) {
+	case JSON_BOOL:
+		return a->b == b->b;
+	case JSON_INT:
+		return a->i == b->i;
+	case JSON_REAL:
+		return a->d == b->d;
+	case JSON_STRING:
+		return str_eq(a->s, b->s);
+	default:
+		return false;
+	}
+}
+
+struct str value_canonical(const struct json *v, struct arena *a)
+{
+	struct buf b;
+
+	buf_in_arena(&b, a, 64 * 1024);
+	json_canonical(&b, v);
+	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
+}
