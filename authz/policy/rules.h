@@ -34,6 +34,7 @@ struct job {
 	uint32_t npending, room_pending;
 	uint32_t room_rules, room_tools, room_models;
 	/* JOB_BIND */
+	int line;	   /* of the rule whose function is frozen */
 	const void *whens; /* key, in the registry, of the functions by number of rule */
 };
 

@@ -162,10 +162,9 @@ static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
 		sb->copied += n;
 		if (sb->copied > COPIED_MAX) {
 			sb->copied = 0;
-			if (sb->trip == TRIP_NONE && too_late(sb))
-				sb->trip = TRIP_WALL;
+			sb->starved = sb->trip == TRIP_NONE && too_late(sb);
 		}
-		if (sb->trip == TRIP_WALL)
+		if (sb->starved)
 			return NULL;
 	}
 	q = p && old ? block_resize(sb, p, old, n) : block_new(sb, n);
@@ -189,6 +188,7 @@ static void trip(lua_State *L, enum sandbox_trip kind)
 	struct sandbox *sb = sandbox_of(L);
 
 	sb->trip = kind;
+	sb->starved = false; /* the message takes memory, too */
 	if (kind == TRIP_WALL)
 		luaL_error(L, "stopped after %d ms", (int)sb->wall_ms);
 	luaL_error(L, "stopped after %d instructions", (int)sb->max_steps);
@@ -200,7 +200,7 @@ static void look(lua_State *L, struct sandbox *sb)
 		trip(L, TRIP_INSTRUCTIONS);
 	sb->looked = sb->steps;
 	sb->copied = 0;
-	if (sb->trip == TRIP_WALL || too_late(sb))
+	if (sb->starved || too_late(sb))
 		trip(L, TRIP_WALL);
 }
 
@@ -268,7 +268,8 @@ static void explain(lua_State *L, int rc, char *why, size_t n)
 	size_t len, i;
 
 	if (rc == LUA_ERRMEM)
-		text = "not enough memory";
+		text = sandbox_of(L)->trip == TRIP_WALL ? "stopped: no time left"
+							: "not enough memory";
 	else if (lua_type(L, -1) == LUA_TSTRING)
 		text = lua_tostring(L, -1);
 	else
@@ -290,6 +291,7 @@ bool sandbox_call(struct sandbox *sb, lua_CFunction fn, void *arg, uint32_t inst
 	sb->max_steps = instructions;
 	sb->wall_ms = wall_ms;
 	sb->trip = TRIP_NONE;
+	sb->starved = false;
 	sb->deadline_ns = clock_mono_ns(sb->clock) + (int64_t)wall_ms * 1000000;
 	lua_settop(L, 0);
 	lua_sethook(L, on_count, LUA_MASKCOUNT, SANDBOX_STEP);
@@ -301,7 +303,7 @@ bool sandbox_call(struct sandbox *sb, lua_CFunction fn, void *arg, uint32_t inst
 	if (rc == LUA_OK)
 		return true;
 	if (rc == LUA_ERRMEM && sb->trip == TRIP_NONE)
-		sb->trip = TRIP_MEMORY;
+		sb->trip = sb->starved ? TRIP_WALL : TRIP_MEMORY;
 	explain(L, rc, why, nwhy);
 	lua_settop(L, 0);
 	return false;

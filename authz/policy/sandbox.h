@@ -38,6 +38,7 @@ struct sandbox {
 	struct slab *slabs;
 	struct large *larges;
 	char *fresh, *fresh_end; /* untouched part of the newest slab */
+	bool starved;		 /* the allocator found the time over */
 	size_t copied;		 /* bytes asked for since the last look at the clock */
 
 	/* Budget of the running call */

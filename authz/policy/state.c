@@ -94,6 +94,7 @@ static int bind_file(lua_State *L)
 		if (lua_rawgeti(L, 2, (lua_Integer)i + 1) != LUA_TFUNCTION)
 			return luaL_error(L, "rule \"%s\" came out without its when",
 					  j->set->rules[i].full.p);
+		j->line = j->set->rules[i].line;
 		prelude_freeze(L, -1, 4);
 		lua_pop(L, 1);
 	}
@@ -104,6 +105,10 @@ bool state_bind(struct policy_state *st, uint32_t file, char why[static WHY_MAX]
 {
 	/* The job only reads the set here. */
 	struct job j = { .kind = JOB_BIND, .set = (struct set *)st->shared, .file = file };
+	char said[WHY_MAX];
+	struct str path;
+	const char *text;
+	int line;
 	bool ok;
 
 	if (st->bound[file])
@@ -114,6 +119,10 @@ bool state_bind(struct policy_state *st, uint32_t file, char why[static WHY_MAX]
 	st->sb.work = NULL;
 	if (!ok) {
 		state_close(st);
+		if (j.line && !state_where(st->set, why, &path, &line, &text)) {
+			snprintf(said, sizeof(said), "%s", why);
+			snprintf(why, WHY_MAX, "%u:%d: %.480s", file, j.line, said);
+		}
 		return false;
 	}
 	st->bound[file] = true;
