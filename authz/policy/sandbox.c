@@ -140,6 +140,18 @@ static bool too_late(struct sandbox *sb)
 	return sb->deadline_ns && clock_mono_ns(sb->clock) > sb->deadline_ns;
 }
 
+/* Integer keys hash without a seed, so numbers from a request can all collide; growing such a
+ * table is one instruction that takes the square of its size (32,768 keys: a second). What comes
+ * here as a new vector of hash nodes is known by its size, nodes of 24 bytes times a power of
+ * two: the hash part is bounded, lists (which live in the other part) are not. */
+static bool too_many_nodes(const struct sandbox *sb, size_t tag, size_t n)
+{
+	size_t nodes = n / 24;
+
+	return sb->max_nodes && tag == 0 && n % 24 == 0 && nodes > sb->max_nodes &&
+	       (nodes & (nodes - 1)) == 0;
+}
+
 /* The one allocator of the state. Making a string of a megabyte is one instruction to the hook,
  * so the bytes asked for count as time, too. */
 static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
@@ -147,8 +159,11 @@ static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
 	struct sandbox *sb = ud;
 	void *q;
 
-	if (!p)
+	if (!p) {
+		if (too_many_nodes(sb, old, n))
+			return NULL;
 		old = 0; /* Lua passes the kind of object there */
+	}
 	if (n == 0) {
 		if (p && old) {
 			block_free(sb, p, old);
@@ -183,15 +198,22 @@ static int on_panic(lua_State *L)
 	abort();
 }
 
+/* Raise, naming the line: of the Lua function at work, or of the caller of a C function. */
 static void trip(lua_State *L, enum sandbox_trip kind)
 {
 	struct sandbox *sb = sandbox_of(L);
 
 	sb->trip = kind;
 	sb->starved = false; /* the message takes memory, too */
+	luaL_where(L, 0);
+	if (lua_rawlen(L, -1) == 0)
+		luaL_where(L, 1);
 	if (kind == TRIP_WALL)
-		luaL_error(L, "stopped after %d ms", (int)sb->wall_ms);
-	luaL_error(L, "stopped after %d instructions", (int)sb->max_steps);
+		lua_pushfstring(L, "%sstopped after %d ms", lua_tostring(L, -1), (int)sb->wall_ms);
+	else
+		lua_pushfstring(L, "%sstopped after %d instructions", lua_tostring(L, -1),
+				(int)sb->max_steps);
+	lua_error(L);
 }
 
 static void look(lua_State *L, struct sandbox *sb)

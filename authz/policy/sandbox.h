@@ -34,6 +34,7 @@ struct sandbox {
 
 	/* Memory */
 	size_t used, cap;
+	size_t max_nodes; /* of one table's hash part; 0: no bound */
 	void *free[SANDBOX_CLASSES];
 	struct slab *slabs;
 	struct large *larges;

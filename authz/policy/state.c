@@ -10,6 +10,7 @@
 #define OPEN_MS 1000
 #define BIND_STEPS 20000000
 #define BIND_MS 2000
+#define NODES_MAX 4096 /* members of a table that a `when` makes */
 #define BIND_MEMORY ((size_t)64 * 1024 * 1024)
 
 /* Addresses that name values in the registry. */
@@ -176,8 +177,10 @@ bool state_run(struct policy_state *st, struct evaluation *ev, size_t body,
 	bool ok;
 
 	st->sb.cap = st->resident + l->memory + 16 * body;
+	st->sb.max_nodes = NODES_MAX;
 	st->sb.work = ev;
 	ok = sandbox_call(&st->sb, run_rules, ev, l->instructions, l->wall_ms, why, WHY_MAX);
 	st->sb.work = NULL;
+	st->sb.max_nodes = 0;
 	return ok;
 }

@@ -115,6 +115,16 @@ const char *policy_help_text(const struct policy_result *r, struct arena *a)
 		.p;
 }
 
+const struct policy_finding *policy_help_finding(const struct policy_findings *f, const char *file,
+						 const char *part)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if ((!file || str_eq(f->items[i].file, str_c(file))) &&
+		    strstr(f->items[i].message.p, part))
+			return &f->items[i];
+	return NULL;
+}
+
 static void *counting(void *ctx, void *p, size_t old, size_t n)
 {
 	struct policy_help_alloc *a = ctx;

@@ -28,6 +28,10 @@ struct policy_result policy_help_ask(struct policy_state *st, const char *json, 
 /* "permit permitted finance/payments" and so on, for comparing. In @a. */
 const char *policy_help_text(const struct policy_result *r, struct arena *a);
 
+/* The first finding of @file (NULL: any) that says @part, or NULL. */
+const struct policy_finding *policy_help_finding(const struct policy_findings *f, const char *file,
+						 const char *part);
+
 /* An allocator that counts live bytes and fails from the @fail_at-th call on (0: never). */
 struct policy_help_alloc {
 	struct alloc alloc;
