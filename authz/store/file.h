@@ -1,0 +1,44 @@
+/*
+ * file - whole small files: read within a bound, replace at once or not at all.
+ *
+ * Purpose    Keys, bundles, checkpoints and the VERSION file are replaced by writing a temporary
+ *            file beside them, fsync, rename, fsync of the folder. A crash or a full disk at any
+ *            point leaves the old file or the new one, never a part. Every system call goes
+ *            through a table, so a test lets each fail in turn.
+ * Ownership  Nothing is kept.
+ * Threads    Any; two writers of one name at once are a bug of the caller.
+ */
+#ifndef WRIT_FILE_H
+#define WRIT_FILE_H
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "authz/base/buf.h"
+#include "include/writ/err.h"
+
+/* The system calls used for writing, with their own signatures and errno. */
+struct file_calls {
+	int (*openat)(int dir, const char *name, int flags, mode_t mode);
+	ssize_t (*write)(int fd, const void *p, size_t n);
+	int (*fchmod)(int fd, mode_t mode);
+	int (*fsync)(int fd);
+	int (*close)(int fd);
+	int (*renameat)(int from_dir, const char *from, int to_dir, const char *to);
+	int (*unlinkat)(int dir, const char *name, int flags);
+};
+extern const struct file_calls file_system_calls;
+
+/* Make @name in folder @dir (AT_FDCWD: a path from here) hold @text, with @mode. @calls may be
+ * NULL for the system's. */
+MUST_USE bool file_replace(const struct file_calls *calls, int dir, const char *name,
+			   struct str text, mode_t mode, struct err *e);
+
+/* Append all of @name to @out; over @max bytes, not a regular file or a symbolic link: refused.
+ * No such file: ERR_NOT_FOUND. */
+MUST_USE bool file_read(int dir, const char *name, size_t max, struct buf *out, struct err *e);
+
+/* Flush what happened to names in folder @dir. */
+MUST_USE bool file_sync_folder(int dir, struct err *e);
+
+#endif
