@@ -1,0 +1,128 @@
+/*
+ * config - writ.lua: one file of settings, read once, checked whole.
+ *
+ * Purpose    One table (config.c) holds each setting's name, type, default, bounds, when a change
+ *            takes effect and a line of help; reading, `writ serve --help` and the reference page
+ *            come from it. The file is Lua without functions and without libraries, under an
+ *            instruction and a memory cap. Whatever is unknown, of the wrong type, out of range or
+ *            unsafe is refused with file, line, what was expected and the nearest known name.
+ * Ownership  A config owns everything it points to. It is shared: reloading makes a new one.
+ * Threads    Immutable once loaded: any.
+ */
+#ifndef WRIT_CONFIG_H
+#define WRIT_CONFIG_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "authz/base/arena.h"
+#include "authz/base/log.h"
+#include "authz/base/snapshot.h"
+#include "include/writ/err.h"
+#include "include/writ/roles.h"
+
+#define CONFIG_FILE_MAX (1024 * 1024) /* bytes */
+
+enum config_door {
+	DOOR_HTTP,	/* the agents' door: decisions, ext_authz, gRPC, tokens */
+	DOOR_HTTPS,	/* the same with TLS */
+	DOOR_WORKLOAD,	/* SPIFFE Workload API and SDS */
+	DOOR_OPERATORS, /* management, console, audit, metrics */
+	DOOR_ADMIN,	/* the same on a Unix socket for `writ` on the command line */
+	DOOR_COUNT,
+};
+extern const char *const config_door_names[DOOR_COUNT]; /* "http" ... */
+
+struct config_listener {
+	enum config_door door;
+	const char *address; /* "127.0.0.1:8080", "[::1]:8080", or an absolute socket path */
+	bool unix_socket, loopback, tls;
+	/* Fixed caller of this listener (plaintext loopback or Unix only): roles, or an ID whose
+	 * registration and `callers` entries tell; both empty: none. */
+	unsigned caller_roles;
+	const char *caller_id; /* SPIFFE ID or NULL */
+	const char *server;    /* tool server of bare MCP names, or NULL */
+	const char *protocol;  /* of ext_authz routes without a hint, or NULL: detection */
+};
+
+/* Who may use writ's interfaces beyond what every registered agent may. */
+struct config_caller {
+	const char *spiffe_id; /* pattern, or NULL */
+	uid_t uid;	       /* without spiffe_id: of a Unix peer */
+	unsigned roles;
+	const char *server; /* or NULL */
+	bool bare;	    /* answers = "bare": the decision alone */
+};
+
+struct config_limits {
+	size_t body, in_flight, string, headers, url, token;
+	uint32_t depth, members, values, batch, queue;
+	uint32_t decision_ms, request_ms;
+	uint32_t connections, connections_per_address;
+	uint32_t agent_rate, agent_burst;   /* per second and agent */
+	uint32_t attest_rate, attest_burst; /* per second and address */
+	uint32_t policy_instructions, policy_ms;
+	size_t policy_memory;
+};
+
+struct config {
+	struct shared shared;
+	struct arena arena;
+	const char *file; /* that was read; NULL: none, all defaults */
+	const char *base; /* folder from which relative paths count */
+
+	const char *trust_domain;
+	const char *data;  /* data folder, absolute */
+	const char *store; /* "sqlite:<data>/writ.db" */
+	const char *node;  /* this machine's name in records */
+	int log_level;	   /* enum log_level */
+	uint32_t loops;	   /* front loops; 0: cores - 1, at least 1 */
+
+	struct config_listener *listeners;
+	size_t nlisteners;
+	struct config_caller *callers;
+	size_t ncallers;
+
+	struct {
+		const char *dir;
+		bool watch, files_only;
+	} policies;
+	struct {
+		const char *const *names; /* further SANs of writ's own certificate */
+		size_t nnames;
+	} tls;
+	struct {
+		int64_t x509_s, jwt_s, join_token_s, authority_s, leeway_s;
+	} ttl;
+	struct {
+		int64_t checkpoint_ms; /* between signed checkpoints, if the log grew */
+	} audit;
+	struct config_limits limits;
+};
+
+/* The file to use: @given (--config), else $WRIT_CONFIG, else ./writ.lua if there is one, else
+ * NULL. @env is the variable's value or NULL. */
+const char *config_choose(const char *given, const char *env);
+
+/* Read @file, or with NULL take all defaults, relative to the working folder. */
+MUST_USE bool config_load(const char *file, struct config **out, struct err *e);
+
+/* The same from memory: @name stands in messages, @base is the folder of relative paths. */
+MUST_USE bool config_parse(struct str text, const char *name, const char *base, struct config **out,
+			   struct err *e);
+void config_free(struct config *c); /* a maker's reference; NULL is fine */
+
+/* Settings that differ, by their full names ("limits.body"). */
+void config_diff(const struct config *old, const struct config *new,
+		 void (*each)(void *ctx, const char *name, bool restart), void *ctx);
+
+/* All settings for people: name, type, default, range, effect, help; one per line. */
+void config_help(struct buf *out);
+
+static inline void config_free_p(struct config **c)
+{
+	config_free(*c);
+}
+#define AUTO_CONFIG __attribute__((cleanup(config_free_p))) struct config
+
+#endif
