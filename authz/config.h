@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include "authz/base/arena.h"
+#include "authz/base/buf.h"
 #include "authz/base/log.h"
 #include "authz/base/snapshot.h"
 #include "include/writ/err.h"

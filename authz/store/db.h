@@ -104,9 +104,11 @@ MUST_USE bool db_checkpoint(struct db *db, enum db_checkpoint mode, int *wal, in
 
 /* --- schema --- */
 
-/* A schema grows by steps: steps[i] brings user_version i to i + 1, each in one transaction.
- * A file with a higher version than there are steps was written by a newer writ: refused. */
-MUST_USE bool db_migrate(struct db *db, const char *const *steps, size_t n, struct err *e);
+/* The tables of one module grow by steps: steps[i] brings its version i to i + 1, each in one
+ * transaction. Several modules share a file; each has its own count, by its name. A count higher
+ * than there are steps was written by a newer writ: refused. */
+MUST_USE bool db_migrate(struct db *db, const char *module, const char *const *steps, size_t n,
+			 struct err *e);
 
 static inline void db_close_p(struct db **db)
 {
