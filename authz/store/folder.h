@@ -41,6 +41,11 @@ char *folder_path(const struct folder *f, const char *name);
 MUST_USE bool folder_check_file(int dir, const char *name, const char *shown, bool secret,
 				struct err *e);
 
+/* AUTO_FOLDER f = FOLDER_NONE; */
+#define FOLDER_NONE                               \
+	{                                         \
+		.dir = -1, .keys = -1, .lock = -1 \
+	}
 #define AUTO_FOLDER __attribute__((cleanup(folder_close))) struct folder
 
 #endif
