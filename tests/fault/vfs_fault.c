@@ -1,0 +1,182 @@
+#include "tests/fault/vfs_fault.h"
+
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct {
+	unsigned which;
+	long nth, calls, hits;
+	int code;
+	bool stays;
+} plan;
+
+static sqlite3_vfs vfs, *below;
+
+/* Our file: SQLite allocates szOsFile bytes; the real file lies behind our head. */
+struct file {
+	sqlite3_file base;
+	void *align; /* the real file follows */
+};
+
+static sqlite3_file *real(sqlite3_file *f)
+{
+	return (sqlite3_file *)((struct file *)f + 1);
+}
+
+void vfs_fault_arm(unsigned which, long nth, int code, bool stays)
+{
+	plan.which = which;
+	plan.nth = nth;
+	plan.code = code;
+	plan.stays = stays;
+	plan.calls = plan.hits = 0;
+}
+
+long vfs_fault_calls(void)
+{
+	return plan.calls;
+}
+
+long vfs_fault_hits(void)
+{
+	return plan.hits;
+}
+
+static bool fails(enum vfs_call call)
+{
+	if (!(plan.which & call))
+		return false;
+	plan.calls++;
+	if (!plan.nth || plan.calls < plan.nth || (plan.calls > plan.nth && !plan.stays))
+		return false;
+	plan.hits++;
+	return true;
+}
+
+static int io_close(sqlite3_file *f)
+{
+	return real(f)->pMethods->xClose(real(f));
+}
+static int io_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
+{
+	return fails(VFS_READ) ? plan.code : real(f)->pMethods->xRead(real(f), p, n, at);
+}
+static int io_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
+{
+	if (fails(VFS_WRITE)) { /* a torn write: half of it arrives */
+		real(f)->pMethods->xWrite(real(f), p, n / 2, at);
+		return plan.code;
+	}
+	return real(f)->pMethods->xWrite(real(f), p, n, at);
+}
+static int io_truncate(sqlite3_file *f, sqlite3_int64 n)
+{
+	return fails(VFS_TRUNCATE) ? plan.code : real(f)->pMethods->xTruncate(real(f), n);
+}
+static int io_sync(sqlite3_file *f, int flags)
+{
+	return fails(VFS_SYNC) ? plan.code : real(f)->pMethods->xSync(real(f), flags);
+}
+static int io_size(sqlite3_file *f, sqlite3_int64 *n)
+{
+	return real(f)->pMethods->xFileSize(real(f), n);
+}
+static int io_lock(sqlite3_file *f, int how)
+{
+	return real(f)->pMethods->xLock(real(f), how);
+}
+static int io_unlock(sqlite3_file *f, int how)
+{
+	return real(f)->pMethods->xUnlock(real(f), how);
+}
+static int io_reserved(sqlite3_file *f, int *out)
+{
+	return real(f)->pMethods->xCheckReservedLock(real(f), out);
+}
+static int io_control(sqlite3_file *f, int op, void *arg)
+{
+	return real(f)->pMethods->xFileControl(real(f), op, arg);
+}
+static int io_sector(sqlite3_file *f)
+{
+	return real(f)->pMethods->xSectorSize(real(f));
+}
+static int io_device(sqlite3_file *f)
+{
+	return real(f)->pMethods->xDeviceCharacteristics(real(f));
+}
+static int io_shm_map(sqlite3_file *f, int page, int size, int extend, void volatile **out)
+{
+	return fails(VFS_SHM) ? plan.code
+			      : real(f)->pMethods->xShmMap(real(f), page, size, extend, out);
+}
+static int io_shm_lock(sqlite3_file *f, int at, int n, int flags)
+{
+	return real(f)->pMethods->xShmLock(real(f), at, n, flags);
+}
+static void io_shm_barrier(sqlite3_file *f)
+{
+	real(f)->pMethods->xShmBarrier(real(f));
+}
+static int io_shm_unmap(sqlite3_file *f, int delete_it)
+{
+	return real(f)->pMethods->xShmUnmap(real(f), delete_it);
+}
+
+static const sqlite3_io_methods methods = {
+	.iVersion = 2, /* no mmap: reads and writes come by here */
+	.xClose = io_close,
+	.xRead = io_read,
+	.xWrite = io_write,
+	.xTruncate = io_truncate,
+	.xSync = io_sync,
+	.xFileSize = io_size,
+	.xLock = io_lock,
+	.xUnlock = io_unlock,
+	.xCheckReservedLock = io_reserved,
+	.xFileControl = io_control,
+	.xSectorSize = io_sector,
+	.xDeviceCharacteristics = io_device,
+	.xShmMap = io_shm_map,
+	.xShmLock = io_shm_lock,
+	.xShmBarrier = io_shm_barrier,
+	.xShmUnmap = io_shm_unmap,
+};
+
+static int open_file(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flags, int *out)
+{
+	int code;
+
+	(void)v;
+	f->pMethods = NULL;
+	if (fails(VFS_OPEN))
+		return plan.code;
+	code = below->xOpen(below, name, real(f), flags, out);
+	if (code == SQLITE_OK)
+		f->pMethods = &methods;
+	return code;
+}
+
+static int delete_file(sqlite3_vfs *v, const char *name, int sync)
+{
+	(void)v;
+	return fails(VFS_DELETE) ? plan.code : below->xDelete(below, name, sync);
+}
+
+void vfs_fault_register(void)
+{
+	if (vfs.zName)
+		return;
+	below = sqlite3_vfs_find(NULL);
+	if (!below)
+		abort();
+	vfs = *below; /* the rest is the system's own; it takes its context from its own vfs */
+	vfs.pNext = NULL;
+	vfs.zName = "fault";
+	vfs.szOsFile = (int)sizeof(struct file) + below->szOsFile;
+	vfs.xOpen = open_file;
+	vfs.xDelete = delete_file;
+	if (sqlite3_vfs_register(&vfs, 0) != SQLITE_OK)
+		abort();
+}
