@@ -1,0 +1,51 @@
+/*
+ * registry_view - the private side of a view: parts, boxes, and how a part is replaced.
+ *
+ * Purpose    A view holds REGISTRY_SHARDS hash tables. Tables and entries are counted references,
+ *            so the next view shares all but the one that changed.
+ * Ownership  view_new and view_copy give one reference; a view under construction belongs to the
+ *            registry until it is published.
+ * Threads    Construction: the control thread. Counts are atomic, as the last reader may be any.
+ */
+#ifndef WRIT_SPIFFE_REGISTRY_VIEW_H
+#define WRIT_SPIFFE_REGISTRY_VIEW_H
+
+#include "spiffe/registry.h"
+
+/* An entry with all it points to, in one block. */
+struct box {
+	atomic_uint refs;
+	const struct alloc *alloc;
+	size_t size;
+	int64_t row; /* of table entry */
+	struct registry_entry entry;
+};
+
+struct shard;
+
+struct view {
+	struct registry_view pub; /* must be first */
+	const struct alloc *alloc;
+	uint64_t seed; /* of the hash, so that nobody can choose IDs that collide */
+	struct shard *shards[REGISTRY_SHARDS];
+};
+
+/* A box with copies of all that @entry holds, attributes and selectors sorted. NULL: no memory. */
+struct box *box_new(const struct alloc *alloc, const struct registry_entry *entry, int64_t row);
+void box_release(struct box *b); /* NULL is fine */
+
+struct view *view_new(const struct alloc *alloc);
+struct view *view_copy(const struct view *v);
+
+const struct box *view_find(const struct view *v, struct str id);
+
+/* Put @b (taking over the reference) in place of the entry of the same ID, if any. @v must not be
+ * published yet. False: no memory, nothing changed, and @b still the caller's. */
+MUST_USE bool view_put(struct view *v, struct box *b);
+
+static inline const struct view *view_of(const struct registry_view *v)
+{
+	return (const struct view *)(const void *)v;
+}
+
+#endif
