@@ -48,7 +48,7 @@ struct config_listener {
 
 /* Who may use writ's interfaces beyond what every registered agent may. */
 struct config_caller {
-	const char *spiffe_id; /* pattern, or NULL */
+	const char *spiffe_id; /* pattern (spiffe_pattern_check), or NULL */
 	uid_t uid;	       /* without spiffe_id: of a Unix peer */
 	unsigned roles;
 	const char *server; /* or NULL */
@@ -74,7 +74,7 @@ struct config {
 
 	const char *trust_domain;
 	const char *data;  /* data folder, absolute */
-	const char *store; /* "sqlite:<data>/writ.db" */
+	const char *store; /* "sqlite:<data>/writ.db", for show: the file's name is settled */
 	const char *node;  /* this machine's name in records */
 	int log_level;	   /* enum log_level */
 	uint32_t loops;	   /* front loops; 0: cores - 1, at least 1 */
@@ -96,7 +96,7 @@ struct config {
 		int64_t x509_s, jwt_s, join_token_s, authority_s, leeway_s;
 	} ttl;
 	struct {
-		int64_t checkpoint_ms; /* between signed checkpoints, if the log grew */
+		uint32_t checkpoint_ms; /* between signed checkpoints, if the log grew */
 	} audit;
 	struct config_limits limits;
 };

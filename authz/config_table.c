@@ -1,0 +1,284 @@
+#include "authz/config_table.h"
+
+#include <stddef.h>
+
+const char *const config_door_names[DOOR_COUNT] = {
+	[DOOR_HTTP] = "http",		[DOOR_HTTPS] = "https", [DOOR_WORKLOAD] = "workload",
+	[DOOR_OPERATORS] = "operators", [DOOR_ADMIN] = "admin",
+};
+
+static const char *const levels[] = { "debug", "info", "warn", "error", NULL };
+
+#define KIB 1024
+#define MIB (1024 * 1024)
+#define AT(m) offsetof(struct config, m)
+#define STRING(n, m, lo, hi, dflt, help)                              \
+	{                                                             \
+		n, SET_STRING, false, AT(m), lo, hi, dflt, NULL, help \
+	}
+#define BOOL(n, m, run, dflt, help)                             \
+	{                                                       \
+		n, SET_BOOL, run, AT(m), 0, 1, dflt, NULL, help \
+	}
+#define U32(n, m, run, lo, hi, dflt, help)                       \
+	{                                                        \
+		n, SET_U32, run, AT(m), lo, hi, dflt, NULL, help \
+	}
+#define SIZE(n, m, lo, hi, dflt, help)                              \
+	{                                                           \
+		n, SET_SIZE, false, AT(m), lo, hi, dflt, NULL, help \
+	}
+#define SECONDS(n, m, lo, hi, dflt, help)                             \
+	{                                                             \
+		n, SET_SECONDS, true, AT(m), lo, hi, dflt, NULL, help \
+	}
+#define MS(n, m, lo, hi, dflt, help)                              \
+	{                                                         \
+		n, SET_MS, false, AT(m), lo, hi, dflt, NULL, help \
+	}
+#define LISTEN(n, door, dflt, help)                                \
+	{                                                          \
+		n, SET_LISTEN, false, door, 0, 0, dflt, NULL, help \
+	}
+
+const struct setting config_settings[] = {
+	STRING("trust_domain", trust_domain, 1, 300, "example.org",
+	       "the name all identities of this deployment share; settled at the first start"),
+	STRING("data", data, 1, 4096, "writ-data",
+	       "folder of everything writ keeps; relative paths count from this file"),
+	STRING("store", store, 1, 4096, "sqlite:<data>/writ.db", "where the registry is kept"),
+	STRING("node", node, 0, 63, "<host name>", "this machine's name in records"),
+	{ "log_level", SET_CHOICE, true, AT(log_level), 0, 0, "info", levels,
+	  "least important event to be logged on standard error" },
+	U32("loops", loops, false, 0, 256, "0",
+	    "threads that serve agents; 0: one less than cores"),
+
+	LISTEN("listen.http", DOOR_HTTP, "127.0.0.1:8080",
+	       "agents' door, plain: loopback or a Unix socket only"),
+	LISTEN("listen.https", DOOR_HTTPS, "127.0.0.1:8443", "agents' door with TLS"),
+	LISTEN("listen.workload", DOOR_WORKLOAD, "<data>/workload.sock",
+	       "SPIFFE Workload API and SDS: a Unix socket"),
+	LISTEN("listen.operators", DOOR_OPERATORS, "127.0.0.1:8081",
+	       "management, console, audit, metrics; with TLS if not on loopback"),
+	LISTEN("listen.admin", DOOR_ADMIN, "<data>/admin.sock",
+	       "the same for `writ` on the command line: a Unix socket"),
+
+	{ "callers", SET_CALLERS, true, AT(callers), 0, 256, "none", NULL,
+	  "who may use writ's own interfaces, and as what" },
+
+	STRING("policies.dir", policies.dir, 1, 4096, "policies", "folder of rules and catalogue"),
+	BOOL("policies.watch", policies.watch, true, "true",
+	     "check, store and activate the folder when it changes"),
+	BOOL("policies.files_only", policies.files_only, true, "false",
+	     "the folder alone decides: refuse apply and rollback by command"),
+
+	{ "tls.names", SET_NAMES, false, AT(tls), 1, 64, "none", NULL,
+	  "further host names and addresses in writ's own certificate" },
+
+	SECONDS("ttl.x509", ttl.x509_s, 60, 30 * 86400, "1h", "life of an X.509-SVID"),
+	SECONDS("ttl.jwt", ttl.jwt_s, 30, 86400, "5m", "life of a JWT-SVID"),
+	SECONDS("ttl.join_token", ttl.join_token_s, 1, 86400, "600s", "life of a join token"),
+	SECONDS("ttl.authority", ttl.authority_s, 3600, 3650 * 86400, "365d",
+		"life of a new signing authority"),
+	SECONDS("ttl.leeway", ttl.leeway_s, 0, 300, "30s",
+		"how far clocks may be apart when a token is checked"),
+
+	MS("audit.checkpoint", audit.checkpoint_ms, 100, 3600000, "1s",
+	   "between signed checkpoints, if the log grew"),
+
+	SIZE("limits.body", limits.body, KIB, 64 * MIB, "1MiB", "a request body"),
+	SIZE("limits.in_flight", limits.in_flight, 64 * KIB, 4096LL * MIB, "16MiB",
+	     "all requests being served, together"),
+	SIZE("limits.string", limits.string, 256, 64 * MIB, "256KiB", "one JSON string"),
+	SIZE("limits.headers", limits.headers, KIB, MIB, "16KiB", "a header block"),
+	SIZE("limits.url", limits.url, 256, 64 * KIB, "8KiB", "a request target"),
+	SIZE("limits.token", limits.token, 512, 64 * KIB, "8KiB", "a bearer token"),
+	U32("limits.depth", limits.depth, false, 4, 256, "64", "nesting of JSON"),
+	U32("limits.members", limits.members, false, 16, 65536, "256", "members of a JSON object"),
+	U32("limits.values", limits.values, false, 64, 1000000, "65536", "values in one JSON text"),
+	U32("limits.batch", limits.batch, false, 1, 1000, "100", "evaluations in one request"),
+	U32("limits.queue", limits.queue, false, 16, 1000000, "4096",
+	    "records waiting for the log"),
+	MS("limits.decision", limits.decision_ms, 10, 60000, "2s", "deadline of a decision"),
+	MS("limits.request", limits.request_ms, 100, 600000, "10s", "deadline of a whole request"),
+	U32("limits.connections", limits.connections, false, 16, 1000000, "10000",
+	    "connections at the agents' door"),
+	U32("limits.connections_per_address", limits.connections_per_address, false, 1, 1000000,
+	    "1000", "of them from one address"),
+	U32("limits.agent_rate", limits.agent_rate, true, 1, 1000000, "200",
+	    "requests per second and agent"),
+	U32("limits.agent_burst", limits.agent_burst, true, 1, 1000000, "400",
+	    "requests an agent may save up"),
+	U32("limits.attest_rate", limits.attest_rate, true, 1, 100000, "1",
+	    "attestations per second and address"),
+	U32("limits.attest_burst", limits.attest_burst, true, 1, 100000, "10",
+	    "attestations an address may save up"),
+	U32("limits.policy_instructions", limits.policy_instructions, false, 1000, 100000000,
+	    "200000", "Lua instructions of one evaluation"),
+	MS("limits.policy_time", limits.policy_ms, 1, 1000, "5ms", "time of one evaluation"),
+	SIZE("limits.policy_memory", limits.policy_memory, 64 * KIB, 1024 * MIB, "1MiB",
+	     "memory of one evaluation, besides 16 times the body"),
+};
+const size_t config_nsettings = ARRAY_LEN(config_settings);
+
+/* --- for people --- */
+
+static void show_bytes(struct buf *b, int64_t n)
+{
+	if (n >= MIB && n % MIB == 0)
+		buf_printf(b, "%lldMiB", (long long)(n / MIB));
+	else if (n >= KIB && n % KIB == 0)
+		buf_printf(b, "%lldKiB", (long long)(n / KIB));
+	else
+		buf_printf(b, "%lld", (long long)n);
+}
+
+static void show_ms(struct buf *b, int64_t ms)
+{
+	static const struct {
+		char unit;
+		int64_t ms;
+	} units[] = { { 'd', 86400000 }, { 'h', 3600000 }, { 'm', 60000 }, { 's', 1000 } };
+
+	for (size_t i = 0; ms && i < ARRAY_LEN(units); i++)
+		if (ms % units[i].ms == 0) {
+			buf_printf(b, "%lld%c", (long long)(ms / units[i].ms), units[i].unit);
+			return;
+		}
+	buf_printf(b, "%lldms", (long long)ms);
+}
+
+static void show_number(struct buf *b, enum setting_type type, int64_t n)
+{
+	if (type == SET_SIZE)
+		show_bytes(b, n);
+	else if (type == SET_MS || type == SET_SECONDS)
+		show_ms(b, type == SET_MS ? n : n * 1000);
+	else
+		buf_i64(b, n);
+}
+
+void config_show_range(const struct setting *s, struct buf *out)
+{
+	show_number(out, s->type, s->min);
+	buf_lit(out, " to ");
+	show_number(out, s->type, s->max);
+}
+
+static void help_type(struct buf *b, const struct setting *s)
+{
+	static const char *const names[] = {
+		[SET_STRING] = "string",    [SET_BOOL] = "true or false",
+		[SET_U32] = "number",	    [SET_SIZE] = "bytes",
+		[SET_SECONDS] = "duration", [SET_MS] = "duration",
+		[SET_CHOICE] = "one of",    [SET_NAMES] = "list of strings",
+		[SET_LISTEN] = "address",   [SET_CALLERS] = "list of tables",
+	};
+
+	buf_printf(b, "%s", names[s->type]);
+	for (size_t i = 0; s->type == SET_CHOICE && s->choices[i]; i++)
+		buf_printf(b, " %s", s->choices[i]);
+	if (s->type == SET_U32 || s->type == SET_SIZE || s->type == SET_SECONDS ||
+	    s->type == SET_MS) {
+		buf_char(b, ' ');
+		config_show_range(s, b);
+	}
+}
+
+void config_help(struct buf *out)
+{
+	for (size_t i = 0; i < config_nsettings; i++) {
+		const struct setting *s = &config_settings[i];
+
+		buf_printf(out, "  %-32s %s\n%35s", s->name, s->help, "");
+		help_type(out, s);
+		buf_printf(out, "; default %s; %s\n", s->initial,
+			   s->runtime ? "SIGHUP applies a change" : "a change needs a restart");
+	}
+}
+
+/* --- values as text --- */
+
+static void show_listeners(const struct config *c, enum config_door door, struct buf *out)
+{
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		const struct config_listener *l = &c->listeners[i];
+
+		if (l->door == door)
+			buf_printf(out, "%s caller=%u,%s server=%s protocol=%s;", l->address,
+				   l->caller_roles, l->caller_id ? l->caller_id : "",
+				   l->server ? l->server : "", l->protocol ? l->protocol : "");
+	}
+}
+
+static void show_callers(const struct config *c, struct buf *out)
+{
+	for (size_t i = 0; i < c->ncallers; i++) {
+		const struct config_caller *k = &c->callers[i];
+
+		if (k->spiffe_id)
+			buf_printf(out, "%s", k->spiffe_id);
+		else
+			buf_printf(out, "uid %u", (unsigned)k->uid);
+		buf_printf(out, " roles=%u server=%s bare=%d;", k->roles,
+			   k->server ? k->server : "", (int)k->bare);
+	}
+}
+
+void config_show(const struct config *c, const struct setting *s, struct buf *out)
+{
+	const char *at = (const char *)c + s->offset;
+
+	switch (s->type) {
+	case SET_STRING:
+		buf_printf(out, "%s", *(const char *const *)(const void *)at);
+		return;
+	case SET_BOOL:
+		buf_printf(out, "%s", *(const bool *)at ? "true" : "false");
+		return;
+	case SET_U32:
+	case SET_MS:
+		show_number(out, s->type, *(const uint32_t *)(const void *)at);
+		return;
+	case SET_SIZE:
+		show_bytes(out, (int64_t) * (const size_t *)(const void *)at);
+		return;
+	case SET_SECONDS:
+		show_number(out, s->type, *(const int64_t *)(const void *)at);
+		return;
+	case SET_CHOICE:
+		buf_printf(out, "%s", s->choices[*(const int *)(const void *)at]);
+		return;
+	case SET_NAMES:
+		for (size_t i = 0; i < c->tls.nnames; i++)
+			buf_printf(out, "%s;", c->tls.names[i]);
+		return;
+	case SET_LISTEN:
+		show_listeners(c, (enum config_door)s->offset, out);
+		return;
+	case SET_CALLERS:
+		show_callers(c, out);
+		return;
+	}
+}
+
+void config_diff(const struct config *old, const struct config *new,
+		 void (*each)(void *ctx, const char *name, bool restart), void *ctx)
+{
+	AUTO_BUF a = { 0 };
+	AUTO_BUF b = { 0 };
+
+	buf_init(&a, mem_system, 4 * CONFIG_FILE_MAX);
+	buf_init(&b, mem_system, 4 * CONFIG_FILE_MAX);
+	for (size_t i = 0; i < config_nsettings; i++) {
+		const struct setting *s = &config_settings[i];
+
+		buf_reset(&a);
+		buf_reset(&b);
+		config_show(old, s, &a);
+		config_show(new, s, &b);
+		/* Without memory to compare: say that it changed, never that it did not. */
+		if (!buf_ok(&a) || !buf_ok(&b) || !str_eq(buf_str(&a), buf_str(&b)))
+			each(ctx, s->name, !s->runtime);
+	}
+}
