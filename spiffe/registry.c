@@ -1,5 +1,7 @@
 #include "spiffe/registry.h"
 
+#include <assert.h>
+
 #include "authz/base/text.h"
 #include "spiffe/id.h"
 #include "spiffe/registry_db.h"
@@ -111,9 +113,11 @@ static bool check_register(const struct registry *r, const struct registry_entry
 static bool check_existing(const struct registry_change *c, const struct registry_entry *old,
 			   struct err *e)
 {
-	if (!old)
-		return err_code(e, ERR_NOT_FOUND, "unknown_agent", "%.*s is not registered",
-				STR_FMT(str_first(c->spec.id, 250)));
+	if (!old) {
+		err_code(e, ERR_NOT_FOUND, "unknown_agent", "%.*s is not registered",
+			 STR_FMT(str_first(c->spec.id, 250)));
+		return false;
+	}
 	if (c->if_revision && c->if_revision != old->revision)
 		return err_code(e, ERR_CONFLICT, "revision_conflict",
 				"%.*s has revision %llu by now, not %llu; look at it again, then "
@@ -149,13 +153,15 @@ static bool check_notes(const struct registry_change *c, struct err *e)
 static bool plan(const struct registry *r, const struct registry_change *c,
 		 const struct registry_entry *old, struct registry_entry *next, struct err *e)
 {
-	bool whole = c->verb == REGISTRY_REGISTER || c->verb == REGISTRY_UPDATE;
+	const enum registry_verb verb = c->verb;
+	bool whole = verb == REGISTRY_REGISTER || verb == REGISTRY_UPDATE;
 	struct registry_spec s;
 
 	if (!check_notes(c, e) || (whole && !registry_check_spec(&c->spec, r->trust_domain, e)))
 		return false;
-	if (c->verb == REGISTRY_REGISTER ? !check_register(r, old, e) : !check_existing(c, old, e))
+	if (verb == REGISTRY_REGISTER ? !check_register(r, old, e) : !check_existing(c, old, e))
 		return false;
+	assert(old || verb == REGISTRY_REGISTER);
 	s = whole ? c->spec : registry_spec_of(old);
 	if (whole && s.expires_ms && s.expires_ms <= c->now_ms &&
 	    !(old && old->expires_ms == s.expires_ms))
@@ -172,10 +178,10 @@ static bool plan(const struct registry *r, const struct registry_change *c,
 		.x509_ttl_s = s.x509_ttl_s,
 		.jwt_ttl_s = s.jwt_ttl_s,
 		.expires_ms = s.expires_ms,
-		.stored = c->verb == REGISTRY_SUSPEND  ? ENTRY_SUSPENDED
-			  : c->verb == REGISTRY_RETIRE ? ENTRY_RETIRED
-			  : c->verb == REGISTRY_UPDATE ? old->stored
-						       : ENTRY_ACTIVE,
+		.stored = verb == REGISTRY_SUSPEND  ? ENTRY_SUSPENDED
+			  : verb == REGISTRY_RETIRE ? ENTRY_RETIRED
+			  : verb == REGISTRY_UPDATE ? old->stored
+						    : ENTRY_ACTIVE,
 		.created_ms = old ? old->created_ms : c->now_ms,
 		.updated_ms = c->now_ms,
 		.revision = old ? old->revision + 1 : 1,

@@ -149,7 +149,9 @@ void registry_close(struct registry *r);
 /* Check @c, write it into the open transaction (opening one if there is none) and into the view to
  * come. Several changes may be prepared for one commit; one that is refused leaves the others as
  * they are, but a failing store gives up all of them. Codes: already_registered, id_retired,
- * unknown_agent, revision_conflict, bad_state, reserved_path, invalid_spiffe_id, invalid_agent. */
+ * unknown_agent, revision_conflict, bad_state, reserved_path, invalid_spiffe_id, invalid_agent.
+ * Single statements of others on the same db (tokens_revoke of a retired agent) join the open
+ * transaction; other transactions must wait until the commit. */
 MUST_USE bool registry_prepare(struct registry *r, const struct registry_change *c, struct err *e);
 
 /* An entry as it will be after the commit: for the record of a grant. */

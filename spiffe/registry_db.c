@@ -143,7 +143,7 @@ bool registry_db_load(struct registry_db *d, struct view *v, struct err *e)
 {
 	AUTO_STMT *s = NULL;
 	int64_t entries;
-	bool row;
+	bool row = false;
 
 	if (!db_prepare(d->db, "SELECT " COLUMNS "AND r.revision = e.revision", &s, e))
 		return false;
@@ -176,7 +176,7 @@ bool registry_history(struct registry *r, struct str id, size_t max,
 		      struct err *e)
 {
 	AUTO_RESET *s = registry_tables(r)->history;
-	bool row;
+	bool row = false;
 
 	db_bind_text(s, 1, id);
 	db_bind_int(s, 2, max > INT32_MAX ? INT32_MAX : (int64_t)max);

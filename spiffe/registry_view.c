@@ -290,7 +290,8 @@ static void keep(const struct registry_entry **out, size_t *n, size_t max,
 	}
 	if (*n < max)
 		(*n)++;
-	memmove(&out[lo + 1], &out[lo], (*n - lo - 1) * sizeof(*out));
+	for (size_t i = *n - 1; i > lo; i--)
+		out[i] = out[i - 1];
 	out[lo] = e;
 }
 

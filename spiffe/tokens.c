@@ -120,7 +120,7 @@ static bool check_agent(const struct registry_view *view, struct str id, int64_t
 static bool check_count(struct tokens *t, struct str id, int64_t now_ms, struct err *e)
 {
 	AUTO_RESET *s = t->count;
-	bool row;
+	bool row = false;
 
 	db_bind_int(s, 1, now_ms);
 	db_bind_text(s, 2, id);
@@ -190,7 +190,7 @@ static bool find(struct tokens *t, const uint8_t hash[static SHA256_LEN], int64_
 		 struct arena *a, struct token *out, struct err *e)
 {
 	AUTO_RESET *s = t->find;
-	bool row;
+	bool row = false;
 
 	db_bind_blob(s, 1, hash, SHA256_LEN);
 	if (!db_step(s, &row, e))
@@ -251,7 +251,7 @@ bool tokens_list(struct tokens *t, struct str id, int64_t now_ms,
 		 void (*each)(void *ctx, const struct token *token), void *ctx, struct err *e)
 {
 	AUTO_RESET *s = id.n ? t->list : t->list_all;
-	bool row;
+	bool row = false;
 
 	db_bind_int(s, 1, now_ms);
 	if (id.n)

@@ -193,7 +193,7 @@ bool generations_activate(struct generations *g, uint64_t number, bool pinned, s
 bool generations_active(struct generations *g, struct generation_active *out, struct err *e)
 {
 	AUTO_RESET *s = g->active;
-	bool row;
+	bool row = false;
 
 	if (!db_step(s, &row, e))
 		return false;
@@ -210,7 +210,7 @@ bool generations_history(struct generations *g, size_t max,
 			 void *ctx, struct err *e)
 {
 	AUTO_RESET *s = g->history;
-	bool row;
+	bool row = false;
 
 	db_bind_int(s, 1, max > INT32_MAX ? INT32_MAX : (int64_t)max);
 	while (db_step(s, &row, e)) {
@@ -227,16 +227,18 @@ bool generations_history(struct generations *g, size_t max,
 
 static bool fail_damaged(uint64_t number, const char *what, struct err *e)
 {
-	return err_code(e, ERR_IO, "storage_corrupt",
-			"writ.db: generation %llu is damaged: %s; restore the file from a backup",
-			(unsigned long long)number, what);
+	err_code(e, ERR_IO, "storage_corrupt",
+		 "writ.db: generation %llu is damaged: %s; restore the file from a backup",
+		 (unsigned long long)number, what);
+	return false;
 }
 
 static bool fail_missing(uint64_t number, struct err *e)
 {
-	return err_code(e, ERR_NOT_FOUND, "unknown_generation",
-			"there is no generation %llu; `writ policy list` shows those there are",
-			(unsigned long long)number);
+	err_code(e, ERR_NOT_FOUND, "unknown_generation",
+		 "there is no generation %llu; `writ policy list` shows those there are",
+		 (unsigned long long)number);
+	return false;
 }
 
 /* The texts live until the statement moves on. */
@@ -262,7 +264,7 @@ bool generations_get(struct generations *g, uint64_t number, struct arena *a,
 {
 	AUTO_RESET *s = g->get;
 	struct generation found;
-	bool row;
+	bool row = false;
 
 	db_bind_int(s, 1, number > INT64_MAX ? 0 : (int64_t)number);
 	if (!db_step(s, &row, e))
@@ -284,7 +286,7 @@ bool generations_find(struct generations *g, const uint8_t hash[static 32], uint
 		      struct err *e)
 {
 	AUTO_RESET *s = g->find;
-	bool row;
+	bool row = false;
 
 	db_bind_blob(s, 1, hash, 32);
 	if (!db_step(s, &row, e))
@@ -302,7 +304,7 @@ bool generations_list(struct generations *g, uint64_t before, size_t max,
 {
 	AUTO_RESET *s = g->list;
 	struct generation gen;
-	bool row;
+	bool row = false;
 
 	db_bind_int(s, 1, before && before < INT64_MAX ? (int64_t)before : INT64_MAX);
 	db_bind_int(s, 2, max > INT32_MAX ? INT32_MAX : (int64_t)max);
@@ -323,7 +325,7 @@ static bool read_files(struct generations *g, const struct generation *gen, stru
 	AUTO_RESET *s = g->files;
 	uint8_t hash[SHA256_LEN];
 	size_t n = 0;
-	bool row;
+	bool row = false;
 
 	db_bind_int(s, 1, (int64_t)gen->number);
 	while (db_step(s, &row, e)) {
@@ -352,17 +354,17 @@ bool generations_load(struct generations *g, uint64_t number, struct policy_sour
 {
 	struct policy_sources s;
 	struct policy_file *files;
-	struct generation gen;
+	struct generation gen = { 0 };
 	struct arena a;
 	bool ok;
 
 	arena_init(&a, &mem_system, (size_t)1 << 30); /* as stored; bounded when it was read in */
 	ok = generations_get(g, number, &a, &gen, e);
-	files = ok ? arena_alloc(&a, (gen.files + 1) * sizeof(*files)) : NULL;
+	files = arena_alloc(&a, (gen.files + 1) * sizeof(*files));
 	if (ok && !files)
 		ok = err_set(e, ERR_NOMEM, "no memory to load generation %llu",
 			     (unsigned long long)number);
-	ok = ok && read_files(g, &gen, &a, files, e) &&
+	ok = ok && files && read_files(g, &gen, &a, files, e) &&
 	     policy_sources_from(&s, files, gen.files, e);
 	arena_clear(&a);
 	if (!ok)

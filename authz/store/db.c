@@ -43,51 +43,66 @@ static bool is_full(const struct db *db, int code)
 	return code == SQLITE_IOERR_WRITE && db->sq && sqlite3_system_errno(db->sq) == EDQUOT;
 }
 
+/* Both fail functions end in a plain false: it tells readers (and the analyzer, which does not see
+ * into err.c) that nothing goes on after them. */
 static bool fail_lost(const struct db *db, struct err *e)
 {
 	bool io = (db->lost & 0xff) == SQLITE_IOERR;
 
-	return err_code(e, ERR_IO, io ? "storage_io" : "storage_corrupt",
-			io ? "%s: the disk failed (%s); the server must be restarted, and the disk "
-			     "looked after"
-			   : "%s: the database is damaged (%s); restore it from a backup",
-			db->path, sqlite3_errstr(db->lost));
+	err_code(e, ERR_IO, io ? "storage_io" : "storage_corrupt",
+		 io ? "%s: the disk failed (%s); the server must be restarted, and the disk "
+		      "looked after"
+		    : "%s: the database is damaged (%s); restore it from a backup",
+		 db->path, sqlite3_errstr(db->lost));
+	return false;
 }
 
 /* Turn @code of the last call into an error, and remember if it was a final one. */
-static bool fail(struct db *db, int code, struct err *e)
+static void explain(struct db *db, int code, struct err *e)
 {
-	if (is_full(db, code))
-		return err_code(e, ERR_UNAVAILABLE, "disk_full",
-				"%s: the disk is full; make room, writing resumes by itself",
-				db->path);
+	if (is_full(db, code)) {
+		err_code(e, ERR_UNAVAILABLE, "disk_full",
+			 "%s: the disk is full; make room, writing resumes by itself", db->path);
+		return;
+	}
 	if (is_final(code)) {
 		if (!db->lost)
 			db->lost = code;
-		return fail_lost(db, e);
+		fail_lost(db, e);
+		return;
 	}
 	switch (code & 0xff) {
 	case SQLITE_IOERR: /* ..._NOMEM */
 	case SQLITE_NOMEM:
-		return err_set(e, ERR_NOMEM, "%s: no memory for the database", db->path);
+		err_set(e, ERR_NOMEM, "%s: no memory for the database", db->path);
+		return;
 	case SQLITE_BUSY:
 	case SQLITE_LOCKED:
-		return err_code(e, ERR_UNAVAILABLE, "storage_busy",
-				"%s: another program holds the database; try again", db->path);
+		err_code(e, ERR_UNAVAILABLE, "storage_busy",
+			 "%s: another program holds the database; try again", db->path);
+		return;
 	case SQLITE_CONSTRAINT:
-		return err_code(e, ERR_CONFLICT, "storage_constraint",
-				"%s: refused by the database: %s", db->path,
-				sqlite3_errmsg(db->sq));
+		err_code(e, ERR_CONFLICT, "storage_constraint", "%s: refused by the database: %s",
+			 db->path, sqlite3_errmsg(db->sq));
+		return;
 	case SQLITE_TOOBIG:
-		return err_set(e, ERR_TOO_LARGE, "%s: a value is too large to be stored", db->path);
+		err_set(e, ERR_TOO_LARGE, "%s: a value is too large to be stored", db->path);
+		return;
 	case SQLITE_CANTOPEN:
 	case SQLITE_PERM:
 	case SQLITE_READONLY:
-		return err_code(e, ERR_IO, "storage_io", "%s: cannot be opened for writing: %s",
-				db->path, sqlite3_errmsg(db->sq));
+		err_code(e, ERR_IO, "storage_io", "%s: cannot be opened for writing: %s", db->path,
+			 sqlite3_errmsg(db->sq));
+		return;
 	default:
-		return err_set(e, ERR_INTERNAL, "%s: %s", db->path, sqlite3_errmsg(db->sq));
+		err_set(e, ERR_INTERNAL, "%s: %s", db->path, sqlite3_errmsg(db->sq));
 	}
+}
+
+static bool fail(struct db *db, int code, struct err *e)
+{
+	explain(db, code, e);
+	return false;
 }
 
 /* --- opening --- */
@@ -161,32 +176,37 @@ static bool make_file(const char *path, struct err *e)
 	return true;
 }
 
-bool db_open(const char *path, const struct db_options *o, struct db **out, struct err *e)
+static bool open_into(struct db *db, const char *path, const struct db_options *o, struct err *e)
 {
 	int flags = (o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) |
 		    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-	AUTO_DB *db = NULL;
 	int code;
+
+	db->path = strdup(path);
+	code = db->path ? sqlite3_open_v2(path, &db->sq, flags, o->vfs) : SQLITE_NOMEM;
+	if (!db->sq)
+		return err_set(e, ERR_NOMEM, "%s: no memory to open it", path);
+	if (code != SQLITE_OK)
+		return fail(db, code, e);
+	return set_up(db, o, e) && db_prepare(db, "BEGIN IMMEDIATE", &db->begin, e) &&
+	       db_prepare(db, "COMMIT", &db->commit, e) &&
+	       db_prepare(db, "ROLLBACK", &db->rollback, e);
+}
+
+bool db_open(const char *path, const struct db_options *o, struct db **out, struct err *e)
+{
+	struct db *db;
 
 	if (o->create && !make_file(path, e))
 		return false;
 	db = calloc(1, sizeof(*db));
-	if (db)
-		db->path = strdup(path);
-	if (!db || !db->path)
+	if (!db)
 		return err_set(e, ERR_NOMEM, "%s: no memory to open it", path);
-	code = sqlite3_open_v2(path, &db->sq, flags, o->vfs);
-	if (code != SQLITE_OK)
-		return db->sq ? fail(db, code, e)
-			      : err_set(e, ERR_NOMEM, "%s: no memory to open it", path);
-	if (!set_up(db, o, e))
+	if (!open_into(db, path, o, e)) {
+		db_close(db);
 		return false;
-	if (!db_prepare(db, "BEGIN IMMEDIATE", &db->begin, e) ||
-	    !db_prepare(db, "COMMIT", &db->commit, e) ||
-	    !db_prepare(db, "ROLLBACK", &db->rollback, e))
-		return false;
+	}
 	*out = db;
-	db = NULL;
 	return true;
 }
 
@@ -231,7 +251,7 @@ bool db_exec(struct db *db, const char *sql, struct err *e)
 bool db_int(struct db *db, const char *sql, int64_t *out, struct err *e)
 {
 	AUTO_STMT *s = NULL;
-	bool row;
+	bool row = false;
 
 	if (!db_prepare(db, sql, &s, e) || !db_step(s, &row, e))
 		return false;
@@ -248,16 +268,21 @@ bool db_prepare(struct db *db, const char *sql, struct db_stmt **out, struct err
 	struct db_stmt *s;
 	int code;
 
-	if (db->lost)
-		return fail_lost(db, e);
+	if (db->lost) {
+		fail_lost(db, e);
+		return false;
+	}
 	s = calloc(1, sizeof(*s));
-	if (!s)
-		return err_set(e, ERR_NOMEM, "%s: no memory for a statement", db->path);
+	if (!s) {
+		err_set(e, ERR_NOMEM, "%s: no memory for a statement", db->path);
+		return false;
+	}
 	s->db = db;
 	code = sqlite3_prepare_v3(db->sq, sql, -1, SQLITE_PREPARE_PERSISTENT, &s->st, NULL);
 	if (code != SQLITE_OK) {
 		free(s);
-		return fail(db, code, e);
+		fail(db, code, e);
+		return false;
 	}
 	*out = s;
 	return true;
@@ -412,7 +437,7 @@ bool db_checkpoint(struct db *db, enum db_checkpoint mode, int *wal, int *moved,
 static bool schema_version(struct db *db, const char *module, int64_t *version, struct err *e)
 {
 	AUTO_STMT *s = NULL;
-	bool row;
+	bool row = false;
 
 	if (!db_exec(db,
 		     "CREATE TABLE IF NOT EXISTS schema (module TEXT PRIMARY KEY, version INTEGER "
