@@ -21,13 +21,14 @@
 #include "spiffe/id.h"
 
 #define LUA_MEMORY (16 * 1024 * 1024)
+#define LUA_CHURN (256 * 1024 * 1024) /* bytes ever asked for: bounds the time of long strings */
 #define LUA_INSTRUCTIONS 1000000
 #define ARENA_MAX (16 * 1024 * 1024)
 
 /* --- the state --- */
 
 struct memory {
-	size_t used;
+	size_t used, churn;
 };
 
 static void *capped(void *ud, void *p, size_t old, size_t n)
@@ -42,12 +43,14 @@ static void *capped(void *ud, void *p, size_t old, size_t n)
 		m->used -= old;
 		return NULL;
 	}
-	if (n > old && m->used + (n - old) > LUA_MEMORY)
+	if (n > old && (m->used + (n - old) > LUA_MEMORY || m->churn + n > LUA_CHURN))
 		return NULL;
 	q = realloc(p, n);
-	if (q)
-		m->used += n - old;
-	return q ? q : n <= old ? p : NULL; /* shrinking never fails */
+	if (!q)
+		return n <= old ? p : NULL; /* shrinking may not fail */
+	m->used += n - old;
+	m->churn += n;
+	return q;
 }
 
 static void too_long(lua_State *L, lua_Debug *ar)
@@ -353,8 +356,9 @@ static bool fail_lua(struct config_reader *r, int code)
 
 	if (code == LUA_ERRMEM)
 		return err_code(r->e, ERR_TOO_LARGE, "invalid_config",
-				"%s: needs more than %d MiB of memory to be read", r->name,
-				LUA_MEMORY / 1024 / 1024);
+				"%s: needs too much memory to be read; is there a loop without an "
+				"end?",
+				r->name);
 	return err_code(r->e, ERR_INVALID, "invalid_config", "%s", msg);
 }
 
@@ -486,7 +490,7 @@ bool config_load(const char *file, struct config **out, struct err *e)
 	     config_parse(buf_str(&text), file ? file : "defaults", base, &c, e);
 	free(base);
 	free(real);
-	if (!ok)
+	if (!ok || !c)
 		return false;
 	if (file) {
 		c->file = arena_dup(&c->arena, str_c(file)).p;

@@ -288,20 +288,16 @@ bool config_read_listen(struct config_reader *r, const struct setting *s)
 	const char *address;
 
 	r->door_set[s->offset] = true;
-	switch (lua_type(r->L, -1)) {
-	case LUA_TSTRING:
+	if (lua_type(r->L, -1) == LUA_TTABLE)
+		return read_listen_table(r, s);
+	if (lua_type(r->L, -1) == LUA_TSTRING) {
 		address = config_string(r, s->name, 1, 4096);
 		return address &&
 		       config_add_listener(r, s->name, (enum config_door)s->offset, address, NULL);
-	case LUA_TTABLE:
-		return read_listen_table(r, s);
-	case LUA_TBOOLEAN:
-		if (!lua_toboolean(r->L, -1))
-			return true; /* switched off */
-				     /* fall through */
-	default:
-		return config_fail_type(r, s->name, "an address, a table of addresses, or false");
 	}
+	if (lua_type(r->L, -1) == LUA_TBOOLEAN && !lua_toboolean(r->L, -1))
+		return true; /* switched off */
+	return config_fail_type(r, s->name, "an address, a table of addresses, or false");
 }
 
 /* --- callers --- */

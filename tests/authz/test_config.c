@@ -169,7 +169,8 @@ static const struct {
 	{ "limits = { body = function() end }", "got a function; the configuration is data only" },
 	{ "data = ('x'):rep(99)", "writ.lua:1: attempt to index a string" },
 	{ "while true do end", "runs too long" },
-	{ "local s = 'x' while true do s = s .. s end", "16 MiB" },
+	{ "local s = 'x' while true do s = s .. s end", "too much memory" },
+	{ "local s = 'x' while true do s = 3 .. s end", "writ.lua" },
 	{ "local t = {} for i = 1, 1e9 do t[i] = i end", "writ.lua:1: runs" },
 	{ "trust_domain = ", "writ.lua:1: unexpected symbol" },
 	{ "return", "" }, /* fine in itself */
