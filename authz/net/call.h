@@ -46,8 +46,11 @@ struct peer {
 	pid_t pid;	  /* of a Unix peer, SO_PEERCRED; else -1 */
 	uid_t uid;
 	gid_t gid;
-	struct str spiffe_id; /* of a verified client certificate; else empty */
-	int64_t expires_ms;   /* of that certificate, wall clock */
+	struct str spiffe_id;	     /* of a verified client certificate; else empty */
+	int64_t expires_ms;	     /* of that certificate, wall clock */
+	uint64_t generation;	     /* of the trust it was verified with, as the verifier counts */
+	struct stack_st_X509 *chain; /* what the client sent, leaf first, to verify it again; or
+				      * NULL. A STACK_OF(X509), without OpenSSL's headers here */
 };
 
 /* A thread that serves calls: a front loop, or an operators' thread. */
@@ -85,7 +88,9 @@ struct call {
 	struct str body;
 	int64_t started_ns; /* monotonic: first byte of the request */
 	struct reply reply;
-	void *user; /* the handler's own */
+	bool gone;		       /* the client went away: long work may stop early */
+	void (*finish)(struct call *); /* the door's own, behind call_finish */
+	void *user;		       /* the handler's own */
 };
 
 /* The first header @name (lower case), or an empty str with p == NULL. */
@@ -99,8 +104,13 @@ void call_reply_header(struct call *c, struct str name, struct str value);
 /* Set status and type and make reply.body an empty buf of at most @max bytes. */
 void call_reply(struct call *c, int status, const char *type, size_t max);
 
-/* Fill the reply with {"error":{"status","code","message"}} by @e's class. */
+/* Fill the reply with {"error":{"status","code","message"}} by @e's class, or with a @status
+ * that no class stands for (405, 408, 414, 431). Reply headers set before are kept. */
 void call_fail(struct call *c, const struct err *e);
+void call_fail_as(struct call *c, int status, const struct err *e);
+
+/* The reason phrase of @status, "Unknown" for one we never send. */
+struct str call_reason(int status);
 
 /* Answer. The last thing a handler does with the call. */
 void call_finish(struct call *c);
