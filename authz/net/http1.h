@@ -42,17 +42,20 @@ struct http1 {
 	struct str body;
 	struct str request_id; /* X-Request-ID, or empty */
 	bool keep_alive;       /* the client and the version allow another request */
+	bool head_only;	       /* HEAD: the reply has no body */
 	int status;	       /* of HTTP1_REFUSED */
 
 	/* private */
 	const struct http1_limits *limits;
 	struct arena *arena;
-	struct buf head, text;	  /* bytes of the head; of a chunked or split body */
-	size_t line;		  /* where the line being read starts in head */
-	size_t scanned;		  /* no line end before this in head */
-	size_t headers_cap, want; /* body or chunk bytes still to come */
+	struct buf head, text; /* bytes of the head; of a chunked or split body */
+	size_t line;	       /* where the line being read starts in head */
+	size_t scanned;	       /* no line end before this in head */
+	size_t headers_cap;
+	size_t want;	 /* body or chunk bytes still to come */
+	unsigned digits; /* of a chunk's size, so far */
 	int phase;
-	bool minor0, has_length, chunked, expect, head_only;
+	bool minor0, has_host, has_length, chunked, expect, close, cr;
 };
 
 void http1_begin(struct http1 *r, const struct http1_limits *limits, struct arena *a);

@@ -53,12 +53,12 @@ struct loop_watch {
 struct loop_timer {
 	struct loop_timer *prev, *next; /* of its slot; private */
 	int64_t at_ns;			/* 0: not set */
-	uint32_t slot;			/* private */
-	bool linked;			/* private */
+	int64_t tick;			/* where it is linked; private */
 	void (*fire)(struct loop_timer *t);
 };
 
-/* Work put off to the end of the turn, once however often it is asked for. Zeroed: not waiting. */
+/* Work put off to the end of the turn, once however often it is asked for. Zeroed: not waiting.
+ * While it waits it cannot be taken back: its owner stays until it has run. */
 struct loop_later {
 	struct loop_later *next;
 	bool waiting;
@@ -80,7 +80,6 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t at_ns);
 void loop_timer_stop(struct loop *l, struct loop_timer *t);
 
 void loop_put_off(struct loop *l, struct loop_later *later);
-void loop_forget(struct loop *l, struct loop_later *later);
 
 /* Run until loop_stop. */
 void loop_run(struct loop *l);

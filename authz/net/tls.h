@@ -81,7 +81,9 @@ enum tls_result {
 };
 
 struct tls_session *tls_session_new(struct tls *t, int fd, struct err *e);
-void tls_session_free(struct tls_session *s); /* says goodbye if it can at once */
+void tls_session_free(struct tls_session *s);
+/* Tell the peer that nothing more will come, while the socket is still open. */
+void tls_goodbye(struct tls_session *s);
 
 /* Goes on with the handshake. TLS_OK: done; tls_identity_of and tls_is_http2 tell. */
 enum tls_result tls_handshake(struct tls_session *s, struct err *e);

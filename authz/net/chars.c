@@ -1,0 +1,149 @@
+#include "authz/net/chars.h"
+
+#include <stdint.h>
+
+#include "include/writ/words.h"
+
+#define LETTERS(X)                                                                              \
+	X('a', 'A')                                                                             \
+	X('b', 'B')                                                                             \
+	X('c', 'C')                                                                             \
+	X('d', 'D') X('e', 'E') X('f', 'F') X('g', 'G') X('h', 'H') X('i', 'I') X('j', 'J')     \
+		X('k', 'K') X('l', 'L') X('m', 'M') X('n', 'N') X('o', 'O') X('p', 'P')         \
+			X('q', 'Q') X('r', 'R') X('s', 'S') X('t', 'T') X('u', 'U') X('v', 'V') \
+				X('w', 'W') X('x', 'X') X('y', 'Y') X('z', 'Z')
+#define BOTH(lower, upper) [lower] = (lower), [upper] = (lower),
+#define SAME(c) [c] = (c)
+
+/* Token characters, in lower case; 0 for all others. */
+static const char token[256] = {
+	LETTERS(BOTH) SAME('0'),
+	SAME('1'),
+	SAME('2'),
+	SAME('3'),
+	SAME('4'),
+	SAME('5'),
+	SAME('6'),
+	SAME('7'),
+	SAME('8'),
+	SAME('9'),
+	SAME('!'),
+	SAME('#'),
+	SAME('$'),
+	SAME('%'),
+	SAME('&'),
+	SAME('\''),
+	SAME('*'),
+	SAME('+'),
+	SAME('-'),
+	SAME('.'),
+	SAME('^'),
+	SAME('_'),
+	SAME('`'),
+	SAME('|'),
+	SAME('~'),
+};
+
+bool http_is_token(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!token[(unsigned char)s.p[i]])
+			return false;
+	return s.n > 0;
+}
+
+bool http_lower_token(char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		char c = token[(unsigned char)p[i]];
+
+		if (!c)
+			return false;
+		p[i] = c;
+	}
+	return n > 0;
+}
+
+struct str http_trim(struct str s)
+{
+	while (s.n && (s.p[0] == ' ' || s.p[0] == '\t')) {
+		s.p++;
+		s.n--;
+	}
+	while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+bool http_equal_fold(struct str a, struct str b)
+{
+	if (a.n != b.n)
+		return false;
+	for (size_t i = 0; i < a.n; i++)
+		if (lower(a.p[i]) != lower(b.p[i]))
+			return false;
+	return true;
+}
+
+/* Eight bytes at a time: is one of them below 0x20, or 0x7f? */
+static bool has_control(const char *p)
+{
+	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+	uint64_t v, del;
+
+	memcpy(&v, p, sizeof(v));
+	del = v ^ (ones * 0x7f);
+	return ((v - ones * 0x20) & ~v & tops) || ((del - ones) & ~del & tops);
+}
+
+static bool value_bytes_ok(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (((unsigned char)p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
+			return false;
+	return true;
+}
+
+bool http_value_ok(struct str s)
+{
+	size_t i = 0;
+
+	for (; i + 8 <= s.n; i += 8)
+		if (has_control(s.p + i) && !value_bytes_ok(s.p + i, 8))
+			return false;
+	return value_bytes_ok(s.p + i, s.n - i);
+}
+
+static bool visible(char c)
+{
+	return c > 0x20 && c < 0x7f;
+}
+
+bool http_target_ok(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!visible(s.p[i]) || s.p[i] == '#')
+			return false;
+	return s.n > 0 && s.p[0] == '/';
+}
+
+bool http_host_ok(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!visible(s.p[i]) || memchr("/?#@\\,\"<>^`{|}", s.p[i], 14))
+			return false;
+	return true;
+}
+
+bool http_request_id_ok(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!visible(s.p[i]) && s.p[i] != ' ')
+			return false;
+	return s.n <= LIMIT_REQUEST_ID;
+}

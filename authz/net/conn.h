@@ -1,0 +1,158 @@
+/*
+ * conn - the inside of the agents' door: connections, exchanges, and a server's part per loop.
+ *
+ * Purpose    For the files of the door only. A shard is what the server has on one loop. A conn is
+ *            one socket; an exchange is one call with its arena and what its HTTP version keeps.
+ * Ownership  Conns and exchanges come from the shard's free lists and go back there. An exchange
+ *            that is pending when its socket dies keeps its conn (and so call->peer) alive until
+ *            call_finish: `pending` counts them.
+ * Threads    All of a shard belongs to its loop's thread, except the server's atomics.
+ */
+#ifndef WRIT_NET_CONN_H
+#define WRIT_NET_CONN_H
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "authz/net/http1.h"
+#include "authz/net/server.h"
+#include "authz/net/tls.h"
+
+#define READ_SIZE (64 * 1024) /* bytes taken from a socket at once */
+#define OUT_SOFT (256 * 1024) /* bytes of replies built before they are sent */
+#define KEEP_EXCHANGES 256    /* on a shard's free list */
+#define KEEP_CONNS 256
+#define LINGER_MS 1000 /* after a refusal, for the client to read it */
+
+struct conn;
+struct http2;
+
+enum conn_state {
+	CONN_HANDSHAKE, /* TLS */
+	CONN_DETECT,	/* plain: HTTP/1 or HTTP/2? */
+	CONN_HTTP1,
+	CONN_HTTP2,
+	CONN_LINGER, /* all is said; input is thrown away until the client closes */
+	CONN_DEAD,   /* the socket is closed; waits for pending calls */
+};
+
+struct exchange {
+	struct call call; /* first: call_finish turns a call into its exchange */
+	struct arena arena;
+	struct conn *conn;
+	struct exchange *prev, *next; /* of the connection's streams; next of the free list */
+	struct str request_id;
+	size_t charged; /* bytes counted in server->in_flight */
+	bool handed;	/* to the handler */
+	bool handing;	/* the handler is being called right now */
+	bool finished;	/* by the handler */
+	bool head_only;
+	struct http1 http1;
+	struct { /* of an HTTP/2 stream */
+		int32_t id;
+		struct buf body;
+		size_t headers_cap, head_bytes, sent;
+		uint64_t length; /* Content-Length, if has_length */
+		struct str authority;
+		bool has_length, has_host, has_scheme, regular, trailers, closed, answered;
+		int refuse; /* status to refuse with once the head is read; 0: none */
+		struct err why;
+	} h2;
+};
+
+struct conn {
+	struct loop_watch watch;
+	struct loop_timer timer;
+	struct loop_later later;
+	struct shard *shard;
+	struct conn *prev, *next; /* of shard->conns; next of the free list */
+	enum conn_state state;
+	struct peer peer;
+	struct tls_session *tls;
+	struct http2 *h2;
+	struct exchange *current; /* HTTP/1: being read or served */
+	size_t pending;		  /* calls handed out and not finished */
+	struct buf in;		  /* read but not yet understood */
+	struct buf unsent;
+	size_t unsent_at;
+	bool readable; /* the socket may have more: it is edge-triggered */
+	bool writable; /* no EPOLLOUT is awaited */
+	bool hangup;   /* an end of file is under way */
+	bool eof;      /* the client sends no more */
+	bool close;    /* once all replies are sent */
+	bool linger;   /* then wait for the client to close */
+};
+
+struct door {
+	struct loop_watch watch;
+	struct loop_timer retry;
+	struct shard *shard;
+	const struct listener *listener;
+	struct door *next;
+	unsigned port;
+	bool watched;
+};
+
+struct shard {
+	struct server *server;
+	struct loop *loop;
+	struct task drain;
+	struct door *doors;
+	struct conn *conns, *free_conns;
+	struct exchange *free_exchanges;
+	size_t nfree_conns, nfree_exchanges;
+	struct buf out; /* replies of the connection being served */
+	char *read;	/* READ_SIZE bytes */
+	bool draining;
+};
+
+struct server {
+	struct server_settings settings;
+	struct alloc alloc;
+	struct server_limits limits;
+	struct http1_limits http1;
+	struct shard *shards;
+	size_t nshards;
+	atomic_bool draining;
+	atomic_size_t connections, in_flight;
+	atomic_uint_fast64_t accepted, turned_away, requests, refused;
+};
+
+/* exchange.c */
+struct exchange *exchange_new(struct conn *c);
+void exchange_free(struct exchange *x);
+/* Count @bytes as x's; false when all requests together are over the limit. */
+bool exchange_charge(struct exchange *x, size_t bytes);
+/* Hand the request to the handler (or answer 401 for it). True: the reply is there already. */
+bool exchange_hand(struct exchange *x);
+/* Fill the reply with the door's own refusal, and count it. */
+void exchange_refuse(struct exchange *x, int status, const struct err *e);
+/* Make the reply of a finished call ready to be written: whole and with a status. */
+void exchange_seal(struct exchange *x);
+
+/* conn.c */
+void conn_open(struct shard *s, const struct listener *l, int fd,
+	       const struct sockaddr_storage *from);
+void conn_close(struct conn *c); /* at once; may free it */
+void conn_free(struct conn *c);
+void conn_drain(struct conn *c);
+void conn_wake(struct conn *c); /* serve it at the end of the turn */
+void conn_deadline(struct conn *c, int64_t ms);
+
+/* conn_http1.c: use @in, as far as possible now; *used of it is done with. */
+void conn_http1(struct conn *c, struct str in, size_t *used);
+void conn_http1_finish(struct conn *c); /* write the reply that has come, if it has */
+/* The deadline passed. True: serve on (there may be something to send); false: close. */
+bool conn_http1_timeout(struct conn *c);
+
+/* http2.c */
+bool http2_open(struct conn *c);
+void http2_close(struct conn *c);
+bool http2_read(struct conn *c, struct str in); /* false: cut the connection */
+bool http2_write(struct conn *c);		/* fill shard->out */
+bool http2_over(const struct conn *c);		/* nothing more to read or write */
+void http2_drain(struct conn *c);
+void http2_answer(struct exchange *x); /* the call is finished */
+bool http2_timeout(struct conn *c);    /* as conn_http1_timeout */
+
+#endif

@@ -1,0 +1,175 @@
+#include <assert.h>
+
+#include "authz/net/conn.h"
+
+/* Room for what a handler makes of a request; the request itself is bounded more tightly. */
+#define ARENA_FACTOR 16
+
+static void finish(struct call *c)
+{
+	struct exchange *x = (struct exchange *)c;
+	struct conn *conn = x->conn;
+
+	assert(x->handed && !x->finished);
+	x->finished = true;
+	conn->pending--;
+	if (x->handing)
+		return; /* exchange_hand looks when the handler returns */
+	if (conn->state == CONN_DEAD || x->h2.closed) {
+		exchange_free(x);
+		if (conn->state == CONN_DEAD && conn->pending == 0)
+			conn_free(conn);
+		return;
+	}
+	if (conn->h2)
+		http2_answer(x);
+	conn_wake(conn);
+}
+
+static struct exchange *take(struct shard *s)
+{
+	struct exchange *x = s->free_exchanges;
+
+	if (x) {
+		s->free_exchanges = x->next;
+		s->nfree_exchanges--;
+		return x;
+	}
+	x = mem_zero(&s->server->alloc, sizeof(*x));
+	if (x)
+		arena_init(&x->arena, &s->server->alloc,
+			   s->server->limits.body * ARENA_FACTOR + 1024 * 1024);
+	return x;
+}
+
+struct exchange *exchange_new(struct conn *c)
+{
+	struct shard *s = c->shard;
+	struct exchange *x = take(s);
+
+	if (!x)
+		return NULL;
+	x->call = (struct call){
+		.arena = &x->arena,
+		.home = loop_home(s->loop),
+		.peer = &c->peer,
+		.started_ns = loop_now(s->loop),
+		.finish = finish,
+	};
+	x->conn = c;
+	x->prev = x->next = NULL;
+	x->request_id = (struct str){ NULL, 0 };
+	x->charged = 0;
+	x->handed = x->handing = x->finished = x->head_only = false;
+	x->h2.closed = false;
+	return x;
+}
+
+void exchange_free(struct exchange *x)
+{
+	struct shard *s = x->conn->shard;
+	const struct reply *r = &x->call.reply;
+
+	if (r->more && r->done)
+		r->done(&x->call); /* a long reply that nobody waits for any more */
+	(void)exchange_charge(x, 0);
+	arena_reset(&x->arena);
+	if (s->nfree_exchanges >= KEEP_EXCHANGES) {
+		arena_clear(&x->arena);
+		mem_free(&s->server->alloc, x, sizeof(*x));
+		return;
+	}
+	x->next = s->free_exchanges;
+	s->free_exchanges = x;
+	s->nfree_exchanges++;
+}
+
+bool exchange_charge(struct exchange *x, size_t bytes)
+{
+	struct server *s = x->conn->shard->server;
+	size_t before;
+
+	if (bytes == x->charged)
+		return true;
+	if (bytes < x->charged) {
+		atomic_fetch_sub_explicit(&s->in_flight, x->charged - bytes, memory_order_relaxed);
+		x->charged = bytes;
+		return true;
+	}
+	before = atomic_fetch_add_explicit(&s->in_flight, bytes - x->charged, memory_order_relaxed);
+	if (before + (bytes - x->charged) > s->limits.in_flight) {
+		atomic_fetch_sub_explicit(&s->in_flight, bytes - x->charged, memory_order_relaxed);
+		return false;
+	}
+	x->charged = bytes;
+	return true;
+}
+
+void exchange_refuse(struct exchange *x, int status, const struct err *e)
+{
+	struct server *s = x->conn->shard->server;
+
+	atomic_fetch_add_explicit(&s->refused, 1, memory_order_relaxed);
+	if (s->settings.handler.refused)
+		s->settings.handler.refused(s->settings.handler.ctx, x->conn->peer.listener, e);
+	call_fail_as(&x->call, status, e);
+}
+
+bool exchange_hand(struct exchange *x)
+{
+	struct conn *c = x->conn;
+	struct server *s = c->shard->server;
+	const struct tls_verifier *v = c->peer.chain ? tls_verifier_of(s->settings.tls) : NULL;
+	struct err e;
+
+	if (v && v->still_valid && !v->still_valid(v->ctx, &c->peer, &e)) {
+		exchange_refuse(x, 401, &e);
+		x->call.reply.close = true;
+		x->finished = true;
+		return true;
+	}
+	atomic_fetch_add_explicit(&s->requests, 1, memory_order_relaxed);
+	x->handed = true;
+	c->pending++;
+	x->handing = true;
+	s->settings.handler.handle(s->settings.handler.ctx, &x->call);
+	x->handing = false;
+	return x->finished;
+}
+
+/* A handler that streams: at this door replies are small, so the pieces are gathered. */
+static bool gather(struct exchange *x, struct err *e)
+{
+	struct reply *r = &x->call.reply;
+	bool more = true;
+
+	*e = (struct err){ 0 };
+	while (more && !e->class && buf_ok(&r->body))
+		more = r->more(&x->call, &r->body, e);
+	return !e->class;
+}
+
+void exchange_seal(struct exchange *x)
+{
+	struct reply *r = &x->call.reply;
+	struct err e = { 0 };
+
+	if (r->more) {
+		bool ok = gather(x, &e);
+
+		r->more = NULL;
+		if (r->done)
+			r->done(&x->call);
+		r->done = NULL;
+		if (!ok)
+			call_fail(&x->call, &e);
+	}
+	if (!buf_ok(&r->body)) {
+		err_set(&e, ERR_NOMEM, "the answer does not fit into the memory of one request");
+		call_fail(&x->call, &e);
+	}
+	if (r->status < 200 || r->status > 599) {
+		err_set(&e, ERR_INTERNAL, "the server found no answer");
+		call_fail(&x->call, &e);
+	}
+}
