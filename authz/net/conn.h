@@ -48,14 +48,18 @@ struct exchange {
 	bool finished;	/* by the handler */
 	bool head_only;
 	struct http1 http1;
-	struct { /* of an HTTP/2 stream */
+	struct { /* of an HTTP/2 stream; all before `why` starts as zero */
 		int32_t id;
 		struct buf body;
+		struct http_header *all; /* call.headers, while they are read */
 		size_t headers_cap, head_bytes, sent;
 		uint64_t length; /* Content-Length, if has_length */
-		struct str authority;
-		bool has_length, has_host, has_scheme, regular, trailers, closed, answered;
-		int refuse; /* status to refuse with once the head is read; 0: none */
+		int64_t answered_ns;
+		struct str authority; /* p == NULL: not given */
+		bool has_length, has_host, has_scheme, regular, trailers;
+		bool complete; /* END_STREAM has come */
+		bool closed;   /* by either side; the exchange waits for call_finish */
+		int refuse;    /* status to refuse with; 0: none */
 		struct err why;
 	} h2;
 };
