@@ -4,15 +4,17 @@
 
 #include "include/writ/words.h"
 
-#define LETTERS(X)                                                                              \
-	X('a', 'A')                                                                             \
-	X('b', 'B')                                                                             \
-	X('c', 'C')                                                                             \
-	X('d', 'D')                                                                             \
-	X('e', 'E') X('f', 'F') X('g', 'G') X('h', 'H') X('i', 'I') X('j', 'J') X('k', 'K')     \
-		X('l', 'L') X('m', 'M') X('n', 'N') X('o', 'O') X('p', 'P') X('q', 'Q')         \
-			X('r', 'R') X('s', 'S') X('t', 'T') X('u', 'U') X('v', 'V') X('w', 'W') \
-				X('x', 'X') X('y', 'Y') X('z', 'Z')
+#define LETTERS(X)                                                                          \
+	X('a', 'A')                                                                         \
+	X('b', 'B')                                                                         \
+	X('c', 'C')                                                                         \
+	X('d', 'D')                                                                         \
+	X('e', 'E')                                                                         \
+	X('f', 'F')                                                                         \
+	X('g', 'G')                                                                         \
+	X('h', 'H') X('i', 'I') X('j', 'J') X('k', 'K') X('l', 'L') X('m', 'M') X('n', 'N') \
+		X('o', 'O') X('p', 'P') X('q', 'Q') X('r', 'R') X('s', 'S') X('t', 'T')     \
+			X('u', 'U') X('v', 'V') X('w', 'W') X('x', 'X') X('y', 'Y') X('z', 'Z')
 #define BOTH(lower, upper) [lower] = (lower), [upper] = (lower),
 #define SAME(c) [c] = (c)
 

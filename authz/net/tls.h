@@ -8,6 +8,7 @@
  *            is shown must pass the verifier or the handshake fails.
  * Ownership  A tls borrows its certificate slot and the verifier's context. A session owns its
  *            SSL and its identity.
+ *            The process must ignore SIGPIPE: OpenSSL writes to sockets whose peer has gone.
  * Threads    A struct tls is used by all loops. A session belongs to one thread. Whoever
  *            publishes into the certificate slot may do so from any thread.
  */
