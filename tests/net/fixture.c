@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -160,7 +161,7 @@ int net_connect(struct net *t, const struct listener *l)
 				  .sin_port = htons((uint16_t)server_port(t->server, l)) };
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	int fd = socket(l->unix_socket ? AF_UNIX : AF_INET, SOCK_STREAM, 0);
-	int rc;
+	int rc, one = 1;
 
 	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	snprintf(un.sun_path, sizeof(un.sun_path), "%s", l->address);
@@ -170,6 +171,8 @@ int net_connect(struct net *t, const struct listener *l)
 		close(fd);
 		return -1;
 	}
+	if (!l->unix_socket)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	fcntl(fd, F_SETFL, O_NONBLOCK);
 	return fd;
 }
