@@ -159,4 +159,11 @@ void http2_drain(struct conn *c);
 void http2_answer(struct exchange *x); /* the call is finished */
 bool http2_timeout(struct conn *c);    /* as conn_http1_timeout */
 
+/* http2_message.c */
+/* The stream's request breaks a rule: it is refused once its head has been read. */
+void http2_spoil(struct exchange *x, int status, enum err_class class, const char *code,
+		 const char *msg);
+void http2_read_header(struct exchange *x, struct http_header h);
+void http2_check_head(struct exchange *x); /* all headers are there */
+
 #endif

@@ -1,8 +1,5 @@
 /*
- * nghttp2 turns bytes into frames; everything about messages is checked here, because its own
- * check refuses the :authority that gRPC clients send on Unix sockets (a path, or nothing) and
- * is therefore switched off: pseudo headers once, known and first, names in lower case, no
- * connection headers, Content-Length equal to the body, no trailers in requests.
+ * nghttp2 turns bytes into frames and back; http2_message.c judges the messages.
  *
  * A stream's exchange lives until nghttp2 closes the stream, as replies are sent without a copy
  * of their headers; if the call is pending then, until call_finish. Replies of one turn leave in
@@ -10,7 +7,6 @@
  */
 #include <nghttp2/nghttp2.h>
 
-#include "authz/base/text.h"
 #include "authz/net/chars.h"
 #include "authz/net/conn.h"
 
@@ -21,7 +17,6 @@
 #define RESETS_RATE 50
 #define CONTINUATIONS 8
 #define CHECK_MS 1000 /* how often open streams' deadlines are looked at */
-#define HEADERS_FIRST 16
 
 struct http2 {
 	nghttp2_session *session;
@@ -35,21 +30,6 @@ struct http2 {
 static struct exchange *stream_of(nghttp2_session *session, int32_t id)
 {
 	return nghttp2_session_get_stream_user_data(session, id);
-}
-
-/* The stream's request breaks a rule: say so once its head has been read. */
-static void spoil(struct exchange *x, int status, enum err_class class, const char *code,
-		  const char *msg)
-{
-	if (x->h2.refuse)
-		return;
-	x->h2.refuse = status;
-	err_code(&x->h2.why, class, code, "%s", msg);
-}
-
-static void malformed(struct exchange *x, const char *msg)
-{
-	spoil(x, 400, ERR_INVALID, "invalid_request", msg);
 }
 
 static void link_stream(struct http2 *h, struct exchange *x)
@@ -84,7 +64,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 	if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
 		x = stream_of(session, frame->hd.stream_id);
 		if (x)
-			malformed(x, "trailers after a request's body are not accepted");
+			http2_spoil(x, 400, ERR_INVALID, "invalid_request",
+				    "trailers after a request's body are not accepted");
 		if (x)
 			x->h2.trailers = true;
 		return 0;
@@ -100,110 +81,6 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 	if (c->h2->nstreams == 1)
 		conn_deadline(c, CHECK_MS);
 	return 0;
-}
-
-static bool known_pseudo(struct exchange *x, struct str name, struct str value)
-{
-	struct call *c = &x->call;
-
-	if (str_eq(name, STR(":method")) && !c->method.n) {
-		c->method = value;
-		return value.n > 0;
-	}
-	if (str_eq(name, STR(":path")) && !c->target.n) {
-		c->target = value;
-		return value.n > 0;
-	}
-	if (str_eq(name, STR(":scheme")) && !x->h2.has_scheme) {
-		x->h2.has_scheme = true;
-		return true;
-	}
-	if (str_eq(name, STR(":authority")) && !x->h2.authority.p) {
-		x->h2.authority = value;
-		return true;
-	}
-	return false;
-}
-
-static bool is_connection_header(struct str name)
-{
-	return str_eq(name, STR("connection")) || str_eq(name, STR("transfer-encoding")) ||
-	       str_eq(name, STR("keep-alive")) || str_eq(name, STR("upgrade")) ||
-	       str_eq(name, STR("proxy-connection"));
-}
-
-static bool name_ok(struct str name)
-{
-	for (size_t i = 0; i < name.n; i++)
-		if (name.p[i] >= 'A' && name.p[i] <= 'Z')
-			return false;
-	return http_is_token(name);
-}
-
-static void read_known(struct exchange *x, struct http_header h)
-{
-	if (is_connection_header(h.name) ||
-	    (str_eq(h.name, STR("te")) && !http_equal_fold(h.value, STR("trailers"))))
-		malformed(x, "HTTP/2 has no connection headers");
-	else if (str_eq(h.name, STR("content-length"))) {
-		if (x->h2.has_length || !text_u64(h.value, UINT64_MAX, &x->h2.length))
-			malformed(x, "Content-Length must be given once, as a plain number");
-		x->h2.has_length = true;
-	} else if (str_eq(h.name, STR("host"))) {
-		if (x->h2.has_host)
-			malformed(x, "Host is given twice");
-		x->h2.has_host = true;
-	} else if (str_eq(h.name, STR("x-request-id"))) {
-		if (x->request_id.n || !http_request_id_ok(h.value))
-			malformed(x, "X-Request-ID must be one of at most 256 printable ASCII "
-				     "characters");
-		else
-			x->request_id = h.value;
-	}
-}
-
-static bool add_header(struct exchange *x, struct http_header h)
-{
-	struct call *c = &x->call;
-	struct http_header *all;
-
-	if (c->nheaders == x->h2.headers_cap) {
-		size_t cap = x->h2.headers_cap ? 2 * x->h2.headers_cap : HEADERS_FIRST;
-
-		all = arena_alloc(&x->arena, cap * sizeof(*all));
-		if (!all)
-			return false;
-		if (c->nheaders)
-			memcpy(all, c->headers, c->nheaders * sizeof(*all));
-		c->headers = all;
-		x->h2.all = all;
-		x->h2.headers_cap = cap;
-	}
-	x->h2.all[c->nheaders++] = h;
-	return true;
-}
-
-static void read_header(struct exchange *x, struct http_header h)
-{
-	size_t max = x->conn->shard->server->limits.headers;
-
-	if (h.name.n && h.name.p[0] == ':') {
-		if (x->h2.regular || !known_pseudo(x, h.name, h.value))
-			malformed(x, "pseudo headers must be known, come first, and only once");
-		return;
-	}
-	x->h2.regular = true;
-	if (!name_ok(h.name))
-		malformed(x, "a header name must be a token in lower case");
-	else if (!http_value_ok(h.value) || (h.value.n && http_trim(h.value).n != h.value.n))
-		malformed(x, "a header value has a control character or spaces at an end");
-	else if (x->call.nheaders == max)
-		spoil(x, 431, ERR_TOO_LARGE, "headers_too_large",
-		      "the request has too many header lines");
-	else if (!add_header(x, h))
-		spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
-	else
-		read_known(x, h);
 }
 
 /* Texts of the static table live for ever; others are copied. */
@@ -227,59 +104,17 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 		return 0;
 	x->h2.head_bytes += nghttp2_rcbuf_get_buf(name).len + nghttp2_rcbuf_get_buf(value).len + 4;
 	if (x->h2.head_bytes > c->shard->server->limits.head) {
-		spoil(x, 431, ERR_TOO_LARGE, "headers_too_large",
-		      "the request's headers are larger than the server accepts");
+		http2_spoil(x, 431, ERR_TOO_LARGE, "headers_too_large",
+			    "the request's headers are larger than the server accepts");
 		return 0;
 	}
 	h.name = text_of(x, name);
 	h.value = text_of(x, value);
 	if (!h.name.p || !h.value.p)
-		spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
+		http2_spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
 	else
-		read_header(x, h);
+		http2_read_header(x, h);
 	return 0;
-}
-
-/* On Unix sockets gRPC clients put a path or nothing there (grpc-java, older tonic). */
-static bool authority_ok(const struct exchange *x)
-{
-	const struct call *c = &x->call;
-
-	if (c->peer->listener->unix_socket)
-		return http_value_ok(x->h2.authority);
-	if (x->h2.authority.p && x->h2.has_host &&
-	    !str_eq(x->h2.authority, call_header(c, STR("host"))))
-		return false;
-	return (x->h2.authority.p || x->h2.has_host) && http_host_ok(x->h2.authority) &&
-	       http_host_ok(call_header(c, STR("host")));
-}
-
-static void check_head(struct exchange *x)
-{
-	struct call *c = &x->call;
-	const struct server_limits *l = &x->conn->shard->server->limits;
-
-	if (!c->method.n || !c->target.n || !x->h2.has_scheme)
-		malformed(x, "a request must have :method, :scheme and :path");
-	else if (c->method.n > 32 || !http_is_token(c->method))
-		malformed(x, "the method is not a token of at most 32 characters");
-	else if (c->target.n > l->url)
-		spoil(x, 414, ERR_TOO_LARGE, "url_too_long",
-		      "the request target is longer than the server accepts");
-	else if (!http_target_ok(c->target))
-		malformed(x, "the request target must be a path that starts with '/' and has only "
-			     "visible ASCII characters, without '#'");
-	else if (!authority_ok(x))
-		malformed(x, "a request must have one :authority or Host, a host name");
-	else if (x->h2.has_length && x->h2.length > l->body)
-		spoil(x, 413, ERR_TOO_LARGE, "body_too_large",
-		      "the body is larger than the server accepts");
-	else if (x->h2.authority.p && !x->h2.has_host && c->nheaders < l->headers &&
-		 !add_header(x, (struct http_header){ STR("host"), x->h2.authority }))
-		spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
-	if (!str_cut(c->target, '?', &c->path, &c->query))
-		c->path = c->target;
-	x->head_only = str_eq(c->method, STR("HEAD"));
 }
 
 /* Refuse: answer, and tell the client to send no more of this stream. */
@@ -297,7 +132,8 @@ static void hand(struct exchange *x)
 	if (x->finished)
 		return;
 	if (x->h2.has_length && x->h2.length != x->h2.body.n)
-		malformed(x, "the body is not as long as Content-Length says");
+		http2_spoil(x, 400, ERR_INVALID, "invalid_request",
+			    "the body is not as long as Content-Length says");
 	if (x->h2.refuse) {
 		refuse(x);
 		return;
@@ -320,7 +156,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 	if (!x)
 		return 0;
 	if (frame->hd.type == NGHTTP2_HEADERS && !x->h2.trailers && !x->h2.refuse)
-		check_head(x);
+		http2_check_head(x);
 	if (frame->hd.type == NGHTTP2_HEADERS && x->h2.refuse)
 		refuse(x);
 	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
@@ -340,13 +176,14 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 	if (!x || x->finished || x->handed)
 		return 0;
 	if (n > c->shard->server->limits.body - x->h2.body.n)
-		spoil(x, 413, ERR_TOO_LARGE, "body_too_large",
-		      "the body is larger than the server accepts");
+		http2_spoil(x, 413, ERR_TOO_LARGE, "body_too_large",
+			    "the body is larger than the server accepts");
 	else
 		buf_add(&x->h2.body, (struct str){ (const char *)p, n });
 	if (!buf_ok(&x->h2.body) || !exchange_charge(x, x->h2.head_bytes + x->h2.body.n))
-		spoil(x, 503, ERR_UNAVAILABLE, "unavailable",
-		      "the requests being served hold all the memory the server allows; try again");
+		http2_spoil(
+			x, 503, ERR_UNAVAILABLE, "unavailable",
+			"the requests being served hold all the memory the server allows; try again");
 	if (x->h2.refuse)
 		refuse(x);
 	return 0;
@@ -594,8 +431,8 @@ static void check_stream(struct conn *c, struct exchange *x)
 	int64_t now = loop_now(c->shard->loop);
 
 	if (!x->h2.complete && !x->finished && now - x->call.started_ns > l->request_ms * 1000000) {
-		spoil(x, 408, ERR_INVALID, "request_timeout",
-		      "the request was not complete in time");
+		http2_spoil(x, 408, ERR_INVALID, "request_timeout",
+			    "the request was not complete in time");
 		refuse(x);
 	} else if (x->finished && !x->h2.complete &&
 		   now - x->h2.answered_ns > CHECK_MS * (int64_t)1000000) {

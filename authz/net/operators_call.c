@@ -118,11 +118,13 @@ static enum MHD_Result read_header(void *cls, enum MHD_ValueKind kind, const cha
 	} p = { name.p };
 
 	(void)kind;
+	if (!name.p || !v.p) {
+		spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
+		return MHD_NO;
+	}
 	if (r->n == x->door->o->limits.headers)
 		spoil(x, 431, ERR_TOO_LARGE, "headers_too_large",
 		      "the request has too many header lines");
-	else if (!name.p || !v.p)
-		spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
 	else if (!http_lower_token(p.out, name.n))
 		malformed(x, "a header line must be Name: value, the name a token without spaces");
 	else if (!http_value_ok(v))

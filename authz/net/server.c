@@ -123,7 +123,7 @@ void server_free(struct server *s)
 	if (!s)
 		return;
 	a = s->alloc;
-	for (size_t i = 0; i < s->nshards; i++)
+	for (size_t i = 0; s->shards && i < s->nshards; i++)
 		if (s->shards[i].server)
 			clear_shard(&s->shards[i]);
 	mem_free(&a, s->shards, s->nshards * sizeof(*s->shards));

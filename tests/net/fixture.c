@@ -37,18 +37,17 @@ static void land(struct task *t)
 
 static bool more(struct call *c, struct buf *out, struct err *e)
 {
-	uintptr_t n = (uintptr_t)c->user;
+	int n = (*(int *)c->user)++;
 
 	if (n == 0 && str_eq(c->query, STR("fail")))
 		return !err_set(e, ERR_IO, "the disk is gone");
-	c->user = (void *)(n + 1);
-	buf_printf(out, "piece %d\n", (int)n);
+	buf_printf(out, "piece %d\n", n);
 	return n < 2;
 }
 
 static void more_done(struct call *c)
 {
-	++*(int *)(uintptr_t)c->home->worker;
+	++*(int *)c->home->worker;
 }
 
 static void who(struct call *c)
@@ -74,6 +73,7 @@ static void handle(void *ctx, struct call *c)
 		chain_add(&t->hops, &h->task.link);
 	} else if (str_eq(c->path, STR("/more"))) {
 		call_reply(c, 200, "text/plain", 4096);
+		c->user = arena_zero(c->arena, sizeof(int));
 		c->reply.more = more;
 		c->reply.done = more_done;
 		call_finish(c);

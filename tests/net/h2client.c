@@ -44,7 +44,7 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *frame, const uint8
 	(void)s;
 	(void)flags;
 	if (r && nn == 7 && memcmp(name, ":status", 7) == 0)
-		r->status = atoi((const char *)value);
+		r->status = (int)strtol((const char *)value, NULL, 10);
 	else if (r)
 		add(r, "%.*s: %.*s\n", (int)nn, (const char *)name, (int)vn, (const char *)value);
 	return 0;
@@ -145,6 +145,18 @@ void h2_close(struct h2_client *c)
 	close(c->fd);
 }
 
+/* Names are not copied, as nghttp2 would turn them to lower case. */
+static nghttp2_nv header(const char *name, const char *value)
+{
+	union {
+		const char *in;
+		uint8_t *out;
+	} n = { name }, v = { value };
+
+	return (nghttp2_nv){ n.out, v.out, strlen(name), strlen(value),
+			     NGHTTP2_NV_FLAG_NO_COPY_NAME };
+}
+
 struct h2_reply *h2_send(struct h2_client *c, const char *const *headers, const char *body,
 			 size_t n)
 {
@@ -158,10 +170,7 @@ struct h2_reply *h2_send(struct h2_client *c, const char *const *headers, const 
 
 	assert_non_null(r);
 	for (; *headers; headers += 2)
-		nv[count++] = (nghttp2_nv){ (uint8_t *)(uintptr_t)headers[0],
-					    (uint8_t *)(uintptr_t)headers[1], strlen(headers[0]),
-					    strlen(headers[1]),
-					    NGHTTP2_NV_FLAG_NO_COPY_NAME }; /* else in lower case */
+		nv[count++] = header(headers[0], headers[1]);
 	r->body = body;
 	r->body_n = n;
 	assert_int_equal(nghttp2_submit_request(c->session, NULL, nv, count, body ? &data : NULL,

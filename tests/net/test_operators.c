@@ -38,9 +38,8 @@ static struct fixture f;
 
 static bool more(struct call *c, struct buf *out, struct err *e)
 {
-	uintptr_t n = (uintptr_t)c->user;
+	int n = (*(int *)c->user)++;
 
-	c->user = (void *)(n + 1);
 	if (n == 300 && str_eq(c->query, STR("fail")))
 		return !err_set(e, ERR_IO, "the disk is gone");
 	for (int i = 0; i < 100; i++)
@@ -74,6 +73,7 @@ static void handle(void *ctx, struct call *c)
 	} else if (str_eq(c->path, STR("/more"))) {
 		call_reply(c, 200, "text/plain", 100);
 		buf_lit(&c->reply.body, "first\n");
+		c->user = arena_zero(c->arena, sizeof(int));
 		c->reply.more = more;
 		c->reply.done = more_done;
 		call_finish(c);

@@ -8,6 +8,9 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -564,6 +567,69 @@ static void every_allocation_may_fail(void **state)
 	assert_true(n > 4);
 }
 
+static atomic_int served;
+
+static void handle_by_thread(void *ctx, struct call *c)
+{
+	(void)ctx;
+	served++;
+	call_reply(c, 200, "text/plain", 100);
+	buf_printf(&c->reply.body, "loop %u\n", c->home->index);
+	call_finish(c);
+}
+
+static void *run(void *loop)
+{
+	loop_run(loop);
+	return NULL;
+}
+
+/* The life of a server as main leads it: threads, drain, stop, free. */
+static void two_loops_on_threads(void **state)
+{
+	struct listener l = { "http", "127.0.0.1:0", true, false, false, NULL };
+	struct server_settings s = { .clock = clock_system,
+				     .handler = { handle_by_thread, NULL, NULL } };
+	struct timeval limit = { 5, 0 };
+	struct loop *loops[2];
+	pthread_t threads[2];
+	int fds[20];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++)
+		loops[i] = loop_new(&(struct loop_settings){ .clock = clock_system, .index = i },
+				    NULL);
+	t.server = server_new(&s, loops, 2, NULL);
+	assert_true(server_listen(t.server, &l, 0, NULL));
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, run, loops[i]), 0);
+	for (int i = 0; i < 20; i++) {
+		fds[i] = net_connect(&t, &l);
+		fcntl(fds[i], F_SETFL, 0);
+		setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		say(fds[i], STR(GET("/x")));
+	}
+	for (int i = 0; i < 20; i++)
+		assert_true(recv(fds[i], t.text, 100, 0) > 20);
+	assert_int_equal(served, 20);
+	server_drain(t.server);
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(recv(fds[i], t.text, 100, 0), 0);
+		close(fds[i]);
+	}
+	for (int i = 0; i < 1000 && server_connections(t.server) > 0; i++)
+		usleep(1000);
+	assert_int_equal(server_connections(t.server), 0);
+	for (int i = 0; i < 2; i++) {
+		loop_stop(loops[i]);
+		pthread_join(threads[i], NULL);
+		loop_finish(loops[i]);
+	}
+	server_free(t.server);
+	loop_free(loops[0]);
+	loop_free(loops[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -582,6 +648,7 @@ int main(void)
 		cmocka_unit_test(drains),
 		cmocka_unit_test(listeners_are_checked),
 		cmocka_unit_test(every_allocation_may_fail),
+		cmocka_unit_test(two_loops_on_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
