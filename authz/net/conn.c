@@ -50,12 +50,22 @@ static void fire(struct loop_timer *t)
 {
 	struct conn *c = LINK_OF(t, struct conn, timer);
 
+	int64_t left_ms = c->shard->server->limits.send_ms -
+			  (loop_now(c->shard->loop) - c->moved_ns) / 1000000;
 	bool on = false;
 
-	if (!c->unsent.n && c->state == CONN_HTTP1)
-		on = conn_http1_timeout(c);
-	else if (!c->unsent.n && c->state == CONN_HTTP2)
+	if (c->unsent.n && left_ms <= 0) {
+		conn_close(c); /* the reader has stopped */
+		return;
+	}
+	if (c->state == CONN_HTTP2) {
 		on = http2_timeout(c);
+	} else if (c->unsent.n) {
+		conn_deadline(c, left_ms);
+		return;
+	} else if (c->state == CONN_HTTP1) {
+		on = conn_http1_timeout(c);
+	}
 	if (on)
 		serve(c);
 	else
@@ -215,7 +225,7 @@ static bool flush(struct conn *c)
 			return false;
 		c->unsent_at += n;
 		if (n)
-			conn_deadline(c, c->shard->server->limits.send_ms);
+			c->moved_ns = loop_now(c->shard->loop);
 		if (c->unsent_at == c->unsent.n) {
 			buf_clear(&c->unsent);
 			c->unsent_at = 0;
@@ -227,8 +237,10 @@ static bool flush(struct conn *c)
 		return false;
 	if (n < out->n) {
 		buf_add(&c->unsent, str_from(buf_str(out), n));
-		if (!waited)
+		if (!waited) {
+			c->moved_ns = loop_now(c->shard->loop);
 			conn_deadline(c, c->shard->server->limits.send_ms);
+		}
 	}
 	buf_reset(out);
 	return buf_ok(&c->unsent);
@@ -300,6 +312,8 @@ static bool understand(struct conn *c, struct str in, size_t *used)
 
 static bool can_read(const struct conn *c)
 {
+	if (loop_stopped(c->shard->loop))
+		return false; /* what still comes back is answered, nothing new is begun */
 	if (c->state == CONN_HTTP1)
 		return !c->close && !c->unsent.n && !(c->current && c->current->handed);
 	return true;
@@ -441,6 +455,8 @@ static void serve(struct conn *c)
 	}
 	if (c->state == CONN_HTTP2 && http2_over(c))
 		conn_close(c);
+	else if (c->state == CONN_HTTP2 && http2_has_more(c))
+		conn_wake(c); /* all is sent, and there was more than fits at once */
 }
 
 void conn_drain(struct conn *c)

@@ -79,12 +79,13 @@ struct conn {
 	struct buf in;		  /* read but not yet understood */
 	struct buf unsent;
 	size_t unsent_at;
-	bool readable; /* the socket may have more: it is edge-triggered */
-	bool writable; /* no EPOLLOUT is awaited */
-	bool hangup;   /* an end of file is under way */
-	bool eof;      /* the client sends no more */
-	bool close;    /* once all replies are sent */
-	bool linger;   /* then wait for the client to close */
+	int64_t moved_ns; /* when a byte of unsent last left */
+	bool readable;	  /* the socket may have more: it is edge-triggered */
+	bool writable;	  /* no EPOLLOUT is awaited */
+	bool hangup;	  /* an end of file is under way */
+	bool eof;	  /* the client sends no more */
+	bool close;	  /* once all replies are sent */
+	bool linger;	  /* then wait for the client to close */
 };
 
 struct door {
@@ -153,8 +154,9 @@ bool conn_http1_timeout(struct conn *c);
 bool http2_open(struct conn *c);
 void http2_close(struct conn *c);
 bool http2_read(struct conn *c, struct str in); /* false: cut the connection */
-bool http2_write(struct conn *c);		/* fill shard->out */
-bool http2_over(const struct conn *c);		/* nothing more to read or write */
+bool http2_has_more(const struct conn *c); /* http2_write stopped because shard->out was full */
+bool http2_write(struct conn *c);	   /* fill shard->out */
+bool http2_over(const struct conn *c);	   /* nothing more to read or write */
 void http2_drain(struct conn *c);
 void http2_answer(struct exchange *x); /* the call is finished */
 bool http2_timeout(struct conn *c);    /* as conn_http1_timeout */

@@ -23,6 +23,7 @@ struct http2 {
 	struct exchange *streams; /* open, newest first */
 	size_t nstreams;
 	int64_t progress_ns; /* when bytes of a reply last left */
+	bool more;	     /* frames wait for room */
 	bool draining;	     /* the client was told that we shall go */
 	bool leaving;	     /* and that no further stream is accepted */
 };
@@ -379,17 +380,25 @@ bool http2_write(struct conn *c)
 {
 	struct buf *out = &c->shard->out;
 
+	c->h2->more = true;
 	while (c->unsent.n + out->n < UNSENT_SOFT) {
 		const uint8_t *p;
 		ssize_t n = nghttp2_session_mem_send(c->h2->session, &p);
 
 		if (n < 0)
 			return false;
-		if (n == 0)
+		if (n == 0) {
+			c->h2->more = false;
 			break;
+		}
 		buf_add(out, (struct str){ (const char *)p, (size_t)n });
 	}
 	return buf_ok(out);
+}
+
+bool http2_has_more(const struct conn *c)
+{
+	return c->h2->more;
 }
 
 bool http2_over(const struct conn *c)

@@ -81,7 +81,7 @@ static int fail(const struct listener *l, int fd, struct err *e)
 	return -1;
 }
 
-static int open_tcp(const struct listener *l, unsigned *port, struct err *e)
+static int open_tcp(const struct listener *l, bool share, unsigned *port, struct err *e)
 {
 	union address a;
 	socklen_t len = 0;
@@ -101,7 +101,7 @@ static int open_tcp(const struct listener *l, unsigned *port, struct err *e)
 		return fail(l, fd, e);
 	/* Accepted sockets inherit TCP_NODELAY: a reply is one write and must not wait. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) ||
+	    (share && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one))) ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) ||
 	    (a.any.sa_family == AF_INET6 &&
 	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one))) ||
@@ -160,9 +160,9 @@ static int open_unix(const struct listener *l, unsigned mode, struct err *e)
 	return fd;
 }
 
-int listen_open(const struct listener *l, unsigned mode, unsigned *port, struct err *e)
+int listen_open(const struct listener *l, unsigned mode, bool share, unsigned *port, struct err *e)
 {
-	return l->unix_socket ? open_unix(l, mode, e) : open_tcp(l, port, e);
+	return l->unix_socket ? open_unix(l, mode, e) : open_tcp(l, share, port, e);
 }
 
 void listen_close(const struct listener *l, int fd)

@@ -15,8 +15,9 @@
 
 /* A non-blocking listening descriptor, or -1. Plain TCP is refused on all but loopback
  * addresses, whatever the configuration says. *port: in, what to use in place of port 0 (or 0);
- * out, the port that is used. A Unix socket's path is taken over if nobody answers there. */
-int listen_open(const struct listener *l, unsigned mode, unsigned *port, struct err *e);
+ * out, the port that is used. With @share the port may be opened several times, by us or by another
+ * process of this user. A Unix socket's path is taken over if nobody answers there. */
+int listen_open(const struct listener *l, unsigned mode, bool share, unsigned *port, struct err *e);
 void listen_close(const struct listener *l, int fd);
 
 /* Fill address and, for Unix sockets, pid, uid, gid. */

@@ -300,7 +300,7 @@ void loop_turn(struct loop *l, int timeout_ms)
 
 void loop_run(struct loop *l)
 {
-	while (!atomic_load_explicit(&l->stop, memory_order_acquire))
+	while (!loop_stopped(l))
 		loop_turn(l, -1);
 }
 
@@ -318,4 +318,9 @@ void loop_stop(struct loop *l)
 {
 	atomic_store_explicit(&l->stop, true, memory_order_release);
 	queue_wake(l->home.inbox);
+}
+
+bool loop_stopped(const struct loop *l)
+{
+	return atomic_load_explicit(&l->stop, memory_order_relaxed);
 }

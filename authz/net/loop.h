@@ -89,5 +89,6 @@ void loop_turn(struct loop *l, int timeout_ms);
 void loop_finish(struct loop *l);
 /* From any thread. */
 void loop_stop(struct loop *l);
+bool loop_stopped(const struct loop *l);
 
 #endif

@@ -64,7 +64,7 @@ bool operators_listen(struct operators *o, const struct listener *l, unsigned mo
 		return err_set(e, ERR_NOMEM, "no memory for listener %s", l->name);
 	d->o = o;
 	d->listener = l;
-	d->fd = listen_open(l, mode, &d->port, e);
+	d->fd = listen_open(l, mode, false, &d->port, e);
 	if (d->fd < 0) {
 		mem_free(&o->alloc, d, sizeof(*d));
 		return false;

@@ -176,15 +176,15 @@ static void accept_some(struct loop_watch *w, uint32_t events)
 	}
 }
 
-static bool open_door(struct shard *sh, const struct listener *l, unsigned mode, unsigned *port,
-		      struct err *e)
+static bool open_door(struct shard *sh, const struct listener *l, unsigned mode, bool share,
+		      unsigned *port, struct err *e)
 {
 	struct door *d = mem_zero(&sh->server->alloc, sizeof(*d));
 	int fd;
 
 	if (!d)
 		return err_set(e, ERR_NOMEM, "no memory for listener %s", l->name);
-	fd = listen_open(l, mode, port, e);
+	fd = listen_open(l, mode, share, port, e);
 	*d = (struct door){ .watch = { fd, accept_some },
 			    .retry = { .fire = try_again },
 			    .shard = sh,
@@ -209,8 +209,17 @@ bool server_listen(struct server *s, const struct listener *l, unsigned mode, st
 	if (l->tls && !s->settings.tls)
 		return err_set(e, ERR_INTERNAL, "listener %s wants TLS, which is not set up",
 			       l->name);
+	/* Sockets that share a port would also share it, in silence, with another server of the
+	 * same user: see first that the port is free. */
+	if (n > 1) {
+		int probe = listen_open(l, mode, false, &port, e);
+
+		if (probe < 0)
+			return false;
+		listen_close(l, probe);
+	}
 	for (size_t i = 0; i < n; i++)
-		if (!open_door(&s->shards[i], l, mode, &port, e))
+		if (!open_door(&s->shards[i], l, mode, n > 1, &port, e))
 			return false;
 	return true;
 }

@@ -473,6 +473,26 @@ static void drains(void **state)
 	net_close(&t);
 }
 
+static void a_stopped_loop_begins_nothing_new(void **state)
+{
+	int fd;
+
+	(void)state;
+	net_open(&t, NULL, NULL);
+	fd = net_connect(&t, &t.tcp);
+	net_talk(&t, fd, STR(GET("/later") GET("/next")), NULL);
+	say(fd, STR(GET("/third")));
+	loop_stop(t.loop);
+	net_finish(&t, 0);
+	loop_finish(t.loop);
+	net_talk(&t, fd, STR(""), NULL);
+	assert_non_null(strstr(t.text, "/later"));
+	assert_null(strstr(t.text, "/next"));
+	assert_int_equal(t.handled, 1);
+	close(fd);
+	net_close(&t);
+}
+
 static const struct {
 	struct listener l;
 	const char *says;
@@ -496,14 +516,18 @@ static void listeners_are_checked(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(listeners); i++) {
 		e = (struct err){ 0 };
-		if (listen_open(&listeners[i].l, 0600, &port, &e) != -1 ||
+		if (listen_open(&listeners[i].l, 0600, false, &port, &e) != -1 ||
 		    !strstr(e.msg, listeners[i].says))
 			fail_msg("row %zu: %s", i, e.msg);
 	}
 	/* A socket somebody listens on is not taken over; a dead one is. */
 	net_open(&t, NULL, NULL);
-	assert_int_equal(listen_open(&t.local, 0600, &port, &e), -1);
+	assert_int_equal(listen_open(&t.local, 0600, false, &port, &e), -1);
 	assert_non_null(strstr(e.msg, "another server"));
+	/* Nor is a port shared with another server, unless both want to. */
+	port = server_port(t.server, &t.tcp);
+	assert_int_equal(listen_open(&t.tcp, 0, false, &port, &e), -1);
+	assert_non_null(strstr(e.msg, "in use"));
 	net_close(&t);
 }
 
@@ -646,6 +670,7 @@ int main(void)
 		cmocka_unit_test(streamed_and_forgotten_answers),
 		cmocka_unit_test(unix_sockets_say_who_calls),
 		cmocka_unit_test(drains),
+		cmocka_unit_test(a_stopped_loop_begins_nothing_new),
 		cmocka_unit_test(listeners_are_checked),
 		cmocka_unit_test(every_allocation_may_fail),
 		cmocka_unit_test(two_loops_on_threads),
