@@ -24,7 +24,8 @@ struct audit_config {
 	const char *node;   /* this machine's name, [a-z0-9.-] */
 	size_t queue;	    /* records that may wait; LIMIT_QUEUE */
 	const struct clock *clock;
-	uint8_t public_key[32]; /* Ed25519, of the log key */
+	uint8_t public_key[32];	   /* Ed25519, of the log key */
+	const struct alloc *alloc; /* NULL: mem_system */
 	/* Sign @text with the log key (the signer process does it). Called by the checkpointer
 	 * thread; blocks. */
 	bool (*sign)(void *ctx, struct str text, uint8_t signature[static 64], struct err *e);
@@ -36,25 +37,28 @@ struct audit_config {
 
 struct audit_job {
 	struct task task; /* run on reply_to when the job is over */
-	struct queue *reply_to;
+	struct queue
+		*reply_to;    /* NULL: the task runs on the committer's thread and must not block */
 	struct record record; /* the draft, see record.h */
 	/* Filled before the task runs: */
 	bool ok;	/* on disk */
-	struct err err; /* if not: ERR_UNAVAILABLE and why */
+	struct err err; /* if not: ERR_UNAVAILABLE, "audit_unavailable", and why */
 	uint64_t seq;
 	int64_t time_ms;
 	uint8_t leaf_hash[32];
 };
 
 /* Open or create log.db, run the start-up checks (audit-log sheet 14.5), write log.open (after
- * an unclean stop: log.gap first), start committer and checkpointer. */
+ * an unclean stop: log.gap first), start committer and checkpointer. ERR_CONFLICT with code
+ * "rollback_detected": the log is older than a checkpoint that was shown; it must not go on. */
 MUST_USE bool audit_open(const struct audit_config *c, struct audit **out, struct err *e);
 
 /* Hand over a chain of jobs (linked by task.link). If the queue is full or the log is not
  * writable, nothing is taken and false: the caller answers audit_unavailable for each. */
 MUST_USE bool audit_submit(struct audit *a, struct chain *jobs, struct err *e);
 
-/* Append one record and wait until it is on disk. Not from a front loop. */
+/* Append one record and wait until it is on disk. Not from a front loop. job->task and
+ * job->reply_to are used up. */
 MUST_USE bool audit_append(struct audit *a, struct audit_job *job, struct err *e);
 
 /* Writable right now? For /readyz; @e says why not. */
@@ -63,9 +67,11 @@ bool audit_ready(struct audit *a, struct err *e);
 struct audit_status {
 	uint64_t size;		  /* records */
 	uint64_t checkpoint_size; /* of the newest signed checkpoint */
-	size_t waiting;		  /* in the queue */
+	size_t waiting;		  /* handed over, not yet over */
 	uint64_t batches, refused;
-	char log_key_id[9]; /* 8 hex digits */
+	uint64_t unsigned_since; /* checkpoints that could not be signed or stored, in a row */
+	uint32_t wal_pages;	 /* of the write-ahead log since it was last reset */
+	char log_key_id[9];	 /* 8 hex digits */
 };
 void audit_status(struct audit *a, struct audit_status *s);
 
@@ -75,7 +81,8 @@ MUST_USE bool audit_checkpoint(struct audit *a, struct buf *out, struct err *e);
 /* The log's verifier key ("vkey", signed-note 3.2). */
 void audit_vkey(struct audit *a, struct buf *out);
 
-/* Commit what waits, write log.close, sign a last checkpoint, stop the threads, free. */
+/* Commit what waits, write log.close, sign a last checkpoint, stop the threads, free. Nobody may
+ * submit any more; what comes nevertheless is refused. NULL is fine. */
 void audit_close(struct audit *a);
 
 #endif

@@ -1,0 +1,91 @@
+/*
+ * verify - check an export offline, and say what exactly is wrong with it.
+ *
+ * Purpose    Needs the file and the log's verifier key, nothing of the machine that wrote it. Four
+ *            verdicts are kept apart: the records are whole (chain and tree), they are all there
+ *            (counts against the checkpoint), they are the log's (signature), and what is redacted
+ *            or withheld. The key comes from outside; one found in the file proves nothing.
+ * Ownership  Bytes are fed in pieces of any size; at most one line is held.
+ * Threads    One owner at a time.
+ */
+#ifndef WRIT_AUDIT_VERIFY_H
+#define WRIT_AUDIT_VERIFY_H
+
+#include "authz/base/buf.h"
+#include "include/writ/err.h"
+
+#define VERIFY_LINE_MAX (16 * 1024 * 1024) /* bytes of one line */
+
+/* What was done to the log, as far as the file shows. */
+enum verify_fault {
+	FAULT_NONE = 0,
+	FAULT_EDIT,	  /* a record's bytes changed */
+	FAULT_DELETION,	  /* records are missing inside */
+	FAULT_INSERTION,  /* a record is too many */
+	FAULT_SWAP,	  /* records changed places */
+	FAULT_TRUNCATION, /* records are missing at the end */
+	FAULT_REWRITE,	  /* changed, and the chain computed anew: only the signed root shows it */
+	FAULT_FORK,	  /* signed, but not the history that was signed before */
+	FAULT_OPENING,	  /* an opening is not what the record committed to */
+	FAULT_COUNT,	  /* header, trailer and content disagree */
+	FAULT_SIGNATURE,  /* the checkpoint is not signed by the given key */
+	FAULT_EMPTY,	  /* nothing in it: never a success */
+};
+const char *verify_fault_name(enum verify_fault f);
+
+/* The values are exit statuses of `writ audit verify`. */
+enum verify_result {
+	VERIFY_HOLDS = 0,
+	VERIFY_BROKEN = 1,
+	VERIFY_UNAUTHENTICATED = 3, /* consistent, but no key from outside */
+	VERIFY_UNREADABLE = 4,	    /* no export of this format */
+};
+
+enum verdict { VERDICT_NO, VERDICT_YES, VERDICT_UNKNOWN };
+
+struct verify_report {
+	enum verify_result result;
+	enum verify_fault fault; /* the first one */
+	bool has_bad;		 /* the record is known */
+	uint64_t bad_seq;	 /* first bad record, or the first missing one */
+	uint64_t bad_end;	 /* with FAULT_REWRITE: it is one of [bad_seq, bad_end) */
+	struct err why;		 /* one sentence; empty if all holds */
+
+	enum verdict integrity;	   /* nothing changed since the checkpoint was signed */
+	enum verdict completeness; /* yes: every record of the range in full; no: some withheld */
+	enum verdict authenticity; /* signed by the key given from outside */
+	enum verdict continuity;   /* extends the checkpoint held before; unknown: none given */
+
+	uint64_t first, count, size; /* range [first, first + count) of a tree of @size */
+	uint64_t withheld;	     /* records present as a hash only */
+	uint64_t openings, redacted; /* commitments opened; commitments without an opening */
+	char origin[256];
+	char key_id[9];	      /* of the key that verified; empty: none */
+	const char *key_from; /* "given" or "none: the key in the file proves nothing" */
+	uint8_t root[32];
+};
+
+struct verifier;
+
+struct verify_options {
+	struct str vkey;       /* from outside; empty: structure only */
+	struct str checkpoint; /* a signed note held from before; empty: none */
+	const struct alloc *alloc;
+};
+
+/* Fails if the key or the held checkpoint is malformed (usage, exit 2). */
+MUST_USE bool verifier_new(const struct verify_options *o, struct verifier **out, struct err *e);
+void verifier_feed(struct verifier *v, struct str bytes);
+
+/* No more bytes. */
+void verifier_finish(struct verifier *v, struct verify_report *r);
+void verifier_free(struct verifier *v);
+
+/* All of it over a file descriptor. A read error is VERIFY_UNREADABLE. */
+MUST_USE bool verify_fd(int fd, const struct verify_options *o, struct verify_report *r,
+			struct err *e);
+
+/* The report as one JSON object, for programs. */
+void verify_report_json(const struct verify_report *r, struct buf *out);
+
+#endif
