@@ -24,10 +24,10 @@ enum opening { OPENING_ANSWER, OPENING_FACTS, OPENING_INPUT, OPENING_COUNT };
 enum record_gap { GAP_BOOT, GAP_NODE, GAP_PREV, GAP_SEQ, GAP_TIME, GAP_V, GAP_COUNT };
 
 struct record {
-	struct buf *text;     /* members so far, each as "name":value and a comma */
-	size_t at[GAP_COUNT]; /* where the committer inserts its members */
-	unsigned gaps;	      /* how many of them are placed; the rest stand at the end */
-	struct str last;      /* name of the last member, in text: order is asserted */
+	struct buf *text;	/* members so far, each as "name":value and a comma */
+	size_t at[GAP_COUNT];	/* where the committer inserts its members */
+	unsigned gaps;		/* how many of them are placed; the rest stand at the end */
+	size_t last_at, last_n; /* name of the last member, in text: order is asserted */
 	struct {
 		struct str value; /* canonical JSON; p == NULL: no such opening */
 		uint8_t salt[SALT_LEN];

@@ -1,0 +1,134 @@
+/*
+ * The thread that signs, because signing waits for another process, and that moves the WAL into
+ * the database, because that writes much. The order of a checkpoint (sheet 14.3): committed size,
+ * signature, row on disk, copy outside the database on disk, and only then shown.
+ */
+#include "authz/audit/parts.h"
+#include "authz/store/file.h"
+
+/* Sign the tree of @range into @note. A signer with another key would make a log that cannot be
+ * opened again, so what it gave is checked while nothing depends on it. */
+static bool sign_note(struct audit *a, const struct tree_range *range, struct buf *note,
+		      struct err *e)
+{
+	struct checkpoint c = { .origin = str_c(a->key.name), .size = range->n }, read;
+	struct sha256 *sha = sha256_new(e);
+	uint8_t signature[64];
+
+	if (!sha)
+		return false;
+	tree_root(range, sha, c.root);
+	sha256_free(sha);
+	checkpoint_format(note, &c);
+	if (!buf_ok(note))
+		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
+	if (!a->config.sign(a->config.ctx, buf_str(note), signature, e))
+		return err_prefix(e, "the checkpoint over %llu records was not signed",
+				  (unsigned long long)c.size);
+	note_sign_line(note, &a->key, signature);
+	if (!buf_ok(note))
+		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
+	return checkpoint_open(buf_str(note), &a->key, &read, e);
+}
+
+/* Bring a->note up to everything committed by now. */
+static bool checkpoint_now(struct audit *a, struct err *e)
+{
+	struct order head = { .what = ORDER_HEAD }, store = { .what = ORDER_STORE };
+	AUTO_BUF note;
+
+	buf_init(&note, a->alloc, NOTE_MAX);
+	if (!order_run(a, &head, e))
+		return false;
+	if (a->note.n && head.range.n == a->note_size)
+		return true;
+	if (!sign_note(a, &head.range, &note, e))
+		return false;
+	store.range = head.range;
+	store.note = buf_str(&note);
+	if (!order_run(a, &store, e) ||
+	    !file_replace(NULL, a->log->folder, LAST_CHECKPOINT, store.note, 0644, e))
+		return false;
+	buf_reset(&a->note);
+	buf_add(&a->note, store.note);
+	if (!buf_ok(&a->note)) {
+		buf_reset(&a->note); /* next time is a new one */
+		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
+	}
+	a->note_size = head.range.n;
+	atomic_store(&a->checkpoint_size, head.range.n);
+	return true;
+}
+
+static bool checkpoint_counted(struct audit *a, struct err *e)
+{
+	bool ok = checkpoint_now(a, e);
+
+	a->tick_ns = clock_mono_ns(&clock_system);
+	if (ok)
+		atomic_store(&a->unsigned_in_row, 0);
+	else
+		atomic_fetch_add(&a->unsigned_in_row, 1);
+	return ok;
+}
+
+static void serve_requests(struct audit *a, struct chain *c)
+{
+	struct err e = { 0 };
+	bool ok = checkpoint_counted(a, &e);
+	struct link *next;
+
+	for (struct link *l = c->first; l; l = next) {
+		struct request *r = LINK_OF(l, struct request, waiter.task.link);
+
+		next = l->next;
+		r->ok = ok;
+		r->err = e;
+		if (ok)
+			buf_add(r->out, buf_str(&a->note));
+		waiter_run(&r->waiter.task);
+	}
+}
+
+static void move_the_wal(struct audit *a)
+{
+	struct err e;
+
+	if (atomic_load(&a->wal_pages) < WAL_PAGES_MAX || atomic_load(&a->restart))
+		return;
+	if (db_checkpoint(a->wal, DB_PASSIVE, NULL, NULL, &e)) {
+		atomic_store(&a->restart, true);
+		queue_wake(a->jobs);
+	}
+}
+
+static int until_tick_ms(const struct audit *a)
+{
+	int64_t passed = (clock_mono_ns(&clock_system) - a->tick_ns) / 1000000;
+
+	return passed >= CHECKPOINT_MS ? 0 : (int)(CHECKPOINT_MS - passed);
+}
+
+void *checkpointer_main(void *audit)
+{
+	struct audit *a = audit;
+	struct chain c;
+	struct err e;
+
+	a->tick_ns = clock_mono_ns(&clock_system);
+	for (;;) {
+		bool asked = queue_wait(a->requests, &c, until_tick_ms(a));
+
+		move_the_wal(a);
+		if (asked)
+			serve_requests(a, &c);
+		else if (until_tick_ms(a) == 0) {
+			a->tick_ns = clock_mono_ns(&clock_system);
+			if (atomic_load(&a->size) != a->note_size &&
+			    atomic_load(&a->state) == STATE_OK)
+				(void)checkpoint_counted(a, &e);
+		}
+		if (atomic_load(&a->stop) && !queue_len(a->requests))
+			return NULL;
+	}
+}

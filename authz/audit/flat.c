@@ -1,0 +1,229 @@
+#include "authz/audit/flat.h"
+
+#include "authz/audit/record.h"
+#include "authz/base/text.h"
+
+void flat_begin(struct flat *f, struct str text)
+{
+	*f = (struct flat){ .p = text.p, .end = text.p + text.n };
+	f->failed = text.n < 2 || text.p[0] != '{' || text.p[text.n - 1] != '}';
+	if (f->failed)
+		return;
+	f->p++;
+	f->end--;
+}
+
+static bool fail(struct flat *f)
+{
+	f->failed = true;
+	return false;
+}
+
+/* From after the opening quote; leaves f->p after the closing one. */
+static bool string(struct flat *f, struct str *out)
+{
+	const char *p = f->p;
+
+	for (;;) {
+		const char *quote = memchr(p, '"', (size_t)(f->end - p));
+		const char *slash;
+
+		if (!quote)
+			return fail(f);
+		slash = memchr(p, '\\', (size_t)(quote - p));
+		if (!slash) {
+			*out = (struct str){ f->p, (size_t)(quote - f->p) };
+			f->p = quote + 1;
+			return true;
+		}
+		if (f->end - slash < 2)
+			return fail(f);
+		p = slash + 2;
+	}
+}
+
+static bool name_ok(struct str name)
+{
+	for (size_t i = 0; i < name.n; i++)
+		if (!((name.p[i] >= 'a' && name.p[i] <= 'z') || name.p[i] == '_' ||
+		      (name.p[i] >= '0' && name.p[i] <= '9')))
+			return false;
+	return name.n > 0;
+}
+
+static bool integer(struct flat *f, struct flat_member *m)
+{
+	const char *from = f->p;
+	bool minus = f->p < f->end && *f->p == '-';
+	struct str digits;
+	uint64_t v;
+
+	f->p += minus;
+	digits.p = f->p;
+	while (f->p < f->end && *f->p >= '0' && *f->p <= '9')
+		f->p++;
+	digits.n = (size_t)(f->p - digits.p);
+	if (!text_u64(digits, (UINT64_C(1) << 53) - 1, &v) || (minus && !v))
+		return fail(f);
+	m->integer = minus ? -(int64_t)v : (int64_t)v;
+	m->is_string = false;
+	m->value = (struct str){ from, (size_t)(f->p - from) };
+	return true;
+}
+
+bool flat_next(struct flat *f, struct flat_member *m)
+{
+	if (f->failed || f->p == f->end)
+		return false;
+	if (f->last.p && *f->p++ != ',')
+		return fail(f);
+	if (f->p == f->end || *f->p++ != '"' || !string(f, &m->name) || !name_ok(m->name) ||
+	    str_cmp(f->last, m->name) >= 0 || f->p == f->end || *f->p++ != ':' || f->p == f->end)
+		return fail(f);
+	f->last = m->name;
+	if (*f->p != '"')
+		return integer(f, m);
+	f->p++;
+	m->is_string = true;
+	m->integer = 0;
+	return string(f, &m->value);
+}
+
+/* The byte that "\u00xx" stands for, if the canonical form spells it so. */
+static bool control(struct str hex, char *out)
+{
+	uint8_t b[2];
+
+	if (!text_unhex(hex, b, 2) || b[0] != 0 || b[1] >= 0x20 ||
+	    (b[1] >= 0x08 && b[1] <= 0x0d && b[1] != 0x0b))
+		return false;
+	*out = (char)b[1];
+	return true;
+}
+
+bool flat_unescape(struct str value, struct buf *out)
+{
+	static const char named[][2] = { { '"', '"' },	{ '\\', '\\' }, { 'b', '\b' },
+					 { 't', '\t' }, { 'n', '\n' },	{ 'f', '\f' },
+					 { 'r', '\r' } };
+
+	for (size_t i = 0; i < value.n; i++) {
+		char c = value.p[i];
+		size_t k;
+
+		if ((unsigned char)c < 0x20 || c == '"')
+			return false;
+		if (c != '\\') {
+			buf_char(out, c);
+			continue;
+		}
+		if (++i == value.n)
+			return false;
+		for (k = 0; k < ARRAY_LEN(named) && named[k][0] != value.p[i]; k++)
+			;
+		if (k < ARRAY_LEN(named)) {
+			c = named[k][1];
+		} else {
+			if (value.p[i] != 'u' || !control(str_first(str_from(value, i + 1), 4), &c))
+				return false;
+			i += 4;
+		}
+		buf_char(out, c);
+	}
+	return buf_ok(out);
+}
+
+/* --- leaves --- */
+
+enum {
+	HAS_BOOT = 1,
+	HAS_KIND = 2,
+	HAS_NODE = 4,
+	HAS_PREV = 8,
+	HAS_SEQ = 16,
+	HAS_TIME = 32,
+	HAS_V = 64
+};
+#define HAS_ALL 127
+
+static bool commit_member(struct leaf *l, const struct flat_member *m)
+{
+	struct str stem = str_first(m->name, m->name.n - 7);
+
+	for (enum opening o = OPENING_ANSWER; o < OPENING_COUNT; o++)
+		if (str_eq(stem, record_opening_name(o))) {
+			l->commits[o] = m->value;
+			return m->is_string && m->value.n == 2 * SHA256_LEN;
+		}
+	return true; /* a commitment of a kind that this version does not open */
+}
+
+/* Fill in what we know by name; the first byte tells most names apart. */
+static bool leaf_member(struct leaf *l, const struct flat_member *m, unsigned *has)
+{
+	struct str n = m->name;
+	bool text = m->is_string, number = !text && m->integer >= 0;
+
+	if (str_ends(n, STR("_commit")) && n.n > 7)
+		return commit_member(l, m);
+	switch (n.p[0]) {
+	case 'a':
+		if (str_eq(n, STR("agent")))
+			l->agent = m->value;
+		return text || !str_eq(n, STR("agent"));
+	case 'b':
+		*has |= text && str_eq(n, STR("boot")) ? HAS_BOOT : 0;
+		return true;
+	case 'd':
+		if (str_eq(n, STR("decision")))
+			l->decision = m->value;
+		return text || !str_eq(n, STR("decision"));
+	case 'k':
+		if (text && str_eq(n, STR("kind"))) {
+			l->kind = m->value;
+			*has |= HAS_KIND;
+		}
+		return true;
+	case 'n':
+		*has |= text && str_eq(n, STR("node")) ? HAS_NODE : 0;
+		return true;
+	case 'p':
+		if (str_eq(n, STR("prev"))) {
+			*has |= HAS_PREV;
+			return text && text_unhex(m->value, l->prev, SHA256_LEN);
+		}
+		return true;
+	case 's':
+		if (number && str_eq(n, STR("seq"))) {
+			l->seq = (uint64_t)m->integer;
+			*has |= HAS_SEQ;
+		}
+		return true;
+	case 't':
+		if (number && str_eq(n, STR("time"))) {
+			l->time_ms = m->integer;
+			*has |= HAS_TIME;
+		}
+		return true;
+	case 'v':
+		if (number && n.n == 1 && m->integer == 1)
+			*has |= HAS_V;
+		return true;
+	default:
+		return true;
+	}
+}
+
+bool leaf_scan(struct str text, struct leaf *l)
+{
+	struct flat f;
+	struct flat_member m;
+	unsigned has = 0;
+
+	*l = (struct leaf){ 0 };
+	flat_begin(&f, text);
+	while (flat_next(&f, &m))
+		if (!leaf_member(l, &m, &has))
+			return false;
+	return !f.failed && has == HAS_ALL;
+}

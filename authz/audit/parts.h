@@ -1,0 +1,101 @@
+/*
+ * parts - what audit, committer and checkpointer share.
+ *
+ * Purpose    Three threads meet here: any that hands over records, the committer that owns the
+ *            log, the checkpointer that owns the signed note. They pass messages; what more than
+ *            one reads is atomic.
+ * Ownership  audit_open makes it, audit_close frees it.
+ * Threads    Said per member.
+ */
+#ifndef WRIT_AUDIT_PARTS_H
+#define WRIT_AUDIT_PARTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "authz/audit/audit.h"
+#include "authz/audit/log.h"
+
+#define BATCH_MAX 1000	   /* records in one transaction */
+#define WAL_PAGES_MAX 4000 /* then the WAL is moved into the database */
+#define CHECKPOINT_MS 1000 /* between signed checkpoints, if records came */
+#define PROBE_MS 1000	   /* between tries while the log cannot be written */
+
+/* Someone who sleeps until a task of his was run: an eventfd, because its number may be closed
+ * the moment he woke, where a condition variable would still be in use by the one who wakes. */
+struct waiter {
+	struct task task;
+	int fd;
+};
+bool waiter_init(struct waiter *w, struct err *e);
+void waiter_wait(struct waiter *w); /* until waiter_run ran; may be used again */
+void waiter_clear(struct waiter *w);
+void waiter_run(struct task *t); /* for task.run */
+
+/* What the checkpointer and audit_close want of the committer. */
+struct order {
+	struct waiter waiter;
+	enum { ORDER_HEAD, ORDER_STORE, ORDER_LAST } what;
+	struct tree_range range; /* HEAD: the committed one, filled in; STORE: of the note */
+	struct str note;	 /* STORE */
+	bool ok;
+	struct err err;
+};
+
+/* What audit_checkpoint wants of the checkpointer. */
+struct request {
+	struct waiter waiter;
+	struct buf *out;
+	bool ok;
+	struct err err;
+};
+
+enum log_state {
+	STATE_OK,
+	STATE_STUCK, /* the last batch failed, but the next may not: full disk, no memory */
+	STATE_DEAD,  /* never again in this process */
+};
+
+struct audit {
+	struct audit_config config;
+	struct alloc alloc;
+	char *folder;
+	struct note_key key;
+
+	struct queue *jobs;	/* to the committer */
+	struct queue *orders;	/* to the committer, which is woken through jobs */
+	struct queue *requests; /* to the checkpointer */
+	pthread_t committer, checkpointer;
+	bool committing, checkpointing; /* the threads were started; of audit_open and _close */
+
+	/* Read by anyone. */
+	atomic_int state;
+	atomic_uint_fast64_t size, checkpoint_size, batches, refused, unsigned_in_row;
+	atomic_size_t waiting;
+	atomic_uint wal_pages;
+	atomic_bool restart;	       /* set by the checkpointer: one RESTART, please */
+	atomic_bool closing;	       /* no new records */
+	atomic_bool stop;	       /* both threads end when they have nothing left */
+	_Atomic(const char *) trouble; /* why the state is not OK; static text */
+
+	/* The committer's. */
+	struct log *log;
+	struct chain pending;
+	uint64_t lost;	    /* records refused since the log got stuck; for log.gap */
+	uint64_t wal_asked; /* bytes at which the checkpointer was last asked */
+	struct buf own;	    /* drafts of the log's own records */
+
+	/* The checkpointer's. */
+	struct db *wal;
+	struct buf note; /* newest stored and shown */
+	uint64_t note_size;
+	int64_t tick_ns;
+};
+
+void *committer_main(void *audit);
+void *checkpointer_main(void *audit);
+
+/* Give an order to the committer and wait for it. */
+bool order_run(struct audit *a, struct order *o, struct err *e);
+
+#endif

@@ -1,0 +1,193 @@
+#include "authz/audit/record.h"
+
+#include <assert.h>
+
+#include "authz/base/text.h"
+#include "include/writ/words.h"
+
+static const struct str gap_names[GAP_COUNT] = {
+	[GAP_BOOT] = STR_INIT("boot"), [GAP_NODE] = STR_INIT("node"), [GAP_PREV] = STR_INIT("prev"),
+	[GAP_SEQ] = STR_INIT("seq"),   [GAP_TIME] = STR_INIT("time"), [GAP_V] = STR_INIT("v"),
+};
+
+static const struct str opening_names[OPENING_COUNT] = {
+	[OPENING_ANSWER] = STR_INIT("answer"),
+	[OPENING_FACTS] = STR_INIT("facts"),
+	[OPENING_INPUT] = STR_INIT("input"),
+};
+
+struct str record_opening_name(enum opening which)
+{
+	return opening_names[which];
+}
+
+void record_begin(struct record *r, struct buf *text)
+{
+	*r = (struct record){ .text = text };
+}
+
+/* Write the name of the next member; the gaps that sort before it are here. */
+static void member(struct record *r, struct str name, struct str suffix)
+{
+	struct str full;
+	char *at = buf_room(r->text, name.n + suffix.n + 3);
+
+	if (!at)
+		return;
+	at[0] = '"';
+	memcpy(at + 1, name.p, name.n);
+	if (suffix.n)
+		memcpy(at + 1 + name.n, suffix.p, suffix.n);
+	full = (struct str){ at + 1, name.n + suffix.n };
+	at[1 + full.n] = '"';
+	at[2 + full.n] = ':';
+	while (r->gaps < GAP_COUNT && str_cmp(gap_names[r->gaps], full) < 0)
+		r->at[r->gaps++] = r->text->n;
+	/* Bugs, not input: a leaf out of order could not be read back as canonical. The name before
+	 * is read where it stands now, since the buf may have moved. */
+	assert(r->gaps == GAP_COUNT || !str_eq(gap_names[r->gaps], full));
+	assert(str_cmp((struct str){ r->text->p + r->last_at, r->last_n }, full) < 0);
+	r->last_at = r->text->n + 1;
+	r->last_n = full.n;
+	r->text->n += full.n + 3;
+}
+
+/* At most @max bytes of @s, not ending inside a UTF-8 sequence. */
+static struct str cut(struct str s, size_t max)
+{
+	if (s.n <= max)
+		return s;
+	while (max && ((unsigned char)s.p[max] & 0xc0) == 0x80)
+		max--;
+	return str_first(s, max);
+}
+
+void record_str(struct record *r, struct str name, struct str value)
+{
+	if (!value.n)
+		return;
+	member(r, name, (struct str){ 0 });
+	buf_json(r->text, cut(value, RECORD_VALUE_MAX));
+	buf_char(r->text, ',');
+}
+
+void record_int(struct record *r, struct str name, int64_t value)
+{
+	/* Integers in the log are those that every JSON reader keeps (RFC 7493 2.2). */
+	const int64_t limit = (INT64_C(1) << 53) - 1;
+
+	member(r, name, (struct str){ 0 });
+	buf_i64(r->text, value > limit ? limit : value < -limit ? -limit : value);
+	buf_char(r->text, ',');
+}
+
+static void hash_member(struct record *r, struct str name, struct str suffix, const uint8_t *hash)
+{
+	member(r, name, suffix);
+	buf_char(r->text, '"');
+	buf_hex(r->text, hash, SHA256_LEN);
+	buf_lit(r->text, "\",");
+}
+
+void record_hash(struct record *r, struct str name, const uint8_t hash[static SHA256_LEN])
+{
+	hash_member(r, name, (struct str){ 0 }, hash);
+}
+
+void record_commit(struct record *r, enum opening which, struct str value, struct sha256 *sha)
+{
+	uint8_t hash[SHA256_LEN];
+
+	if (!value.p)
+		return;
+	random_bytes(r->openings[which].salt, SALT_LEN);
+	r->openings[which].value = value;
+	record_commitment(sha, opening_names[which], r->openings[which].salt, value, hash);
+	hash_member(r, opening_names[which], STR("_commit"), hash);
+}
+
+bool record_ok(const struct record *r)
+{
+	return buf_ok(r->text) && r->text->n > 0 && r->text->n + RECORD_OWN_MAX <= LIMIT_LEAF;
+}
+
+void record_commitment(struct sha256 *sha, struct str name, const uint8_t salt[static SALT_LEN],
+		       struct str value, uint8_t out[static SHA256_LEN])
+{
+	char length[2] = { (char)(name.n >> 8), (char)name.n };
+	struct str parts[] = {
+		{ "writ/commit/v1", 15 }, /* with its NUL */
+		{ length, 2 },
+		name,
+		{ (const char *)salt, SALT_LEN },
+		value,
+	};
+
+	sha256_parts(sha, parts, ARRAY_LEN(parts), out);
+}
+
+/* --- the leaf --- */
+
+static char *put(char *p, struct str s)
+{
+	memcpy(p, s.p, s.n);
+	return p + s.n;
+}
+
+static char *put_u64(char *p, uint64_t v)
+{
+	char text[20], *t = text + sizeof(text);
+
+	do {
+		*--t = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	return put(p, (struct str){ t, (size_t)(text + sizeof(text) - t) });
+}
+
+static char *put_own(char *p, enum record_gap gap, const struct record_own *own)
+{
+	switch (gap) {
+	case GAP_BOOT:
+		p = put(put(put(p, STR("\"boot\":\"")), own->boot), STR("\""));
+		break;
+	case GAP_NODE:
+		p = put(put(put(p, STR("\"node\":\"")), own->node), STR("\""));
+		break;
+	case GAP_PREV:
+		p = put(p, STR("\"prev\":\""));
+		text_hex(own->prev, SHA256_LEN, p);
+		p = put(p + 2 * SHA256_LEN, STR("\""));
+		break;
+	case GAP_SEQ:
+		p = put_u64(put(p, STR("\"seq\":")), own->seq);
+		break;
+	case GAP_TIME:
+		p = put_u64(put(p, STR("\"time\":")), (uint64_t)own->time_ms);
+		break;
+	default:
+		p = put(p, STR("\"v\":1"));
+		break;
+	}
+	*p = ',';
+	return p + 1;
+}
+
+size_t record_leaf(const struct record *r, const struct record_own *own, char *out)
+{
+	char *p = out;
+	size_t from = 0;
+
+	*p++ = '{';
+	for (unsigned g = 0; g < GAP_COUNT; g++) {
+		size_t at = g < r->gaps ? r->at[g] : r->text->n;
+
+		p = put(p, (struct str){ r->text->p + from, at - from });
+		from = at;
+		p = put_own(p, (enum record_gap)g, own);
+	}
+	if (from < r->text->n)
+		p = put(p, str_from(buf_str(r->text), from));
+	p[-1] = '}'; /* in place of the last comma */
+	return (size_t)(p - out);
+}

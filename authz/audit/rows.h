@@ -1,0 +1,47 @@
+/*
+ * rows - what the writer and the readers of log.db both ask of its tables.
+ *
+ * Purpose    The schema in one place, stored checkpoints with their compact ranges, and the tree
+ *            recomputed over a stretch of leaves, so that a start and an export look at the few
+ *            records since the nearest checkpoint and not at all of them.
+ * Ownership  Borrows the connection; statements live for one call.
+ * Threads    The connection's owner.
+ */
+#ifndef WRIT_AUDIT_ROWS_H
+#define WRIT_AUDIT_ROWS_H
+
+#include "authz/audit/tree.h"
+#include "authz/base/buf.h"
+#include "authz/store/db.h"
+
+#define ROWS_FILE "log.db"
+
+/* Bring a new or older file to this version's tables. */
+MUST_USE bool rows_migrate(struct db *db, struct err *e);
+
+enum rows_pick { ROWS_NEWEST, ROWS_AT_LEAST, ROWS_AT_MOST };
+
+struct rows_checkpoint {
+	bool found;
+	struct tree_range range; /* its n is the checkpoint's size */
+};
+
+/* The newest checkpoint, the smallest of at least @size or the largest of at most @size records.
+ * Its note is appended to @note (NULL: not wanted). */
+MUST_USE bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size, struct buf *note,
+			      struct rows_checkpoint *c, struct err *e);
+
+/* Append the hashes of leaves [range->n, upto). A missing row is ERR_IO "storage_corrupt". */
+MUST_USE bool rows_append(struct db *db, struct sha256 *sha, uint64_t upto,
+			  struct tree_range *range, struct err *e);
+
+/* The compact range over the first @size records, from the nearest stored one. */
+MUST_USE bool rows_range(struct db *db, struct sha256 *sha, uint64_t size, struct tree_range *range,
+			 struct err *e);
+
+/* Records in the log: the tree's size, which a commit keeps equal to the leaves' number. */
+MUST_USE bool rows_size(struct db *db, uint64_t *size, struct err *e);
+
+bool rows_damaged(struct err *e, const char *fmt, ...) PRINTF(2, 3);
+
+#endif
