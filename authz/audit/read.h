@@ -65,4 +65,8 @@ MUST_USE bool audit_reader_checkpoint(struct audit_reader *r, uint64_t least, st
 MUST_USE bool audit_reader_range(struct audit_reader *r, uint64_t size, struct tree_range *range,
 				 struct err *e);
 
+/* Append to @out the perfect nodes that cover [lo, hi), computed from the records in it. */
+MUST_USE bool audit_reader_cover(struct audit_reader *r, uint64_t lo, uint64_t hi,
+				 struct tree_proof *out, struct err *e);
+
 #endif

@@ -84,40 +84,44 @@ bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size, struct b
 	return true;
 }
 
-bool rows_append(struct db *db, struct sha256 *sha, uint64_t upto, struct tree_range *range,
-		 struct err *e)
+bool rows_subtree(struct db *db, struct sha256 *sha, uint64_t from, uint64_t to,
+		  struct tree_range *range, struct err *e)
 {
 	AUTO_STMT *s = NULL;
 	uint8_t hash[SHA256_LEN];
 	bool row = true;
 
-	if (range->n >= upto)
+	if (from >= to)
 		return true;
-	/* In steps: a long read would keep the WAL from being reused. */
 	if (!db_prepare(db, "SELECT seq, body FROM leaf WHERE seq >= ?1 AND seq < ?2 ORDER BY seq",
 			&s, e))
 		return false;
-	while (range->n < upto) {
-		uint64_t end = range->n + 1024 < upto ? range->n + 1024 : upto;
+	/* In steps: a long read would keep the WAL from being reused. */
+	while (from < to) {
+		uint64_t end = to - from > 1024 ? from + 1024 : to;
 
-		db_bind_int(s, 1, (int64_t)range->n);
+		db_bind_int(s, 1, (int64_t)from);
 		db_bind_int(s, 2, (int64_t)end);
 		for (;;) {
 			if (!db_step(s, &row, e))
 				return false;
-			if (!row)
-				break;
-			if ((uint64_t)db_column_int(s, 0) != range->n)
+			if (!row || (uint64_t)db_column_int(s, 0) != from)
 				break;
 			tree_leaf_hash(sha, db_column_blob(s, 1), hash);
 			tree_append(range, sha, hash);
+			from++;
 		}
 		db_reset(s);
-		if (range->n != end)
-			return rows_damaged(e, "record %llu is missing",
-					    (unsigned long long)range->n);
+		if (from != end)
+			return rows_damaged(e, "record %llu is missing", (unsigned long long)from);
 	}
 	return true;
+}
+
+bool rows_append(struct db *db, struct sha256 *sha, uint64_t upto, struct tree_range *range,
+		 struct err *e)
+{
+	return rows_subtree(db, sha, range->n, upto, range, e);
 }
 
 bool rows_range(struct db *db, struct sha256 *sha, uint64_t size, struct tree_range *range,

@@ -35,6 +35,10 @@ MUST_USE bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size,
 MUST_USE bool rows_append(struct db *db, struct sha256 *sha, uint64_t upto,
 			  struct tree_range *range, struct err *e);
 
+/* The perfect or ragged subtree over leaves [from, to) alone. */
+MUST_USE bool rows_subtree(struct db *db, struct sha256 *sha, uint64_t from, uint64_t to,
+			   struct tree_range *range, struct err *e);
+
 /* The compact range over the first @size records, from the nearest stored one. */
 MUST_USE bool rows_range(struct db *db, struct sha256 *sha, uint64_t size, struct tree_range *range,
 			 struct err *e);

@@ -287,27 +287,62 @@ bool tree_prove_range(const struct tree_source *src, uint64_t a, uint64_t b, uin
 	return true;
 }
 
-bool tree_range_start(struct tree_range *r, uint64_t a, const struct tree_proof *hints)
+void tree_span_append(struct tree_span *s, struct sha256 *sha,
+		      const uint8_t leaf[static SHA256_LEN])
 {
-	size_t left = (size_t)__builtin_popcountll(a);
+	uint64_t index = s->from + s->n++;
+	uint8_t h[SHA256_LEN];
+	uint8_t level = 0;
 
-	return left <= hints->n &&
-	       tree_range_load(r, a, (struct str){ (const char *)hints->hash, left * SHA256_LEN });
+	memcpy(h, leaf, SHA256_LEN);
+	/* A right child whose left sibling is here: contiguous, so it is the last one. */
+	for (; s->count && s->level[s->count - 1] == level && (index >> level & 1); level++)
+		tree_node_hash(sha, s->hash[--s->count], h, h);
+	assert(s->count < TREE_HASHES_MAX);
+	memcpy(s->hash[s->count], h, SHA256_LEN);
+	s->level[s->count++] = level;
 }
 
-bool tree_range_finish(struct tree_range *r, struct sha256 *sha, uint64_t a, uint64_t n,
-		       const struct tree_proof *hints, uint8_t root[static SHA256_LEN])
+/* The compact range over the first from + n leaves. */
+static bool span_join(const struct tree_span *s, struct sha256 *sha, const struct tree_proof *hints,
+		      struct tree_range *r)
 {
-	size_t left = (size_t)__builtin_popcountll(a), right;
-	struct tree_coord cover[TREE_HASHES_MAX];
+	size_t left = (size_t)__builtin_popcountll(s->from);
 
-	if (r->n > n || n > (uint64_t)TREE_SIZE_MAX)
+	if (left > hints->n || s->from > (uint64_t)TREE_SIZE_MAX - s->n ||
+	    !tree_range_load(r, s->from,
+			     (struct str){ (const char *)hints->hash, left * SHA256_LEN }))
 		return false;
-	right = tree_cover(r->n, n, cover);
+	for (size_t i = 0; i < s->count; i++)
+		tree_append_node(r, sha, s->level[i], s->hash[i]);
+	return true;
+}
+
+bool tree_span_root(const struct tree_span *s, struct sha256 *sha, const struct tree_proof *hints,
+		    uint8_t root[static SHA256_LEN])
+{
+	struct tree_range r;
+
+	if (!span_join(s, sha, hints, &r))
+		return false;
+	tree_root(&r, sha, root);
+	return true;
+}
+
+bool tree_span_finish(const struct tree_span *s, struct sha256 *sha, uint64_t n,
+		      const struct tree_proof *hints, uint8_t root[static SHA256_LEN])
+{
+	size_t left = (size_t)__builtin_popcountll(s->from), right;
+	struct tree_coord cover[TREE_HASHES_MAX];
+	struct tree_range r;
+
+	if (!span_join(s, sha, hints, &r) || r.n > n || n > (uint64_t)TREE_SIZE_MAX)
+		return false;
+	right = tree_cover(r.n, n, cover);
 	if (hints->n != left + right)
 		return false;
 	for (size_t i = 0; i < right; i++)
-		tree_append_node(r, sha, cover[i].level, hints->hash[left + i]);
-	tree_root(r, sha, root);
+		tree_append_node(&r, sha, cover[i].level, hints->hash[left + i]);
+	tree_root(&r, sha, root);
 	return true;
 }

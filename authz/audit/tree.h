@@ -79,10 +79,22 @@ size_t tree_cover(uint64_t lo, uint64_t hi, struct tree_coord out[static TREE_HA
 MUST_USE bool tree_prove_range(const struct tree_source *src, uint64_t a, uint64_t b, uint64_t n,
 			       struct tree_proof *p);
 
-/* Check a range while its leaves stream by: start, tree_append each leaf hash, finish. Both refuse
- * a wrong number of hints; finish gives the root over n. */
-MUST_USE bool tree_range_start(struct tree_range *r, uint64_t a, const struct tree_proof *hints);
-MUST_USE bool tree_range_finish(struct tree_range *r, struct sha256 *sha, uint64_t a, uint64_t n,
-				const struct tree_proof *hints, uint8_t root[static SHA256_LEN]);
+/* The leaves of a range as they stream by, before its hints are known: cover(from, from + n). */
+struct tree_span {
+	uint64_t from, n;
+	size_t count;
+	uint8_t level[TREE_HASHES_MAX];
+	uint8_t hash[TREE_HASHES_MAX][SHA256_LEN];
+};
+void tree_span_append(struct tree_span *s, struct sha256 *sha,
+		      const uint8_t leaf[static SHA256_LEN]);
+
+/* The root of the first s->from + s->n leaves; hints: at least those of cover(0, s->from). */
+MUST_USE bool tree_span_root(const struct tree_span *s, struct sha256 *sha,
+			     const struct tree_proof *hints, uint8_t root[static SHA256_LEN]);
+
+/* The root of all n leaves; exactly the hints of tree_prove_range. */
+MUST_USE bool tree_span_finish(const struct tree_span *s, struct sha256 *sha, uint64_t n,
+			       const struct tree_proof *hints, uint8_t root[static SHA256_LEN]);
 
 #endif

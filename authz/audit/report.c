@@ -1,0 +1,72 @@
+#include "authz/audit/verify.h"
+
+static void verdict(struct buf *out, const char *name, enum verdict v)
+{
+	static const char *const words[] = {
+		[VERDICT_NO] = "no",
+		[VERDICT_YES] = "yes",
+		[VERDICT_UNKNOWN] = "unknown",
+	};
+
+	buf_printf(out, "\"%s\":\"%s\",", name, words[v]);
+}
+
+static void number(struct buf *out, const char *name, uint64_t v)
+{
+	buf_printf(out, "\"%s\":%llu,", name, (unsigned long long)v);
+}
+
+static void text(struct buf *out, const char *name, const char *v)
+{
+	if (!v || !*v)
+		return;
+	buf_printf(out, "\"%s\":", name);
+	buf_json(out, str_c(v));
+	buf_char(out, ',');
+}
+
+static const char *result_name(enum verify_result r)
+{
+	switch (r) {
+	case VERIFY_HOLDS:
+		return "holds";
+	case VERIFY_BROKEN:
+		return "broken";
+	case VERIFY_UNAUTHENTICATED:
+		return "not_authenticated";
+	case VERIFY_UNREADABLE:
+		break;
+	}
+	return "unreadable";
+}
+
+void verify_report_json(const struct verify_report *r, struct buf *out)
+{
+	buf_char(out, '{');
+	verdict(out, "authenticity", r->authenticity);
+	if (r->has_bad) {
+		number(out, "bad_end", r->bad_end);
+		number(out, "bad_seq", r->bad_seq);
+	}
+	verdict(out, "completeness", r->completeness);
+	verdict(out, "continuity", r->continuity);
+	number(out, "count", r->count);
+	if (r->fault)
+		text(out, "fault", verify_fault_name(r->fault));
+	number(out, "first", r->first);
+	verdict(out, "integrity", r->integrity);
+	text(out, "key_from", r->key_from);
+	text(out, "key_id", r->key_id);
+	text(out, "message", r->why.msg);
+	number(out, "openings", r->openings);
+	text(out, "origin", r->origin);
+	number(out, "redacted", r->redacted);
+	text(out, "result", result_name(r->result));
+	if (r->integrity == VERDICT_YES) {
+		buf_lit(out, "\"root\":\"");
+		buf_hex(out, r->root, sizeof(r->root));
+		buf_lit(out, "\",");
+	}
+	number(out, "size", r->size);
+	buf_printf(out, "\"withheld\":%llu}", (unsigned long long)r->withheld);
+}
