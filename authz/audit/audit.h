@@ -26,6 +26,7 @@ struct audit_config {
 	const struct clock *clock;
 	uint8_t public_key[32];	   /* Ed25519, of the log key */
 	const struct alloc *alloc; /* NULL: mem_system */
+	const char *vfs;	   /* SQLite file system of log.db; NULL: the system's */
 	/* Sign @text with the log key (the signer process does it). Called by the checkpointer
 	 * thread; blocks. */
 	bool (*sign)(void *ctx, struct str text, uint8_t signature[static 64], struct err *e);

@@ -35,10 +35,10 @@ static bool prepare(struct log *l, struct err *e)
 			  &l->checkpoint, e);
 }
 
-static bool open_db(struct log *l, const char *folder, struct err *e)
+static bool open_db(struct log *l, const char *folder, const char *vfs, struct err *e)
 {
 	/* Checkpoints of the WAL are ours: an automatic one would run inside a commit. */
-	const struct db_options options = { .create = true, .autocheckpoint = -1, .busy_ms = 0 };
+	const struct db_options options = { .vfs = vfs, .create = true, .autocheckpoint = -1 };
 	char path[4200];
 
 	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
@@ -76,7 +76,7 @@ bool log_open(const struct audit_config *c, struct log **out, struct log_found *
 		goto failed;
 	}
 	l->sha = sha256_new(e);
-	if (!l->sha || !open_db(l, c->folder, e) || !log_check(l, found, note, e))
+	if (!l->sha || !open_db(l, c->folder, c->vfs, e) || !log_check(l, found, note, e))
 		goto failed;
 	*out = l;
 	return true;

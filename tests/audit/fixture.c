@@ -12,7 +12,10 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include "authz/audit/flat.h"
+#include "authz/audit/tree.h"
 #include "authz/base/text.h"
+#include "authz/store/db.h"
 
 void unhex(const char *hex, uint8_t *out, size_t n)
 {
@@ -191,4 +194,41 @@ void fixture_sql(const struct fixture *f, const char *sql)
 	if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK)
 		fail_msg("%s: %s", sql, why);
 	sqlite3_close(db);
+}
+
+uint64_t fixture_check(struct fixture *f)
+{
+	const struct db_options o = { .busy_ms = 1000 };
+	char path[128];
+	struct db *db;
+	struct db_stmt *s;
+	struct tree_range range = { 0 };
+	uint8_t prev[32] = { 0 }, saved[TREE_LEVELS * 32];
+	int64_t last_ms = 0;
+	bool row;
+	struct err e;
+
+	snprintf(path, sizeof(path), "%s/log.db", f->folder);
+	assert_true(db_open(path, &o, &db, &e));
+	assert_true(db_prepare(db, "SELECT body FROM leaf ORDER BY seq", &s, &e));
+	while (db_step(s, &row, &e) && row) {
+		struct leaf leaf;
+
+		assert_true(leaf_scan(db_column_blob(s, 0), &leaf));
+		assert_int_equal(leaf.seq, range.n);
+		assert_memory_equal(leaf.prev, prev, 32);
+		assert_true(leaf.time_ms >= last_ms);
+		last_ms = leaf.time_ms;
+		tree_leaf_hash(f->sha, db_column_blob(s, 0), prev);
+		tree_append(&range, f->sha, prev);
+	}
+	db_finish(s);
+	assert_true(db_prepare(db, "SELECT size, range FROM tree", &s, &e));
+	assert_true(db_step(s, &row, &e) && row);
+	assert_int_equal(db_column_int(s, 0), range.n);
+	assert_true(str_eq(db_column_blob(s, 1),
+			   (struct str){ (char *)saved, tree_range_save(&range, saved) }));
+	db_finish(s);
+	db_close(db);
+	return range.n;
 }

@@ -44,6 +44,10 @@ void fixture_draft(struct fixture *f, int i, struct record *r, struct buf *text)
 /* Append @n decisions one by one; the test fails if one is refused. */
 void fixture_append(struct fixture *f, int n);
 
+/* Walk the leaves as an outsider would: shape, seq, time, prev; then the tree against its row. The
+ * number of records. */
+uint64_t fixture_check(struct fixture *f);
+
 /* Rows of log.db that a statement counts. */
 int64_t fixture_count(const struct fixture *f, const char *sql);
 /* Run a statement on log.db, behind the log's back. */

@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "authz/audit/flat.h"
-#include "authz/audit/tree.h"
 #include "authz/store/db.h"
 #include "tests/audit/fixture.h"
 
@@ -34,44 +32,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Walk the leaves as an outsider would: shape, seq, time, prev; then the tree against the row. */
-static uint64_t check_chain(struct fixture *f)
-{
-	const struct db_options o = { .busy_ms = 1000 };
-	char path[128];
-	struct db *db;
-	struct db_stmt *s;
-	struct tree_range range = { 0 };
-	uint8_t prev[32] = { 0 }, saved[TREE_LEVELS * 32];
-	int64_t last_ms = 0;
-	bool row;
-	struct err e;
-
-	snprintf(path, sizeof(path), "%s/log.db", f->folder);
-	assert_true(db_open(path, &o, &db, &e));
-	assert_true(db_prepare(db, "SELECT body FROM leaf ORDER BY seq", &s, &e));
-	while (db_step(s, &row, &e) && row) {
-		struct leaf leaf;
-
-		assert_true(leaf_scan(db_column_blob(s, 0), &leaf));
-		assert_int_equal(leaf.seq, range.n);
-		assert_memory_equal(leaf.prev, prev, 32);
-		assert_true(leaf.time_ms >= last_ms);
-		last_ms = leaf.time_ms;
-		tree_leaf_hash(f->sha, db_column_blob(s, 0), prev);
-		tree_append(&range, f->sha, prev);
-	}
-	db_finish(s);
-	assert_true(db_prepare(db, "SELECT size, range FROM tree", &s, &e));
-	assert_true(db_step(s, &row, &e) && row);
-	assert_int_equal(db_column_int(s, 0), range.n);
-	assert_true(str_eq(db_column_blob(s, 1),
-			   (struct str){ (char *)saved, tree_range_save(&range, saved) }));
-	db_finish(s);
-	db_close(db);
-	return range.n;
-}
-
 static void a_record_is_on_disk_when_it_is_answered(void **state)
 {
 	struct fixture *f = *state;
@@ -86,7 +46,7 @@ static void a_record_is_on_disk_when_it_is_answered(void **state)
 	assert_true(audit_append(f->audit, &job, &e));
 	assert_int_equal(job.seq, 1); /* after log.open */
 	assert_int_equal(job.time_ms, f->hands.ms);
-	assert_int_equal(check_chain(f), 2);
+	assert_int_equal(fixture_check(f), 2);
 	assert_int_equal(fixture_count(f, "SELECT count(*) FROM opening"), 1);
 	assert_int_equal(fixture_count(f, "SELECT length(input) FROM opening"), 16 + 28);
 	audit_status(f->audit, &s);
@@ -107,7 +67,7 @@ static void time_never_runs_back(void **state)
 	f->hands.ms -= 100000;
 	fixture_open(f);
 	fixture_append(f, 1);
-	assert_int_equal(check_chain(f), 10);
+	assert_int_equal(fixture_check(f), 10);
 }
 
 static void a_restart_goes_on(void **state)
@@ -118,7 +78,7 @@ static void a_restart_goes_on(void **state)
 		fixture_open(f);
 		fixture_append(f, 5);
 		fixture_close(f);
-		assert_int_equal(check_chain(f), 7 * i);
+		assert_int_equal(fixture_check(f), 7 * i);
 	}
 	assert_int_equal(fixture_count(f, KIND("log.open")), 4);
 	assert_int_equal(fixture_count(f, KIND("log.close")), 4);
@@ -328,7 +288,7 @@ static void two_writers_cannot_fork_it(void **state)
 	assert_int_equal(f->fatal, 1); /* once */
 	fixture_close(f);
 	audit_close(second);
-	assert_int_equal(check_chain(f), 7);
+	assert_int_equal(fixture_check(f), 7);
 }
 
 static void a_record_too_large_is_refused_alone(void **state)
@@ -353,7 +313,7 @@ static void a_record_too_large_is_refused_alone(void **state)
 	assert_string_equal(e.code, "audit_unavailable");
 	assert_true(audit_ready(f->audit, &e));
 	fixture_append(f, 1);
-	assert_int_equal(check_chain(f), 2);
+	assert_int_equal(fixture_check(f), 2);
 }
 
 /* --- many producers --- */
@@ -442,7 +402,7 @@ static void producers_share_one_order(void **state)
 		queue_free(p[i].done);
 		sha256_free(p[i].sha);
 	}
-	assert_int_equal(check_chain(f), n + 2);
+	assert_int_equal(fixture_check(f), n + 2);
 }
 
 int main(void)
