@@ -90,16 +90,19 @@ static void serve_requests(struct audit *a, struct chain *c)
 	}
 }
 
+/* While the first pass writes, commits go on; so the second pass moves what came meanwhile, and
+ * little is left for the pause that the committer makes. */
 static void move_the_wal(struct audit *a)
 {
 	struct err e;
 
 	if (atomic_load(&a->wal_pages) < WAL_PAGES_MAX || atomic_load(&a->restart))
 		return;
-	if (db_checkpoint(a->wal, DB_PASSIVE, NULL, NULL, &e)) {
-		atomic_store(&a->restart, true);
-		queue_wake(a->jobs);
-	}
+	for (int pass = 0; pass < 2; pass++)
+		if (!db_checkpoint(a->wal, DB_PASSIVE, NULL, NULL, &e))
+			return;
+	atomic_store(&a->restart, true);
+	queue_wake(a->jobs);
 }
 
 static int until_tick_ms(const struct audit *a)

@@ -1,5 +1,7 @@
 #include "authz/audit/diagnose.h"
 
+#include "authz/base/text.h"
+
 void chain_start(struct chain_state *c, uint64_t first)
 {
 	*c = (struct chain_state){ .expect = first };
@@ -13,21 +15,25 @@ static void found(struct chain_state *c, enum verify_fault fault, uint64_t seq, 
 	c->bad_count = count;
 }
 
+/* Compared as text: what is not the one spelling of the hash is not the hash. */
 static bool follows(const struct chain_record *r, const struct chain_record *before)
 {
-	return memcmp(r->prev, before->hash, 32) == 0;
+	char hex[64];
+
+	text_hex(before->hash, 32, hex);
+	return memcmp(r->prev, hex, 64) == 0;
 }
 
 static bool fits(const struct chain_state *c, const struct chain_record *r)
 {
-	static const uint8_t zeros[32];
+	static const struct chain_record nothing;
 
 	if (!r->is_leaf)
 		return r->shaped;
 	if (!r->shaped || r->seq != c->expect)
 		return false;
 	if (!c->before.present) /* the first of a part: its prev is the tree's business */
-		return c->expect > 0 || memcmp(r->prev, zeros, 32) == 0;
+		return c->expect > 0 || follows(r, &nothing);
 	return follows(r, &c->before);
 }
 

@@ -18,7 +18,7 @@ struct chain_record {
 	bool is_leaf; /* else a leaf hash only: its place is believed until the next one */
 	bool shaped;  /* the line is a leaf at all */
 	uint64_t seq;
-	uint8_t prev[32];
+	char prev[64];	  /* in hexadecimal, as it stands there */
 	uint8_t hash[32]; /* recomputed; of a withheld one as given */
 };
 

@@ -42,13 +42,31 @@ static bool string(struct flat *f, struct str *out)
 	}
 }
 
-static bool name_ok(struct str name)
+static bool name_byte(char c)
 {
-	for (size_t i = 0; i < name.n; i++)
-		if (!((name.p[i] >= 'a' && name.p[i] <= 'z') || name.p[i] == '_' ||
-		      (name.p[i] >= '0' && name.p[i] <= '9')))
-			return false;
-	return name.n > 0;
+	return (c >= 'a' && c <= 'z') || c == '_' || (c >= '0' && c <= '9');
+}
+
+/* Names are short: a loop over their bytes is faster than calls. */
+static bool name(struct flat *f, struct str *out)
+{
+	const char *from = f->p;
+
+	while (f->p < f->end && name_byte(*f->p))
+		f->p++;
+	*out = (struct str){ from, (size_t)(f->p - from) };
+	if (!out->n || f->end - f->p < 3 || f->p[0] != '"' || f->p[1] != ':')
+		return fail(f);
+	f->p += 2;
+	return true;
+}
+
+/* str_cmp(a, b) < 0, mostly told by the first byte. */
+static bool ascends(struct str a, struct str b)
+{
+	if (a.n && a.p[0] != b.p[0])
+		return (unsigned char)a.p[0] < (unsigned char)b.p[0];
+	return str_cmp(a, b) < 0;
 }
 
 static bool integer(struct flat *f, struct flat_member *m)
@@ -77,8 +95,7 @@ bool flat_next(struct flat *f, struct flat_member *m)
 		return false;
 	if (f->last.p && *f->p++ != ',')
 		return fail(f);
-	if (f->p == f->end || *f->p++ != '"' || !string(f, &m->name) || !name_ok(m->name) ||
-	    str_cmp(f->last, m->name) >= 0 || f->p == f->end || *f->p++ != ':' || f->p == f->end)
+	if (f->p == f->end || *f->p++ != '"' || !name(f, &m->name) || !ascends(f->last, m->name))
 		return fail(f);
 	f->last = m->name;
 	if (*f->p != '"')
@@ -146,6 +163,11 @@ enum {
 };
 #define HAS_ALL 127
 
+static bool is_commit(struct str name)
+{
+	return name.n > 7 && memcmp(name.p + name.n - 7, "_commit", 7) == 0;
+}
+
 static bool commit_member(struct leaf *l, const struct flat_member *m)
 {
 	struct str stem = str_first(m->name, m->name.n - 7);
@@ -163,55 +185,52 @@ static bool leaf_member(struct leaf *l, const struct flat_member *m, unsigned *h
 {
 	struct str n = m->name;
 	bool text = m->is_string, number = !text && m->integer >= 0;
+	struct str *keep = NULL;
 
-	if (str_ends(n, STR("_commit")) && n.n > 7)
-		return commit_member(l, m);
 	switch (n.p[0]) {
 	case 'a':
-		if (str_eq(n, STR("agent")))
-			l->agent = m->value;
-		return text || !str_eq(n, STR("agent"));
+		keep = str_eq(n, STR("agent")) ? &l->agent : NULL;
+		break;
 	case 'b':
 		*has |= text && str_eq(n, STR("boot")) ? HAS_BOOT : 0;
-		return true;
+		break;
 	case 'd':
-		if (str_eq(n, STR("decision")))
-			l->decision = m->value;
-		return text || !str_eq(n, STR("decision"));
+		keep = str_eq(n, STR("decision")) ? &l->decision : NULL;
+		break;
 	case 'k':
-		if (text && str_eq(n, STR("kind"))) {
-			l->kind = m->value;
-			*has |= HAS_KIND;
-		}
-		return true;
+		keep = str_eq(n, STR("kind")) ? &l->kind : NULL;
+		*has |= text && keep ? HAS_KIND : 0;
+		break;
 	case 'n':
 		*has |= text && str_eq(n, STR("node")) ? HAS_NODE : 0;
-		return true;
+		break;
 	case 'p':
-		if (str_eq(n, STR("prev"))) {
-			*has |= HAS_PREV;
-			return text && text_unhex(m->value, l->prev, SHA256_LEN);
-		}
-		return true;
+		keep = str_eq(n, STR("prev")) ? &l->prev : NULL;
+		*has |= text && keep && m->value.n == 2 * SHA256_LEN ? HAS_PREV : 0;
+		break;
 	case 's':
 		if (number && str_eq(n, STR("seq"))) {
 			l->seq = (uint64_t)m->integer;
 			*has |= HAS_SEQ;
 		}
-		return true;
+		break;
 	case 't':
 		if (number && str_eq(n, STR("time"))) {
 			l->time_ms = m->integer;
 			*has |= HAS_TIME;
 		}
-		return true;
+		break;
 	case 'v':
-		if (number && n.n == 1 && m->integer == 1)
-			*has |= HAS_V;
-		return true;
+		*has |= number && n.n == 1 && m->integer == 1 ? HAS_V : 0;
+		break;
 	default:
-		return true;
+		break;
 	}
+	if (keep)
+		*keep = m->value;
+	if (is_commit(n) && !commit_member(l, m))
+		return false;
+	return text || !keep;
 }
 
 bool leaf_scan(struct str text, struct leaf *l)

@@ -41,9 +41,9 @@ MUST_USE bool flat_unescape(struct str value, struct buf *out);
 struct leaf {
 	uint64_t seq;
 	int64_t time_ms;
-	uint8_t prev[32];
+	struct str prev; /* 64 characters, to be compared with a hash in hexadecimal */
 	struct str kind, agent, decision; /* still escaped; empty: absent */
-	struct str commits[3];		  /* hex, by enum opening; empty: none */
+	struct str commits[3];		  /* 64 characters, by enum opening; empty: none */
 };
 
 /* False if @text is no leaf: not flat, or v, seq, time, node, boot, kind or prev is missing. */

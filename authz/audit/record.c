@@ -114,16 +114,21 @@ bool record_ok(const struct record *r)
 void record_commitment(struct sha256 *sha, struct str name, const uint8_t salt[static SALT_LEN],
 		       struct str value, uint8_t out[static SHA256_LEN])
 {
-	char length[2] = { (char)(name.n >> 8), (char)name.n };
-	struct str parts[] = {
-		{ "writ/commit/v1", 15 }, /* with its NUL */
-		{ length, 2 },
-		name,
-		{ (const char *)salt, SALT_LEN },
-		value,
-	};
+	static const char domain[] = "writ/commit/v1"; /* its NUL is part of it */
+	char head[sizeof(domain) + 2 + 64 + SALT_LEN];
+	struct str parts[2];
+	size_t n = sizeof(domain);
 
-	sha256_parts(sha, parts, ARRAY_LEN(parts), out);
+	/* In one piece: a call into the digest costs as much as hashing what it is given. */
+	assert(name.n <= 64);
+	memcpy(head, domain, n);
+	head[n++] = (char)(name.n >> 8);
+	head[n++] = (char)name.n;
+	memcpy(head + n, name.p, name.n);
+	memcpy(head + n + name.n, salt, SALT_LEN);
+	parts[0] = (struct str){ head, n + name.n + SALT_LEN };
+	parts[1] = value;
+	sha256_parts(sha, parts, 2, out);
 }
 
 /* --- the leaf --- */

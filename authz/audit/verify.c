@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "authz/audit/diagnose.h"
+#include "authz/audit/envelope.h"
 #include "authz/audit/export.h"
 #include "authz/audit/flat.h"
 #include "authz/audit/note.h"
@@ -32,9 +33,9 @@ struct verifier {
 	struct chain_state chain;
 	struct tree_span span, at_held; /* at_held: when the held size was reached */
 	uint64_t records;
-	uint8_t commits[OPENING_COUNT][SHA256_LEN]; /* of the last leaf */
-	unsigned committed, opened;		    /* bits of them */
-	bool leaf_fits;				    /* the last record is a leaf that fits */
+	char commits[OPENING_COUNT][2 * SHA256_LEN]; /* of the last leaf */
+	unsigned committed, opened;		     /* bits of them */
+	bool leaf_fits;				     /* the last record is a leaf that fits */
 	struct verify_report report;
 };
 
@@ -111,80 +112,14 @@ static void tell_chain(struct verifier *v)
 	bad_record(v, at, at + c->bad_count);
 }
 
-/* --- header and trailer --- */
-
-struct envelope {
-	uint64_t count, first, size, openings, withheld;
-	struct str checkpoint, format, hints, range, origin;
-	unsigned numbers; /* bits: which of the five were there */
-};
-
-static bool read_envelope(struct str text, struct envelope *x)
-{
-	const struct {
-		const char *name;
-		uint64_t *number;
-		struct str *string;
-	} members[] = {
-		{ "count", &x->count, NULL },	    { "first", &x->first, NULL },
-		{ "size", &x->size, NULL },	    { "openings", &x->openings, NULL },
-		{ "withheld", &x->withheld, NULL }, { "checkpoint", NULL, &x->checkpoint },
-		{ "format", NULL, &x->format },	    { "hints", NULL, &x->hints },
-		{ "range", NULL, &x->range },	    { "origin", NULL, &x->origin },
-	};
-	struct flat f;
-	struct flat_member m;
-
-	*x = (struct envelope){ 0 };
-	flat_begin(&f, text);
-	while (flat_next(&f, &m))
-		for (size_t i = 0; i < ARRAY_LEN(members); i++) {
-			if (!str_eq(m.name, str_c(members[i].name)))
-				continue;
-			if (m.is_string != !members[i].number || m.integer < 0)
-				return false;
-			if (members[i].number) {
-				*members[i].number = (uint64_t)m.integer;
-				x->numbers |= 1u << i;
-			} else {
-				*members[i].string = m.value;
-			}
-		}
-	return !f.failed;
-}
-
-/* Hexadecimal hashes with one space between. */
-static bool read_hashes(struct str text, struct tree_proof *p)
-{
-	p->n = 0;
-	while (text.n) {
-		if (p->n == TREE_HASHES_MAX ||
-		    !text_unhex(str_first(text, 2 * SHA256_LEN), p->hash[p->n++], SHA256_LEN))
-			return false;
-		text = str_from(text, 2 * SHA256_LEN);
-		if (!text.n)
-			break;
-		if (text.p[0] != ' ' || text.n == 1)
-			return false;
-		text = str_from(text, 1);
-	}
-	return true;
-}
-
-/* The object inside {"header":...} or {"trailer":...}. */
-static struct str inner(struct str line, size_t prefix)
-{
-	return line.n > prefix + 1 && line.p[line.n - 1] == '}'
-		       ? (struct str){ line.p + prefix, line.n - prefix - 1 }
-		       : (struct str){ 0 };
-}
+/* --- the header --- */
 
 static void on_header(struct verifier *v, struct str line)
 {
 	const struct str begins = STR("{\"header\":");
 	struct envelope x;
 
-	if (!str_starts(line, begins) || !read_envelope(inner(line, begins.n), &x)) {
+	if (!str_starts(line, begins) || !envelope_read(line, begins.n, &x)) {
 		unreadable(v, "it does not begin with a header");
 		return;
 	}
@@ -192,7 +127,7 @@ static void on_header(struct verifier *v, struct str line)
 		unreadable(v, "its format is not " AUDIT_EXPORT_FORMAT);
 		return;
 	}
-	if ((x.numbers & 7) != 7) {
+	if ((x.numbers & ENVELOPE_HEADER) != ENVELOPE_HEADER) {
 		unreadable(v, "the header lacks count, first or size");
 		return;
 	}
@@ -242,15 +177,14 @@ static void on_leaf(struct verifier *v, struct str line)
 
 	r.shaped = leaf_scan(line, &leaf);
 	r.seq = leaf.seq;
-	memcpy(r.prev, leaf.prev, SHA256_LEN);
+	if (r.shaped)
+		memcpy(r.prev, leaf.prev.p, sizeof(r.prev));
 	tree_leaf_hash(v->sha, line, r.hash);
 	on_record(v, &r);
 	for (enum opening o = OPENING_ANSWER; r.shaped && o < OPENING_COUNT; o++) {
 		if (!leaf.commits[o].n)
 			continue;
-		/* A commitment that is no hash can be opened by nothing. */
-		if (!text_unhex(leaf.commits[o], v->commits[o], SHA256_LEN))
-			v->opened |= 1u << o;
+		memcpy(v->commits[o], leaf.commits[o].p, sizeof(v->commits[o]));
 		v->committed |= 1u << o;
 	}
 }
@@ -278,6 +212,7 @@ static bool take(struct str *s, struct str lit)
 static bool open_commitment(struct verifier *v, struct str s)
 {
 	uint8_t salt[SALT_LEN], hash[SHA256_LEN];
+	char hex[2 * SHA256_LEN];
 	struct str seq, name = { 0 };
 	enum opening o;
 	uint64_t n;
@@ -300,7 +235,8 @@ static bool open_commitment(struct verifier *v, struct str s)
 		return false;
 	v->opened |= 1u << o;
 	record_commitment(v->sha, name, salt, s, hash);
-	return memcmp(hash, v->commits[o], SHA256_LEN) == 0;
+	text_hex(hash, SHA256_LEN, hex);
+	return memcmp(hex, v->commits[o], sizeof(hex)) == 0;
 }
 
 static void on_opening(struct verifier *v, struct str rest)
@@ -338,8 +274,8 @@ static void check_counts(struct verifier *v, const struct envelope *x)
 		      v->first + v->count, v->count);
 		bad_record(v, v->first + v->count, end);
 	}
-	if ((x->numbers & 31) != 31 || x->count != v->count || x->first != v->first ||
-	    x->size != v->size || x->withheld != v->report.withheld ||
+	if ((x->numbers & ENVELOPE_TRAILER) != ENVELOPE_TRAILER || x->count != v->count ||
+	    x->first != v->first || x->size != v->size || x->withheld != v->report.withheld ||
 	    x->openings != v->report.openings)
 		fault(v, FAULT_COUNT,
 		      "the trailer's counts are not those of the header and the records");
@@ -355,7 +291,7 @@ static void locate(struct verifier *v, struct str range, const uint8_t root[stat
 	uint8_t got[SHA256_LEN];
 	size_t i = 0;
 
-	if (v->first == 0 && v->records == v->size && read_hashes(range, &nodes) &&
+	if (v->first == 0 && v->records == v->size && envelope_hashes(range, &nodes) &&
 	    tree_range_load(&stored, v->size,
 			    (struct str){ (const char *)nodes.hash, nodes.n * SHA256_LEN })) {
 		tree_root(&stored, v->sha, got);
@@ -445,7 +381,7 @@ static void on_trailer(struct verifier *v, struct str line, size_t prefix)
 	v->stage = STAGE_AFTER;
 	count_redacted(v);
 	buf_init(&note, *v->alloc, NOTE_MAX);
-	if (!read_envelope(inner(line, prefix), &x) || !read_hashes(x.hints, &hints) ||
+	if (!envelope_read(line, prefix, &x) || !envelope_hashes(x.hints, &hints) ||
 	    !flat_unescape(x.checkpoint, &note)) {
 		chain_end(&v->chain);
 		tell_chain(v);

@@ -205,6 +205,7 @@ uint64_t fixture_check(struct fixture *f)
 	struct tree_range range = { 0 };
 	uint8_t prev[32] = { 0 }, saved[TREE_LEVELS * 32];
 	int64_t last_ms = 0;
+	char hex[64];
 	bool row;
 	struct err e;
 
@@ -216,7 +217,8 @@ uint64_t fixture_check(struct fixture *f)
 
 		assert_true(leaf_scan(db_column_blob(s, 0), &leaf));
 		assert_int_equal(leaf.seq, range.n);
-		assert_memory_equal(leaf.prev, prev, 32);
+		text_hex(prev, 32, hex);
+		assert_memory_equal(leaf.prev.p, hex, 64);
 		assert_true(leaf.time_ms >= last_ms);
 		last_ms = leaf.time_ms;
 		tree_leaf_hash(f->sha, db_column_blob(s, 0), prev);

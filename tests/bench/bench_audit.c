@@ -1,5 +1,5 @@
 /*
- * bench_audit [FOLDER [append|verify]]: what the log costs. Appending by in-process producers at
+ * bench_audit [FOLDER [SECONDS]]: what the log costs. Appending by in-process producers at
  * several batch sizes beside the disk's own flush, then export and verification of what was written
  * beside raw SHA-256 of the same bytes.
  */
@@ -15,7 +15,9 @@
 #include <openssl/evp.h>
 
 #include "authz/audit/audit.h"
+#include "authz/audit/export.h"
 #include "authz/audit/note.h"
+#include "authz/audit/verify.h"
 
 #define ORIGIN "bench.example/writ"
 
@@ -209,7 +211,7 @@ static void bench_depth(struct audit *a, struct queue *done, struct parcel *parc
 	fflush(stdout);
 }
 
-static void bench_append(const char *folder, const uint8_t pub[static 32])
+static void bench_append(const char *folder, double seconds, const uint8_t pub[static 32])
 {
 	static const unsigned depths[] = { 1, 8, 32, 128, 512 };
 	struct audit_config c = { .folder = folder,
@@ -230,7 +232,7 @@ static void bench_append(const char *folder, const uint8_t pub[static 32])
 	for (int i = 0; i < 512; i++)
 		buf_init(&parcels[i].text, mem_system, 65536);
 	for (size_t i = 0; i < ARRAY_LEN(depths); i++)
-		bench_depth(a, done, parcels, depths[i], 2.0, sha);
+		bench_depth(a, done, parcels, depths[i], seconds, sha);
 	audit_close(a);
 	for (int i = 0; i < 512; i++)
 		buf_clear(&parcels[i].text);
@@ -239,9 +241,91 @@ static void bench_append(const char *folder, const uint8_t pub[static 32])
 	sha256_free(sha);
 }
 
+/* --- export and verification --- */
+
+static void export_file(const char *folder, int fd)
+{
+	struct audit_export_options o = { .folder = folder,
+					  .filter = { .from = 0, .openings = true } };
+	struct audit_export_counts c;
+	struct audit_export *x;
+	double from = now_s();
+	bool done = false;
+	AUTO_BUF out;
+	struct err e;
+
+	buf_init(&out, mem_system, 1 << 26);
+	if (!audit_export_open(&o, &x, &e))
+		die(&e);
+	while (!done) {
+		if (!audit_export_next(x, &out, &done, &e))
+			die(&e);
+		if (write(fd, out.p, out.n) != (ssize_t)out.n)
+			exit(1);
+		buf_reset(&out);
+	}
+	audit_export_counts(x, &c);
+	audit_export_close(x);
+	printf("export: %.0f records/s\n", (double)c.count / (now_s() - from));
+}
+
+static double hash_file(int fd)
+{
+	static char piece[256 * 1024];
+	EVP_MD *md = EVP_MD_fetch(NULL, "SHA256", NULL);
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+	uint8_t hash[32];
+	double from;
+	ssize_t n;
+
+	lseek(fd, 0, SEEK_SET);
+	from = cpu_s();
+	EVP_DigestInit_ex2(c, md, NULL);
+	while ((n = read(fd, piece, sizeof(piece))) > 0)
+		EVP_DigestUpdate(c, piece, (size_t)n);
+	EVP_DigestFinal_ex(c, hash, NULL);
+	EVP_MD_CTX_free(c);
+	EVP_MD_free(md);
+	return cpu_s() - from;
+}
+
+static void bench_verify(const char *folder, const uint8_t pub[static 32])
+{
+	struct verify_options o = { 0 };
+	struct verify_report r;
+	struct note_key k;
+	AUTO_BUF vkey;
+	FILE *file = tmpfile();
+	double raw, verify;
+	struct err e;
+
+	buf_init(&vkey, mem_system, 1000);
+	if (!file || !note_key_make(STR(ORIGIN), pub, &k, &e))
+		die(&e);
+	note_key_format(&k, &vkey);
+	o.vkey = buf_str(&vkey);
+	export_file(folder, fileno(file));
+	raw = hash_file(fileno(file)); /* once to warm the cache */
+	for (int i = 0; i < 3; i++) {
+		raw = hash_file(fileno(file));
+		lseek(fileno(file), 0, SEEK_SET);
+		verify = cpu_s();
+		if (!verify_fd(fileno(file), &o, &r, &e))
+			die(&e);
+		verify = cpu_s() - verify;
+		if (r.result != VERIFY_HOLDS)
+			die(&r.why);
+		printf("verify: %.0f records/s, raw SHA-256 of the same bytes %.0f records/s, "
+		       "ratio %.2f\n",
+		       (double)r.count / verify, (double)r.count / raw, raw / verify);
+	}
+	fclose(file);
+}
+
 int main(int argc, char **argv)
 {
 	const char *folder = argc > 1 ? argv[1] : "bench-audit";
+	double seconds = argc > 2 ? strtod(argv[2], NULL) : 2.0;
 	uint8_t seed[32] = { 1 }, pub[32];
 	size_t n = 32;
 
@@ -252,7 +336,8 @@ int main(int argc, char **argv)
 	key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, 32);
 	EVP_PKEY_get_raw_public_key(key, pub, &n);
 	bench_flush(folder);
-	bench_append(folder, pub);
+	bench_append(folder, seconds, pub);
+	bench_verify(folder, pub);
 	EVP_PKEY_free(key);
 	return 0;
 }
