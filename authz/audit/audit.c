@@ -165,7 +165,7 @@ static void append_done(struct task *t)
 {
 	struct audit_job *job = LINK_OF(t, struct audit_job, task);
 
-	waiter_run(&((struct waiter *)job->waiter)->task);
+	waiter_wake(job->wake);
 }
 
 bool audit_append(struct audit *a, struct audit_job *job, struct err *e)
@@ -176,7 +176,7 @@ bool audit_append(struct audit *a, struct audit_job *job, struct err *e)
 	if (!waiter_init(&w, e))
 		return false;
 	job->reply_to = NULL;
-	job->waiter = &w;
+	job->wake = w.fd;
 	job->task.run = append_done;
 	chain_init(&c);
 	chain_add(&c, &job->task.link);

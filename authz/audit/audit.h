@@ -41,7 +41,7 @@ struct audit_job {
 	struct queue
 		*reply_to;    /* NULL: the task runs on the committer's thread and must not block */
 	struct record record; /* the draft, see record.h */
-	void *waiter;	      /* audit_append's own */
+	int wake;	      /* audit_append's own */
 	/* Filled before the task runs: */
 	bool ok;	/* on disk */
 	struct err err; /* if not: ERR_UNAVAILABLE, "audit_unavailable", and why */

@@ -19,12 +19,16 @@ bool waiter_init(struct waiter *w, struct err *e)
 			  : err_set(e, ERR_IO, "cannot create an eventfd: %s", strerror(errno));
 }
 
-void waiter_run(struct task *t)
+void waiter_wake(int fd)
 {
-	struct waiter *w = LINK_OF(t, struct waiter, task);
 	uint64_t one = 1;
 
-	(void)!write(w->fd, &one, sizeof(one));
+	(void)!write(fd, &one, sizeof(one));
+}
+
+void waiter_run(struct task *t)
+{
+	waiter_wake(LINK_OF(t, struct waiter, task)->fd);
 }
 
 void waiter_wait(struct waiter *w)

@@ -5,12 +5,12 @@
 
 void flat_begin(struct flat *f, struct str text)
 {
-	*f = (struct flat){ .p = text.p, .end = text.p + text.n };
-	f->failed = text.n < 2 || text.p[0] != '{' || text.p[text.n - 1] != '}';
-	if (f->failed)
+	*f = (struct flat){ .failed = true };
+	if (text.n < 2 || text.p[0] != '{' || text.p[text.n - 1] != '}')
 		return;
-	f->p++;
-	f->end--;
+	f->failed = false;
+	f->p = text.p + 1;
+	f->end = text.p + text.n - 1;
 }
 
 static bool fail(struct flat *f)

@@ -84,7 +84,7 @@ bool note_key_parse(struct str vkey, struct note_key *k, struct err *e)
 {
 	struct str name, rest, id, base64;
 	uint8_t bytes[64], want[4], got[4];
-	struct note_key made;
+	struct note_key made = { .id = 0 };
 	size_t n;
 
 	/* Only the first two '+' separate: base64 may hold more of them. */
@@ -278,8 +278,8 @@ bool checkpoint_parse(struct str text, struct checkpoint *c, struct err *e)
 bool checkpoint_open(struct str bytes, const struct note_key *key, struct checkpoint *c,
 		     struct err *e)
 {
-	struct note note;
-	struct checkpoint read;
+	struct checkpoint read = { 0 };
+	struct note note = { .n = 0 };
 
 	if (!note_parse(bytes, &note, e) || !checkpoint_parse(note.text, &read, e) ||
 	    !note_verify(&note, key, 1, e))

@@ -31,6 +31,7 @@ bool waiter_init(struct waiter *w, struct err *e);
 void waiter_wait(struct waiter *w); /* until waiter_run ran; may be used again */
 void waiter_clear(struct waiter *w);
 void waiter_run(struct task *t); /* for task.run */
+void waiter_wake(int fd);
 
 /* What the checkpointer and audit_close want of the committer. */
 struct order {

@@ -95,7 +95,7 @@ static unsigned bitlen(uint64_t v)
 /* The largest power of two below s; s > 1. */
 static uint64_t split(uint64_t s)
 {
-	return UINT64_C(1) << (bitlen(s - 1) - 1);
+	return UINT64_C(1) << ((bitlen(s - 1) - 1) & 63);
 }
 
 /* Depth is bounded by the bits of hi - lo. */
@@ -220,7 +220,7 @@ bool tree_verify_consistency(struct sha256 *sha, uint64_t a, uint64_t b, const s
 			     const uint8_t root_b[static SHA256_LEN])
 {
 	uint8_t h1[SHA256_LEN], h2[SHA256_LEN];
-	unsigned z, inner, border;
+	unsigned z, top, inner, border;
 	size_t used = 0;
 	uint64_t m;
 
@@ -230,8 +230,9 @@ bool tree_verify_consistency(struct sha256 *sha, uint64_t a, uint64_t b, const s
 		return p->n == 0 && memcmp(root_a, root_b, SHA256_LEN) == 0;
 	z = (unsigned)__builtin_ctzll(a);
 	m = (a - 1) >> z;
-	inner = bitlen((a - 1) ^ (b - 1)) - z;
-	border = (unsigned)__builtin_popcountll((a - 1) >> (inner + z));
+	top = bitlen((a - 1) ^ (b - 1)) & 63; /* above z: b - 1 >= a differs from a - 1 there */
+	inner = top - z;
+	border = (unsigned)__builtin_popcountll((a - 1) >> top);
 	if ((a & (a - 1)) != 0)
 		used = 1;
 	if (p->n != used + inner + border)
@@ -259,7 +260,7 @@ size_t tree_cover(uint64_t lo, uint64_t hi, struct tree_coord out[static TREE_HA
 	size_t n = 0;
 
 	while (lo < hi) {
-		unsigned fits = bitlen(hi - lo) - 1;
+		unsigned fits = (bitlen(hi - lo) - 1) & 63;
 		unsigned level = lo ? (unsigned)__builtin_ctzll(lo) : fits;
 
 		if (level > fits)

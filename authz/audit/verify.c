@@ -5,6 +5,7 @@
  */
 #include "authz/audit/verify.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -560,12 +561,13 @@ bool verify_fd(int fd, const struct verify_options *o, struct verify_report *r, 
 {
 	const struct alloc *alloc = o->alloc ? o->alloc : &mem_system;
 	const size_t size = 256 * 1024;
-	struct verifier *v;
+	struct verifier *v = NULL;
 	char *piece;
 	ssize_t n;
 
 	if (!verifier_new(o, &v, e))
 		return false;
+	assert(v);
 	piece = mem_new(alloc, size);
 	if (!piece) {
 		verifier_free(v);

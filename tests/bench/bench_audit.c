@@ -305,7 +305,7 @@ static void bench_verify(const char *folder, const uint8_t pub[static 32])
 	note_key_format(&k, &vkey);
 	o.vkey = buf_str(&vkey);
 	export_file(folder, fileno(file));
-	raw = hash_file(fileno(file)); /* once to warm the cache */
+	(void)hash_file(fileno(file)); /* once to warm the cache */
 	for (int i = 0; i < 3; i++) {
 		raw = hash_file(fileno(file));
 		lseek(fileno(file), 0, SEEK_SET);
