@@ -100,7 +100,7 @@ void record_commit(struct record *r, enum opening which, struct str value, struc
 
 	if (!value.p)
 		return;
-	random_bytes(r->openings[which].salt, SALT_LEN);
+	sha256_salt(sha, r->openings[which].salt, SALT_LEN);
 	r->openings[which].value = value;
 	record_commitment(sha, opening_names[which], r->openings[which].salt, value, hash);
 	hash_member(r, opening_names[which], STR("_commit"), hash);

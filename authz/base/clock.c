@@ -58,3 +58,50 @@ void clock_rfc3339(int64_t ms, char out[static CLOCK_RFC3339_MAX])
 	else
 		snprintf(out + n, CLOCK_RFC3339_MAX - n, "Z");
 }
+
+/* strptime and timegm take the 31st of February for the 3rd of March. */
+static bool date_exists(const struct tm *tm, time_t t)
+{
+	struct tm back;
+
+	return gmtime_r(&t, &back) && back.tm_mday == tm->tm_mday && back.tm_mon == tm->tm_mon &&
+	       back.tm_sec == tm->tm_sec;
+}
+
+/* ".5", ".25", ".123" in milliseconds; what follows it in *end. */
+static bool fraction(const char *p, int64_t *ms, const char **end)
+{
+	int64_t scale = 100;
+
+	*ms = 0;
+	*end = p;
+	if (*p != '.')
+		return true;
+	for (p++; *p >= '0' && *p <= '9' && scale; p++, scale /= 10)
+		*ms += (*p - '0') * scale;
+	*end = p;
+	return scale != 100;
+}
+
+bool clock_parse_rfc3339(struct str text, int64_t *ms)
+{
+	char room[CLOCK_RFC3339_MAX];
+	struct tm tm = { 0 }, read;
+	const char *end;
+	int64_t part;
+	time_t t;
+
+	if (text.n < sizeof("2026-01-01T00:00:00Z") - 1 || text.n >= sizeof(room))
+		return false;
+	memcpy(room, text.p, text.n);
+	room[text.n] = '\0';
+	end = strptime(room, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (!end || end - room != 19 || !fraction(end, &part, &end) || strcmp(end, "Z") != 0)
+		return false;
+	read = tm; /* timegm puts the date that it understood over the one that was read */
+	t = timegm(&tm);
+	if (!date_exists(&read, t))
+		return false;
+	*ms = (int64_t)t * 1000 + part;
+	return true;
+}

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "include/writ/str.h"
+
 struct clock {
 	int64_t (*wall_ms)(void *ctx); /* milliseconds since 1970, UTC */
 	int64_t (*mono_ns)(void *ctx); /* never runs backwards; for durations and deadlines */
@@ -36,5 +38,9 @@ struct clock clock_of_fixed(struct clock_fixed *f);
 /* RFC 3339 in UTC, "2026-11-21T10:00:00.123Z" or, without a fraction, "...:00Z". */
 #define CLOCK_RFC3339_MAX 32
 void clock_rfc3339(int64_t ms, char out[static CLOCK_RFC3339_MAX]);
+
+/* The way back: exactly that form, "Z" only, at most three digits of a fraction, and a date that
+ * the calendar has (no 31st of February). */
+MUST_USE bool clock_parse_rfc3339(struct str text, int64_t *ms);
 
 #endif

@@ -1,12 +1,19 @@
 #include "authz/base/digest.h"
 
+#include <assert.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <stdlib.h>
 
+#include "authz/base/mem.h"
+
+#define POOL_LEN 1024
+
 struct sha256 {
 	EVP_MD *md;
 	EVP_MD_CTX *ctx;
+	uint8_t pool[POOL_LEN];
+	size_t pooled; /* bytes of the pool not yet given out: its first */
 };
 
 struct sha256 *sha256_new(struct err *e)
@@ -31,6 +38,7 @@ void sha256_free(struct sha256 *s)
 		return;
 	EVP_MD_CTX_free(s->ctx);
 	EVP_MD_free(s->md);
+	mem_wipe(s->pool, sizeof(s->pool));
 	free(s);
 }
 
@@ -48,6 +56,18 @@ void sha256_parts(struct sha256 *s, const struct str *parts, size_t n,
 void sha256_of(struct sha256 *s, struct str text, uint8_t out[static SHA256_LEN])
 {
 	sha256_parts(s, &text, 1, out);
+}
+
+void sha256_salt(struct sha256 *s, void *out, size_t n)
+{
+	assert(n <= 64);
+	if (s->pooled < n) {
+		random_bytes(s->pool, sizeof(s->pool));
+		s->pooled = sizeof(s->pool);
+	}
+	s->pooled -= n;
+	memcpy(out, s->pool + s->pooled, n);
+	mem_wipe(s->pool + s->pooled, n);
 }
 
 void random_bytes(void *out, size_t n)

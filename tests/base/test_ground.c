@@ -242,6 +242,21 @@ static void digest_knows_the_standard_vector(void **state)
 	sha256_free(s);
 }
 
+static void salts_differ(void **state)
+{
+	struct sha256 *s = sha256_new(NULL);
+	uint8_t salt[300][16];
+
+	(void)state;
+	assert_non_null(s);
+	for (size_t i = 0; i < ARRAY_LEN(salt); i++) {
+		sha256_salt(s, salt[i], sizeof(salt[i]));
+		for (size_t k = 0; k < i; k++)
+			assert_memory_not_equal(salt[i], salt[k], sizeof(salt[i]));
+	}
+	sha256_free(s);
+}
+
 static void clock_writes_rfc_3339(void **state)
 {
 	char out[CLOCK_RFC3339_MAX];
@@ -253,6 +268,39 @@ static void clock_writes_rfc_3339(void **state)
 	assert_string_equal(out, "2025-10-09T08:53:20.123Z");
 	clock_rfc3339(-1, out);
 	assert_string_equal(out, "1969-12-31T23:59:59.999Z");
+}
+
+static const struct {
+	const char *in;
+	int64_t ms; /* -1: refused */
+} times[] = {
+	{ "1970-01-01T00:00:00Z", 0 },
+	{ "2025-10-09T08:53:20.123Z", 1760000000123 },
+	{ "2025-10-09T08:53:20.5Z", 1760000000500 },
+	{ "2028-02-29T00:00:00Z", 1835395200000 },
+	{ "2027-02-29T00:00:00Z", -1 },
+	{ "2027-02-31T00:00:00Z", -1 },
+	{ "2027-01-31", -1 },
+	{ "2027-01-31T24:00:00Z", -1 },
+	{ "2027-01-31T23:59:60Z", -1 },
+	{ "2027-01-31T12:00:00", -1 },
+	{ "2027-01-31T12:00:00.Z", -1 },
+	{ "2027-01-31T12:00:00.1234Z", -1 },
+	{ "2027-01-31T12:00:00+01:00", -1 },
+	{ "2027-01-31 12:00:00Z", -1 },
+	{ "2027-1-31T12:00:00.00Z", -1 },
+};
+
+static void clock_reads_what_it_writes(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(times); i++) {
+		int64_t ms = -1;
+		bool ok = clock_parse_rfc3339(str_c(times[i].in), &ms);
+
+		if (ok != (times[i].ms >= 0) || ms != times[i].ms)
+			fail_msg("%s: %d %lld", times[i].in, ok, (long long)ms);
+	}
 }
 
 struct number {
@@ -383,7 +431,9 @@ int main(void)
 		cmocka_unit_test(base64_has_one_spelling),
 		cmocka_unit_test(small_readers),
 		cmocka_unit_test(digest_knows_the_standard_vector),
+		cmocka_unit_test(salts_differ),
 		cmocka_unit_test(clock_writes_rfc_3339),
+		cmocka_unit_test(clock_reads_what_it_writes),
 		cmocka_unit_test(queue_keeps_order_across_threads),
 		cmocka_unit_test(queue_refuses_past_its_bound),
 		cmocka_unit_test(snapshot_lives_as_long_as_its_readers),
