@@ -289,6 +289,17 @@ static void decide(const struct evaluation *ev, struct arena *a, struct policy_r
 	*out = made;
 }
 
+/* The tool that is asked for. A bare name gets the server that the caller or the route stands for
+ * (design 12, AuthZEN to q); q.resource stays as it was sent. */
+static const struct entry *find_tool(const struct set *s, const struct facts *f, struct arena *a)
+{
+	struct str id = f->id->s;
+
+	if (f->q->server.n && id.n && !memchr(id.p, '/', id.n))
+		id = arena_printf(a, "%.*s/%.*s", STR_FMT(f->q->server), STR_FMT(id));
+	return id.p ? catalogue_find(&s->tools, id) : NULL;
+}
+
 void policy_evaluate(struct policy_state *st, const struct policy_request *q, struct arena *a,
 		     struct policy_result *out)
 {
@@ -302,7 +313,7 @@ void policy_evaluate(struct policy_state *st, const struct policy_request *q, st
 
 	*out = (struct policy_result){ .decision = DECISION_DENY, .reason = STR(REASON_NO_RULE) };
 	if (f.id && text_is(f.type, STR("tool")))
-		f.tool = catalogue_find(&s->tools, f.id->s);
+		f.tool = find_tool(s, &f, a);
 	if (f.id && text_is(f.type, STR("model")))
 		f.model = catalogue_find(&s->models, f.id->s);
 	if (f.tool)

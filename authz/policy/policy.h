@@ -108,6 +108,7 @@ struct policy_request {
 	const struct json *subject, *action, *resource; /* as sent: objects */
 	const struct json *context;			/* an object, or NULL if absent */
 	struct str pep;					/* SPIFFE ID or other name of who asks */
+	struct str server; /* of the caller or route: stands before a tool's bare name; or empty */
 	/* The registered agent; id.p == NULL: none, q.agent is empty. */
 	struct str agent_id, agent_owner, agent_state;
 	const struct policy_attribute *attributes; /* sorted by name */
