@@ -1,0 +1,186 @@
+#include "authz/decide/control.h"
+
+#include <stdlib.h>
+
+#include "authz/base/log.h"
+
+#define LOOK_NS 250000000LL	/* how often the policies folder is looked at */
+#define MINUTE_NS 60000000000LL /* refusals are put on record once a minute */
+#define RECORD_BYTES (4 * 1024 * 1024)
+
+void act_record_begin(struct act_record *r)
+{
+	memset(r, 0, sizeof(*r));
+	arena_init(&r->arena, &mem_system, RECORD_BYTES);
+	buf_in_arena(&r->text, &r->arena, LIMIT_LEAF);
+	record_begin(&r->job.record, &r->text);
+}
+
+bool act_record_append(struct control *c, struct act_record *r, struct err *e)
+{
+	bool ok = record_ok(&r->job.record)
+			  ? audit_append(c->core->audit, &r->job, e)
+			  : err_set(e, ERR_UNAVAILABLE, "the record of this act is too large");
+
+	arena_clear(&r->arena);
+	return ok;
+}
+
+static void record_refusals(void *ctx, const char *listener, const char *code, uint64_t n)
+{
+	struct act_record r;
+	struct err e = { 0 };
+
+	act_record_begin(&r);
+	record_int(&r.job.record, STR("count"), (int64_t)n);
+	record_str(&r.job.record, STR("kind"), STR("request.refused"));
+	record_str(&r.job.record, STR("listener"), str_c(listener));
+	record_str(&r.job.record, STR("reason"), str_c(code));
+	if (!act_record_append(ctx, &r, &e))
+		log_event(LOG_WARN, "refusals.unrecorded",
+			  "listener=%s code=%s count=%llu why=\"%s\"", listener, code,
+			  (unsigned long long)n, e.msg);
+}
+
+/* What is due by the clock. */
+static void housekeeping(struct control *c)
+{
+	int64_t now = clock_mono_ns(c->core->clock), wall = clock_wall_ms(c->core->clock);
+	struct err e = { 0 };
+
+	if (now >= c->next_look_ns || atomic_exchange(&c->reload, false)) {
+		c->next_look_ns = now + LOOK_NS;
+		control_look(c);
+	}
+	if (now >= c->next_minute_ns) {
+		c->next_minute_ns = now + MINUTE_NS;
+		refusals_take(&c->core->refusals, record_refusals, c);
+		if (!tokens_prune(c->tokens, wall, (int64_t)TOKEN_TTL_MAX * 1000, &e))
+			log_event(LOG_WARN, "tokens.prune", "why=\"%s\"", e.msg);
+		if (wall > c->leaf_ends_ms - 1800 * 1000 && !control_renew_leaf(c, &e))
+			log_event(LOG_ERROR, "tls.leaf", "why=\"%s\"", e.msg);
+	}
+}
+
+static void run_tasks(struct chain *tasks)
+{
+	struct link *next;
+
+	for (struct link *l = tasks->first; l; l = next) {
+		struct task *t = LINK_OF(l, struct task, link);
+
+		next = l->next;
+		t->run(t);
+	}
+}
+
+static void *control_thread(void *arg)
+{
+	struct control *c = arg;
+	struct chain tasks;
+
+	while (!atomic_load(&c->stop)) {
+		if (queue_wait(c->inbox, &tasks, (int)(LOOK_NS / 1000000)))
+			run_tasks(&tasks);
+		housekeeping(c);
+	}
+	/* Whoever still waits gets an answer. */
+	while (queue_take(c->inbox, &tasks))
+		run_tasks(&tasks);
+	refusals_take(&c->core->refusals, record_refusals, c);
+	return NULL;
+}
+
+static bool open_stores(struct control *c, struct err *e)
+{
+	struct db_options options = { .create = true };
+	struct registry_config rc = { .trust_domain = c->core->trust_domain,
+				      .slot = &c->core->agents,
+				      .alloc = &mem_system };
+
+	if (!db_open(c->config.db_path, &options, &c->db, e))
+		return false;
+	rc.db = c->db;
+	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
+	       generations_open(c->db, &c->generations, e);
+}
+
+bool control_open(const struct control_config *config, struct control **out, struct err *e)
+{
+	struct control *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return err_set(e, ERR_NOMEM, "no memory for the control thread");
+	c->config = *config;
+	c->core = config->core;
+	slot_init(&c->standing);
+	atomic_init(&c->stop, false);
+	atomic_init(&c->reload, false);
+	c->inbox = queue_new(CONTROL_QUEUE, false, e);
+	c->sha = c->inbox ? sha256_new(e) : NULL;
+	c->signer = c->sha ? signer_client_new(config->signer, e) : NULL;
+	if (!c->signer || !open_stores(c, e)) {
+		control_close(c);
+		return false;
+	}
+	c->core->control = c;
+	*out = c;
+	return true;
+}
+
+bool control_start(struct control *c, struct err *e)
+{
+	int rc;
+
+	if (!control_renew_leaf(c, e) || !control_activate_stored(c, e))
+		return false;
+	control_look(c);
+	c->next_minute_ns = clock_mono_ns(c->core->clock) + MINUTE_NS;
+	rc = pthread_create(&c->thread, NULL, control_thread, c);
+	if (rc)
+		return err_set(e, ERR_INTERNAL, "cannot start the control thread: %s",
+			       strerror(rc));
+	c->running = true;
+	return true;
+}
+
+bool control_do(struct control *c, struct task *t, struct err *e)
+{
+	struct chain one;
+
+	chain_init(&one);
+	chain_add(&one, &t->link);
+	if (!queue_push(c->inbox, &one))
+		return err_set(e, ERR_UNAVAILABLE, "too many changes are waiting; try again");
+	return true;
+}
+
+void control_reload(struct control *c)
+{
+	atomic_store(&c->reload, true);
+}
+
+void control_stop(struct control *c)
+{
+	if (!c->running)
+		return;
+	atomic_store(&c->stop, true);
+	queue_close(c->inbox);
+	pthread_join(c->thread, NULL);
+	c->running = false;
+}
+
+void control_close(struct control *c)
+{
+	if (!c)
+		return;
+	generations_close(c->generations);
+	tokens_close(c->tokens);
+	registry_close(c->registry);
+	db_close(c->db);
+	signer_client_free(c->signer);
+	sha256_free(c->sha);
+	queue_free(c->inbox);
+	slot_clear(&c->standing);
+	free(c);
+}

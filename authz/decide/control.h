@@ -1,0 +1,101 @@
+/*
+ * control - the one thread that changes things: registry, tokens, policies, writ's own leaf.
+ *
+ * Purpose    All that writes writ.db or publishes a snapshot happens here, one act after the
+ *            other, so no act needs a lock and their order in the log is the order they happened
+ *            in. Others hand it tasks; a task's run() executes here and pushes its own answer
+ *            back to whoever waits.
+ * Ownership  control_open borrows everything in its configuration but the database, which it
+ *            opens and owns.
+ * Threads    control_do: any. The acts of admin.h, attest.h and rollout.h: from tasks only.
+ */
+#ifndef WRIT_DECIDE_CONTROL_H
+#define WRIT_DECIDE_CONTROL_H
+
+#include <pthread.h>
+
+#include "authz/decide/worker.h"
+#include "authz/policy/generations.h"
+#include "authz/store/db.h"
+#include "spiffe/tokens.h"
+
+#define CONTROL_QUEUE 1024 /* tasks that may wait */
+
+struct control_config {
+	struct core *core;
+	const char *db_path;  /* "<data>/writ.db" */
+	const char *policies; /* folder of rules, catalogue and tests */
+	bool watch;	      /* activate a changed folder by itself */
+	struct policy_limits limits;
+	struct signer *signer;
+	struct slot *certificate; /* of struct tls_certificate: writ's own TLS leaf */
+	const struct str *names;  /* further SANs of that leaf */
+	size_t nnames;
+};
+
+/* How the policies stand: for status, /readyz and metrics. Written by the control thread, read
+ * through a slot. */
+struct policy_standing {
+	struct shared shared;
+	uint64_t generation; /* 0: none in force */
+	char hash[65];
+	size_t rules;
+	int64_t since_ms;
+	bool pinned;
+	struct err failed; /* the folder as it is now does not load: why; else ERR_NONE */
+};
+
+struct control {
+	struct control_config config;
+	struct core *core;
+	struct db *db;
+	struct registry *registry;
+	struct tokens *tokens;
+	struct generations *generations;
+	struct signer_client *signer;
+	struct sha256 *sha;
+	struct queue *inbox;  /* of struct task */
+	struct slot standing; /* struct policy_standing */
+	uint64_t folder_seen; /* fingerprint of the policies folder as last looked at */
+	int64_t leaf_ends_ms;
+	int64_t next_minute_ns, next_look_ns;
+	pthread_t thread;
+	bool running;
+	atomic_bool stop, reload;
+};
+
+/* Open writ.db and publish the registry. The log must be open: each act is a record. */
+MUST_USE bool control_open(const struct control_config *c, struct control **out, struct err *e);
+
+/* Make writ's TLS leaf, put the policies into force that were so at the last stop or that the
+ * folder holds now, and start the thread. */
+MUST_USE bool control_start(struct control *c, struct err *e);
+
+/* Have @t run on the control thread. False: too much waits already. */
+MUST_USE bool control_do(struct control *c, struct task *t, struct err *e);
+
+/* Look at the policies folder again now (SIGHUP). From any thread; async-signal-safe. */
+void control_reload(struct control *c);
+
+void control_stop(struct control *c);
+void control_close(struct control *c); /* NULL is fine */
+
+/* ---- for the acts: control thread only ---- */
+
+/* A record of the control thread's own. Begin, add members through job.record, then append. */
+struct act_record {
+	struct audit_job job;
+	struct arena arena;
+	struct buf text;
+};
+void act_record_begin(struct act_record *r);
+/* Wait until it is on disk. Clears @r, also on failure. */
+MUST_USE bool act_record_append(struct control *c, struct act_record *r, struct err *e);
+
+/* rollout.c */
+bool control_activate_folder(struct control *c, struct str by, struct err *e);
+bool control_activate_stored(struct control *c, struct err *e);
+void control_look(struct control *c);
+bool control_renew_leaf(struct control *c, struct err *e);
+
+#endif

@@ -1,0 +1,413 @@
+/*
+ * The order of checks is the order of trust: what the caller may ask about, then who the agent is,
+ * then how often, then the policies. Whatever stops early is still a decision with a record.
+ */
+#include "authz/decide/decide.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "authz/base/text.h"
+#include "authz/decide/worker.h"
+
+/* What a decision needs until its record is on disk. */
+struct inquiry {
+	struct evaluation *d;
+	struct worker *w;
+	struct decision_answer answer;
+	const struct registry_entry *agent; /* registered; NULL otherwise */
+	struct str agent_id;		    /* whom the request is about; empty: no agent */
+	struct str facts, reply;	    /* openings */
+	int64_t now_ms, started_ns;
+	uint8_t policy_hash[32];
+};
+
+static struct str text_of(const struct json *v, struct str name)
+{
+	const struct json *m = json_get_type(v, name, JSON_STRING);
+
+	return m ? m->s : (struct str){ NULL, 0 };
+}
+
+/* Design 12, Who: subject.type "agent" carries the SPIFFE ID itself, "identity" and "user" name a
+ * person and put the agent into the context. */
+static struct str agent_of(const struct decision_request *q)
+{
+	struct str type = text_of(q->subject, STR("type"));
+
+	if (str_eq(type, STR("agent")))
+		return text_of(q->subject, STR("id"));
+	if (str_eq(type, STR("identity")) || str_eq(type, STR("user")))
+		return text_of(q->context, STR("agent"));
+	return (struct str){ NULL, 0 };
+}
+
+static void deny(struct inquiry *i, const char *reason, const char *message)
+{
+	i->answer.result = (struct policy_result){ .decision = DECISION_DENY,
+						   .reason = str_c(reason),
+						   .message = str_c(message) };
+}
+
+/* Is this agent known, and may it act at all? False: denied. */
+static bool check_agent(struct inquiry *i)
+{
+	if (!i->agent_id.p)
+		return true;
+	i->agent = registry_find(worker_registry(i->w), i->agent_id);
+	switch (i->agent ? registry_state(i->agent, i->now_ms) : ENTRY_RETIRED) {
+	case ENTRY_ACTIVE:
+		return true;
+	case ENTRY_SUSPENDED:
+		deny(i, REASON_AGENT_SUSPENDED, "This agent is suspended; ask your administrator.");
+		return false;
+	case ENTRY_EXPIRED:
+		deny(i, REASON_AGENT_EXPIRED,
+		     "This agent's registration has expired; ask your administrator to renew it.");
+		return false;
+	case ENTRY_RETIRED:
+		break;
+	}
+	i->agent = NULL;
+	deny(i, REASON_UNKNOWN_AGENT,
+	     "This agent is not registered; ask your administrator to register it.");
+	return false;
+}
+
+/* May this caller ask about this agent? An agent may ask about itself only. */
+static bool check_caller(struct inquiry *i)
+{
+	const struct caller *c = i->d->caller;
+
+	if (c->roles & ROLE_PEP)
+		return true;
+	if (i->agent_id.p && str_eq(i->agent_id, c->id) &&
+	    str_eq(text_of(i->d->request.subject, STR("type")), STR("agent")))
+		return true;
+	i->agent_id = (struct str){ NULL, 0 };
+	deny(i, REASON_SUBJECT_MISMATCH,
+	     "An agent may ask about itself only: send your own SPIFFE ID as subject.");
+	return false;
+}
+
+/* The registry and the policies are strangers: the same pairs under two names. */
+static const struct policy_attribute *attributes_of(const struct inquiry *i)
+{
+	_Static_assert(sizeof(struct policy_attribute) == sizeof(struct registry_attribute) &&
+			       offsetof(struct policy_attribute, value) ==
+				       offsetof(struct registry_attribute, value),
+		       "one layout");
+	return (const struct policy_attribute *)(const void *)i->agent->attributes;
+}
+
+static void evaluate(struct inquiry *i)
+{
+	const struct decision_request *q = &i->d->request;
+	struct policy_request pq = {
+		.subject = q->subject,
+		.action = q->action,
+		.resource = q->resource,
+		.context = q->context,
+		.pep = i->d->caller->id,
+		.server = i->d->caller->server,
+		.now_ms = i->now_ms,
+	};
+
+	if (i->agent) {
+		pq.agent_id = i->agent->id;
+		pq.agent_owner = i->agent->owner;
+		pq.agent_state = STR("active");
+		pq.attributes = attributes_of(i);
+		pq.nattributes = i->agent->nattributes;
+	}
+	policy_evaluate(i->w->state, &pq, i->d->arena, &i->answer.result);
+}
+
+static void judge(struct inquiry *i)
+{
+	struct policy_set *set = worker_policy(i->w);
+
+	if (set) {
+		i->answer.generation = set->generation;
+		memcpy(i->policy_hash, set->hash, sizeof(i->policy_hash));
+	}
+	if (!check_caller(i) || !check_agent(i))
+		return;
+	if (!i->w->state)
+		deny(i, REASON_NO_POLICY, "No policy is in force, so nothing is allowed.");
+	else
+		evaluate(i);
+}
+
+/* ---- the record ---- */
+
+/* The leaf names only actions that a standard defines; others are the caller's words, and those
+ * belong into the opening. */
+static bool known_action(struct str name)
+{
+	static const struct str names[] = {
+		STR_INIT("tools/call"),	      STR_INIT("models/invoke"),
+		STR_INIT("tools/list"),	      STR_INIT("resources/list"),
+		STR_INIT("resources/read"),   STR_INIT("resources/subscribe"),
+		STR_INIT("prompts/get"),      STR_INIT("prompts/list"),
+		STR_INIT("initialize"),	      STR_INIT("completion/complete"),
+		STR_INIT("logging/setLevel"), STR_INIT("resources/unsubscribe"),
+		STR_INIT("tasks/get"),	      STR_INIT("tasks/list"),
+		STR_INIT("tasks/result"),     STR_INIT("tasks/cancel"),
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (str_eq(name, names[i]))
+			return true;
+	return false;
+}
+
+/* The opening `input`: the canonical request, its digest, and the caller's request id. */
+static struct str write_input(struct inquiry *i, struct arena *a)
+{
+	static const char zeros[] =
+		"0000000000000000000000000000000000000000000000000000000000000000";
+	const struct decision_request *q = &i->d->request;
+	uint8_t hash[SHA256_LEN];
+	size_t at_digest, from;
+	struct buf b;
+
+	buf_in_arena(&b, a, (size_t)4 * LIMIT_BODY);
+	buf_lit(&b, "{\"digest\":\"sha256:");
+	at_digest = b.n;
+	buf_add(&b, str_c(zeros));
+	buf_lit(&b, "\",\"request\":");
+	from = b.n;
+	buf_lit(&b, "{\"action\":");
+	json_canonical(&b, q->action);
+	if (q->context) {
+		buf_lit(&b, ",\"context\":");
+		json_canonical(&b, q->context);
+	}
+	buf_lit(&b, ",\"resource\":");
+	json_canonical(&b, q->resource);
+	buf_lit(&b, ",\"subject\":");
+	json_canonical(&b, q->subject);
+	buf_char(&b, '}');
+	if (!buf_ok(&b))
+		return (struct str){ NULL, 0 };
+	sha256_of(i->w->sha, str_from(buf_str(&b), from), hash);
+	memcpy(i->answer.digest, "sha256:", 7);
+	text_hex(hash, sizeof(hash), i->answer.digest + 7);
+	i->answer.digest[71] = '\0';
+	memcpy(b.p + at_digest, i->answer.digest + 7, 64);
+	if (q->request_id.n) {
+		buf_lit(&b, ",\"request_id\":");
+		buf_json(&b, q->request_id);
+	}
+	buf_char(&b, '}');
+	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
+}
+
+/* The opening `facts`: all that writ itself added to the request, so that it can be decided again.
+ */
+static struct str write_facts(struct inquiry *i, struct arena *a)
+{
+	struct buf b;
+
+	buf_in_arena(&b, a, LIMIT_BODY);
+	buf_char(&b, '{');
+	if (i->agent) {
+		buf_lit(&b, "\"agent\":{\"attributes\":{");
+		for (size_t k = 0; k < i->agent->nattributes; k++) {
+			if (k)
+				buf_char(&b, ',');
+			buf_json(&b, i->agent->attributes[k].name);
+			buf_char(&b, ':');
+			buf_json(&b, i->agent->attributes[k].value);
+		}
+		buf_lit(&b, "},\"id\":");
+		buf_json(&b, i->agent->id);
+		buf_lit(&b, ",\"owner\":");
+		buf_json(&b, i->agent->owner);
+		buf_lit(&b, ",\"state\":\"active\"},");
+	}
+	buf_lit(&b, "\"now\":");
+	buf_i64(&b, i->now_ms);
+	buf_lit(&b, ",\"pep\":");
+	buf_json(&b, i->d->caller->id);
+	if (i->d->caller->server.n) {
+		buf_lit(&b, ",\"server\":");
+		buf_json(&b, i->d->caller->server);
+	}
+	buf_char(&b, '}');
+	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
+}
+
+/* The opening `answer`: what the policy said to the agent beyond decision and reason. */
+static struct str write_reply(struct inquiry *i, struct arena *a)
+{
+	const struct policy_result *r = &i->answer.result;
+	bool first = true;
+	struct buf b;
+
+	if (!r->message.n && !r->obligations.n && !r->error.n)
+		return (struct str){ NULL, 0 };
+	buf_in_arena(&b, a, LIMIT_BODY);
+	buf_char(&b, '{');
+	if (r->error.n) {
+		buf_lit(&b, "\"error\":");
+		buf_json(&b, r->error);
+		first = false;
+	}
+	if (r->message.n) {
+		buf_add(&b, first ? STR("\"message\":") : STR(",\"message\":"));
+		buf_json(&b, r->message);
+		first = false;
+	}
+	if (r->obligations.n) {
+		buf_add(&b, first ? STR("\"obligations\":") : STR(",\"obligations\":"));
+		buf_add(&b, r->obligations);
+	}
+	buf_char(&b, '}');
+	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
+}
+
+static const struct str decision_names[] = {
+	[DECISION_DENY] = STR_INIT("deny"),
+	[DECISION_ASK] = STR_INIT("ask"),
+	[DECISION_PERMIT] = STR_INIT("permit"),
+};
+
+/* The leaf. Members in ascending order of name. */
+static bool write_record(struct inquiry *i, struct pending *p)
+{
+	const struct policy_result *r = &i->answer.result;
+	struct str action = text_of(i->d->request.action, STR("name"));
+	struct str input = write_input(i, &p->arena);
+	struct str facts = write_facts(i, &p->arena);
+	struct str reply = write_reply(i, &p->arena);
+	struct record *rec = &p->job.record;
+
+	if (!input.p || !facts.p)
+		return false;
+	if (known_action(action))
+		record_str(rec, STR("action"), action);
+	if (i->agent)
+		record_str(rec, STR("agent"), i->agent->id);
+	if (reply.p)
+		record_commit(rec, OPENING_ANSWER, reply, i->w->sha);
+	record_int(rec, STR("cost_us"), (clock_mono_ns(i->w->core->clock) - i->started_ns) / 1000);
+	record_str(rec, STR("decision"), decision_names[r->decision]);
+	record_str(rec, STR("engine"), STR(WRIT_ENGINE));
+	record_commit(rec, OPENING_FACTS, facts, i->w->sha);
+	record_int(rec, STR("generation"), (int64_t)i->answer.generation);
+	record_commit(rec, OPENING_INPUT, input, i->w->sha);
+	record_str(rec, STR("kind"), STR("authz.decision"));
+	record_str(rec, STR("model"), r->model);
+	record_str(rec, STR("pep"), i->d->caller->id);
+	record_hash(rec, STR("policy_sha256"), i->policy_hash);
+	record_str(rec, STR("reason"), r->reason);
+	record_str(rec, STR("rule"), r->rule);
+	record_str(rec, STR("tool"), r->tool);
+	record_str(rec, STR("trace_id"), i->d->request.trace_id);
+	return record_ok(rec);
+}
+
+/* ---- the answer ---- */
+
+static void unrecorded(struct inquiry *i, const struct err *why)
+{
+	deny(i, REASON_AUDIT_UNAVAILABLE,
+	     "The decision could not be put on record, so it is a denial; try again later.");
+	i->answer.recorded = false;
+	i->answer.unrecorded = *why;
+	atomic_fetch_add_explicit(&i->w->counters.unrecorded, 1, memory_order_relaxed);
+}
+
+static void on_record(void *owner, const struct recorded *r)
+{
+	struct inquiry *i = owner;
+
+	if (r->ok) {
+		i->answer.recorded = true;
+		i->answer.seq = r->seq;
+		memcpy(i->answer.leaf, r->leaf, sizeof(i->answer.leaf));
+		snprintf(i->answer.evaluation_id, sizeof(i->answer.evaluation_id), "ev_%s_%" PRIu64,
+			 i->w->core->log_key_id, r->seq);
+	} else {
+		unrecorded(i, &r->err);
+	}
+	atomic_fetch_add_explicit(&i->w->counters.decisions[i->answer.result.decision], 1,
+				  memory_order_relaxed);
+	i->d->done(i->d, &i->answer);
+}
+
+static void record(struct inquiry *i)
+{
+	struct err e = { 0 };
+	struct pending *p = pending_new(i->w, &e);
+
+	if (p && write_record(i, p)) {
+		pending_stage(p, on_record, i);
+		return;
+	}
+	if (p)
+		err_code(&e, ERR_UNAVAILABLE, REASON_AUDIT_UNAVAILABLE,
+			 "the record of this request is too large or memory is short");
+	pending_drop(p);
+	on_record(i, &(struct recorded){ .ok = false, .err = e });
+}
+
+/* ---- refusals of an authenticated caller: a record, but no decision ---- */
+
+static void on_refusal_record(void *owner, const struct recorded *r)
+{
+	struct inquiry *i = owner;
+
+	(void)r; /* refused either way */
+	i->d->done(i->d, &i->answer);
+}
+
+static void refuse(struct inquiry *i)
+{
+	atomic_fetch_add_explicit(&i->w->counters.refused, 1, memory_order_relaxed);
+	worker_refuse(i->w, i->d->caller, &i->answer.refused, on_refusal_record, i);
+}
+
+/* Roles and rate. PEPs speak for many and are not limited. */
+static bool admitted(struct inquiry *i)
+{
+	const struct caller *c = i->d->caller;
+
+	if (!(c->roles & (ROLE_AGENT | ROLE_PEP)))
+		return err_set(&i->answer.refused, ERR_FORBIDDEN,
+			       "%.*s may not ask for decisions: it has neither role agent nor pep",
+			       STR_FMT(c->id));
+	if (!(c->roles & ROLE_PEP) &&
+	    !limit_take(i->w->core->agent_limit, c->id, i->started_ns, &i->answer.retry_ms))
+		return err_set(&i->answer.refused, ERR_RATE,
+			       "too many requests from %.*s; try again in %" PRId64 " ms",
+			       STR_FMT(c->id), i->answer.retry_ms);
+	return true;
+}
+
+void decide(struct worker *w, struct evaluation *d)
+{
+	struct inquiry *i = arena_zero(d->arena, sizeof(*i));
+
+	if (!i) {
+		struct decision_answer none = { 0 };
+
+		err_set(&none.refused, ERR_UNAVAILABLE, "memory is short; try again later");
+		d->done(d, &none);
+		return;
+	}
+	i->d = d;
+	i->w = w;
+	i->started_ns = clock_mono_ns(w->core->clock);
+	i->now_ms = clock_wall_ms(w->core->clock);
+	deny(i, REASON_NO_RULE, "");
+	if (!admitted(i)) {
+		refuse(i);
+		return;
+	}
+	i->agent_id = agent_of(&d->request);
+	judge(i);
+	record(i);
+}

@@ -1,0 +1,38 @@
+/*
+ * issue - SVIDs for those who proved who they are.
+ *
+ * Purpose    Two ways: a join token, once (attest, on the control thread, since using up a token
+ *            writes writ.db), and mutual TLS with a current X.509-SVID (renewal and JWT-SVIDs, on
+ *            the front loops, without blocking). A bearer token never mints a credential. What is
+ *            signed leaves only after its record is on disk.
+ * Ownership  An issue lives in the call's arena and borrows from it until `done` ran.
+ * Threads    issue_svid: the worker's own. issue_attest: the control thread.
+ */
+#ifndef WRIT_DECIDE_ISSUE_H
+#define WRIT_DECIDE_ISSUE_H
+
+#include "authz/decide/control.h"
+
+struct issue {
+	struct worker *worker; /* NULL on the control thread */
+	struct arena *arena;
+	struct str id;	 /* whom for */
+	struct str spki; /* of an X.509-SVID: DER */
+	struct str audience[JWT_AUDIENCES_MAX];
+	size_t naudience; /* more than 0: a JWT-SVID */
+	void (*done)(struct issue *i, bool ok, const struct err *e);
+	void *user;
+	/* the answer */
+	struct buf svid; /* DER, or the token */
+	int64_t expires_s;
+	struct signer_job job;
+};
+
+/* For the registered agent of @caller, which came over mutual TLS. Refuses (done with an error)
+ * other proofs, unregistered, suspended and expired agents. */
+void issue_svid(struct issue *i, const struct caller *caller);
+
+/* Use up @token and issue an X.509-SVID over i->spki for its agent; i->id is filled. */
+MUST_USE bool issue_attest(struct control *c, struct issue *i, struct str token, struct err *e);
+
+#endif

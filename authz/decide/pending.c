@@ -1,0 +1,202 @@
+/*
+ * Records in the making. A pending record is on its worker's list from pending_stage until its
+ * task comes back from the committer. At the deadline its owner is answered ("not on record") and
+ * forgotten, but the memory stays: the committer may still be writing it.
+ */
+#include "authz/decide/pending.h"
+
+#include <stdlib.h>
+
+#include "authz/decide/worker.h"
+
+#define PENDING_BYTES                                                            \
+	(32 * 1024 * 1024) /* bound on one record's arena: canonical form of the \
+			      largest body, and room to grow a buf */
+#define SPARES_MAX 1024
+
+struct pending *pending_new(struct worker *w, struct err *e)
+{
+	struct pending *p = w->spare;
+
+	if (p) {
+		w->spare = p->after;
+		w->spares--;
+	} else {
+		p = calloc(1, sizeof(*p));
+		if (!p) {
+			err_set(e, ERR_NOMEM, "no memory for a record");
+			return NULL;
+		}
+		p->worker = w;
+		arena_init(&p->arena, &mem_system, PENDING_BYTES);
+	}
+	p->before = p->after = NULL;
+	p->owner = NULL;
+	buf_in_arena(&p->text, &p->arena, LIMIT_LEAF);
+	record_begin(&p->job.record, &p->text);
+	return p;
+}
+
+static void recycle(struct pending *p)
+{
+	struct worker *w = p->worker;
+
+	arena_reset(&p->arena);
+	if (w->spares >= SPARES_MAX) {
+		arena_clear(&p->arena);
+		free(p);
+		return;
+	}
+	p->after = w->spare;
+	w->spare = p;
+	w->spares++;
+}
+
+void pending_drop(struct pending *p)
+{
+	if (p)
+		recycle(p);
+}
+
+static void unlink_pending(struct pending *p)
+{
+	struct worker *w = p->worker;
+
+	*(p->before ? &p->before->after : &w->oldest) = p->after;
+	*(p->after ? &p->after->before : &w->newest) = p->before;
+}
+
+/* Tell the owner, once. */
+static void answer(struct pending *p, const struct recorded *r)
+{
+	void *owner = p->owner;
+
+	p->owner = NULL;
+	if (owner)
+		p->done(owner, r);
+}
+
+static void finished(struct pending *p)
+{
+	struct recorded r = {
+		.ok = p->job.ok, .seq = p->job.seq, .time_ms = p->job.time_ms, .err = p->job.err
+	};
+
+	memcpy(r.leaf, p->job.leaf_hash, sizeof(r.leaf));
+	unlink_pending(p);
+	answer(p, &r);
+	recycle(p);
+}
+
+static struct pending *pending_of(struct task *t)
+{
+	return (struct pending *)(void *)((char *)t - offsetof(struct pending, job.task));
+}
+
+static void came_back(struct task *t)
+{
+	finished(pending_of(t));
+}
+
+void pending_stage(struct pending *p, void (*done)(void *owner, const struct recorded *r),
+		   void *owner)
+{
+	struct worker *w = p->worker;
+
+	p->done = done;
+	p->owner = owner;
+	p->deadline_ns = clock_mono_ns(w->core->clock) + w->core->decision_ns;
+	p->job.task.run = came_back;
+	p->job.reply_to = w->home->inbox;
+	p->job.ok = false;
+	p->before = w->newest;
+	p->after = NULL;
+	*(w->newest ? &w->newest->after : &w->oldest) = p;
+	w->newest = p;
+	chain_add(&w->staged, &p->job.task.link);
+}
+
+/* The committer takes nothing: every staged record fails here and now. */
+static void fail_staged(struct worker *w, const struct err *why)
+{
+	struct link *l = w->staged.first, *next;
+
+	chain_init(&w->staged);
+	for (; l; l = next) {
+		struct pending *p = pending_of(LINK_OF(l, struct task, link));
+
+		next = l->next;
+		p->job.ok = false;
+		p->job.err = *why;
+		finished(p);
+	}
+}
+
+#ifdef WRIT_BENCH_UNRECORDED
+/* `make bench` measures what a record costs by building once without (never the product): what
+ * was staged is answered as if it were on disk. */
+static bool submit(struct worker *w, struct err *e)
+{
+	struct link *l = w->staged.first, *next;
+
+	(void)e;
+	chain_init(&w->staged);
+	for (; l; l = next) {
+		struct pending *p = pending_of(LINK_OF(l, struct task, link));
+
+		next = l->next;
+		p->job.ok = true;
+		finished(p);
+	}
+	return true;
+}
+#else
+static bool submit(struct worker *w, struct err *e)
+{
+	return audit_submit(w->core->audit, &w->staged, e);
+}
+#endif
+
+void worker_turn_end(struct worker *w)
+{
+	struct err e = { 0 };
+
+	if (w->signer)
+		signer_flush(w->signer);
+	if (w->staged.first && !submit(w, &e))
+		fail_staged(w, &e);
+}
+
+/* Owners whose record is late get their answer; the record stays where it is. */
+void pending_expire(struct worker *w)
+{
+	struct recorded late = { .ok = false };
+	int64_t now;
+
+	if (!w->oldest)
+		return;
+	now = clock_mono_ns(w->core->clock);
+	for (struct pending *p = w->oldest, *after; p && p->deadline_ns <= now; p = after) {
+		after = p->after;
+		err_code(&late.err, ERR_UNAVAILABLE, REASON_AUDIT_UNAVAILABLE,
+			 "the record was not on disk after %lld ms",
+			 (long long)(w->core->decision_ns / 1000000));
+		answer(p, &late);
+	}
+}
+
+void worker_refuse(struct worker *w, const struct caller *c, const struct err *why,
+		   void (*done)(void *owner, const struct recorded *r), void *owner)
+{
+	struct recorded none = { .ok = false };
+	struct pending *p = pending_new(w, &none.err);
+
+	if (!p) {
+		done(owner, &none);
+		return;
+	}
+	record_str(&p->job.record, STR("kind"), STR("request.refused"));
+	record_str(&p->job.record, STR("pep"), c->id);
+	record_str(&p->job.record, STR("reason"), str_c(why->code));
+	pending_stage(p, done, owner);
+}

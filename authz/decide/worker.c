@@ -1,0 +1,82 @@
+#include "authz/decide/worker.h"
+
+#include <stdlib.h>
+
+#include "authz/decide/pending.h"
+
+bool worker_init(struct worker *w, struct core *core, struct home *home,
+		 struct signer_client *signer, struct err *e)
+{
+	*w = (struct worker){ .core = core, .home = home, .signer = signer };
+	chain_init(&w->staged);
+	w->sha = sha256_new(e);
+	w->jwt = w->sha ? jwt_verifier_new(&mem_system, JWT_CACHE_DEFAULT, e) : NULL;
+	if (!w->jwt) {
+		worker_clear(w);
+		return false;
+	}
+	home->worker = w;
+	worker_turn_begin(w);
+	return true;
+}
+
+void worker_clear(struct worker *w)
+{
+	while (w->spare) {
+		struct pending *p = w->spare;
+
+		w->spare = p->after;
+		arena_clear(&p->arena);
+		free(p);
+	}
+	policy_state_free(w->state);
+	held_clear(&w->policy);
+	held_clear(&w->bundle);
+	held_clear(&w->rules);
+	held_clear(&w->registry);
+	jwt_verifier_free(w->jwt);
+	sha256_free(w->sha);
+	*w = (struct worker){ 0 };
+}
+
+/* A new set gets a new state. If that cannot be built, every answer is deny until it can. */
+static void refresh_policy(struct worker *w)
+{
+	bool changed;
+	struct policy_set *set = (struct policy_set *)slot_refresh(&w->core->policies, &w->policy,
+								   &changed);
+
+	if (!changed && (w->state || !set))
+		return;
+	policy_state_free(w->state);
+	w->state = set ? policy_state_new(set, &mem_system, w->core->clock, &w->no_state) : NULL;
+}
+
+void worker_turn_begin(struct worker *w)
+{
+	refresh_policy(w);
+	slot_refresh(&w->core->bundles, &w->bundle, NULL);
+	slot_refresh(&w->core->callers, &w->rules, NULL);
+	slot_refresh(&w->core->agents, &w->registry, NULL);
+	pending_expire(w);
+}
+
+struct policy_set *worker_policy(const struct worker *w)
+{
+	return (struct policy_set *)w->policy.obj;
+}
+
+struct bundle_set *worker_bundle(const struct worker *w)
+{
+	return (struct bundle_set *)w->bundle.obj;
+}
+
+const struct caller_rules *worker_rules(const struct worker *w)
+{
+	return (const struct caller_rules *)w->rules.obj;
+}
+
+const struct registry_view *worker_registry(const struct worker *w)
+{
+	return (const struct registry_view *)w->registry.obj;
+}

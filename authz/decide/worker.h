@@ -1,0 +1,125 @@
+/*
+ * worker - what one thread needs to decide: its Lua state, its view of the world, its records.
+ *
+ * Purpose    Everything mutable on the path of a decision belongs to one thread. Shared things
+ *            (policy set, trust bundle, registry, caller rules) are snapshots that are brought up
+ *            to date at the start of a loop turn. Records staged during a turn are handed to the
+ *            committer at its end: one lock per turn.
+ * Ownership  A worker owns its states and its pending records; the core outlives all workers.
+ * Threads    One thread each. The core's members are shared and say how.
+ */
+#ifndef WRIT_DECIDE_WORKER_H
+#define WRIT_DECIDE_WORKER_H
+
+#include "authz/audit/audit.h"
+#include "authz/base/snapshot.h"
+#include "authz/decide/caller.h"
+#include "authz/decide/limit.h"
+#include "authz/decide/refusals.h"
+#include "authz/policy/policy.h"
+#include "spiffe/bundle.h"
+#include "spiffe/jwt_svid.h"
+#include "spiffe/registry.h"
+#include "spiffe/signer.h"
+
+struct control;
+
+/* What all workers share. */
+struct core {
+	const struct clock *clock;
+	struct str trust_domain;
+	struct str server_id; /* "spiffe://<td>/writ/server": writ's own ID and JWT audience */
+	struct slot policies; /* struct policy_set; empty: no_policy */
+	struct slot bundles;  /* struct bundle_set */
+	struct slot callers;  /* struct caller_rules */
+	struct slot agents;   /* struct registry_view */
+	struct audit *audit;
+	char log_key_id[9];
+	struct limit *agent_limit, *attest_limit;
+	struct refusals refusals;
+	struct control *control;
+	struct json_limits json; /* of request bodies */
+	int64_t decision_ns;	 /* deadline of a record */
+	int64_t x509_ttl_max, jwt_ttl_max;
+};
+
+/* Counters of one worker; read by /metrics while the worker adds. */
+struct worker_counters {
+	atomic_uint_fast64_t decisions[3]; /* by enum decision */
+	atomic_uint_fast64_t unrecorded, refused, issued_x509, issued_jwt;
+	atomic_uint_fast64_t evaluate_ns; /* sum */
+};
+
+struct pending;
+
+struct worker {
+	struct core *core;
+	struct home *home;
+	struct held policy, bundle, rules, registry;
+	struct policy_state *state; /* of the held policy set; NULL: no_policy or not buildable */
+	struct err no_state;	    /* why there is none */
+	struct sha256 *sha;
+	struct jwt_verifier *jwt;
+	struct signer_client *signer; /* NULL on threads that do not issue */
+	struct chain staged;	      /* of pending->job.task.link */
+	struct pending *oldest, *newest, *spare;
+	size_t spares;
+	struct worker_counters counters;
+};
+
+MUST_USE bool worker_init(struct worker *w, struct core *core, struct home *home,
+			  struct signer_client *signer, struct err *e);
+void worker_clear(struct worker *w);
+
+/* Bring the snapshots up to date; give up on records past their deadline. */
+void worker_turn_begin(struct worker *w);
+/* Hand what was staged to the committer. */
+void worker_turn_end(struct worker *w);
+
+/* Snapshots of this turn; NULL if there is none. */
+struct policy_set *worker_policy(const struct worker *w);
+struct bundle_set *worker_bundle(const struct worker *w);
+const struct caller_rules *worker_rules(const struct worker *w);
+const struct registry_view *worker_registry(const struct worker *w);
+
+/* ---- records in the making ---- */
+
+/* What became of a record. */
+struct recorded {
+	bool ok;
+	struct err err; /* if not: why, for people */
+	uint64_t seq;
+	uint8_t leaf[32];
+	int64_t time_ms;
+};
+
+/* A record that outlives the request it belongs to: it is committed even if the client has gone,
+ * and it may come back after the request was answered by its deadline. */
+struct pending {
+	struct audit_job job;
+	struct arena arena; /* holds the record's bytes and openings */
+	struct buf text;
+	struct worker *worker;
+	struct pending *before, *after; /* in order of deadline */
+	int64_t deadline_ns;
+	void (*done)(void *owner, const struct recorded *r);
+	void *owner; /* NULL: answered already */
+};
+
+/* A fresh one with record_begin done, or NULL: out of memory. */
+struct pending *pending_new(struct worker *w, struct err *e);
+
+/* Stage it. @done runs exactly once on this thread: when the record is on disk, has failed, or at
+ * the deadline. */
+void pending_stage(struct pending *p, void (*done)(void *owner, const struct recorded *r),
+		   void *owner);
+
+/* Give it back unused. */
+void pending_drop(struct pending *p);
+
+/* Record that an authenticated caller was refused (403, 429, a malformed request): kind
+ * "request.refused". @done runs as with pending_stage, at once if no record can be made. */
+void worker_refuse(struct worker *w, const struct caller *c, const struct err *why,
+		   void (*done)(void *owner, const struct recorded *r), void *owner);
+
+#endif

@@ -1,0 +1,52 @@
+/*
+ * rig - a decision core in a temporary folder: real log, real registry, real policies, no sockets.
+ *
+ * Purpose    Tests of decide() turn the loop by hand: ask, pump until the answer is there. Time
+ *            stands still until the test moves it.
+ * Threads    The test's own; the log's committer runs beside it.
+ */
+#ifndef TESTS_DECIDE_RIG_H
+#define TESTS_DECIDE_RIG_H
+
+#include "authz/decide/decide.h"
+#include "authz/decide/worker.h"
+
+struct rig {
+	char folder[64];
+	struct clock_fixed time;
+	struct clock clock;
+	struct core core;
+	struct db *db;
+	struct registry *registry;
+	struct home home;
+	struct worker worker;
+	void *log_key; /* EVP_PKEY */
+	int fatal;     /* how often the log said it is lost */
+};
+
+/* @source is the text of the one policy file, @catalogue of the catalogue (may be NULL). Fails the
+ * test if anything does not start. */
+void rig_start(struct rig *r, const char *source, const char *catalogue);
+void rig_stop(struct rig *r);
+
+/* Register an agent with one attribute, team. */
+void rig_agent(struct rig *r, const char *id, const char *team);
+void rig_change(struct rig *r, const char *id, enum registry_verb verb);
+
+/* What came back. */
+struct rig_answer {
+	bool done;
+	struct decision_answer a; /* texts live until the next rig_ask */
+};
+
+/* Ask as @roles named @caller, with the JSON text of a request; wait for the answer. */
+struct rig_answer rig_ask(struct rig *r, struct str caller, unsigned roles, const char *request);
+
+/* One turn: expire, submit, take what the committer sent. False: nothing came for @ms. */
+bool rig_pump(struct rig *r, int ms);
+
+/* Records in the log, and the newest leaf's text (static storage). */
+uint64_t rig_size(struct rig *r);
+const char *rig_leaf(struct rig *r, uint64_t seq);
+
+#endif
