@@ -1,0 +1,47 @@
+/*
+ * handlers - what stands behind the rows of the routing table.
+ *
+ * Purpose    One function per row of authz/server/routes.c; each answers its request once.
+ */
+#ifndef WRIT_SERVER_HANDLERS_H
+#define WRIT_SERVER_HANDLERS_H
+
+#include "authz/server/router.h"
+
+/* authzen.c */
+void handle_evaluation(struct request *r);
+
+/* identity.c */
+void handle_attest(struct request *r);
+void handle_svid_x509(struct request *r);
+void handle_svid_jwt(struct request *r);
+void handle_bundle(struct request *r);
+void handle_keys(struct request *r);
+
+/* agents.c */
+void handle_agents_list(struct request *r);
+void handle_agents_register(struct request *r);
+void handle_agents_update(struct request *r);
+void handle_agents_suspend(struct request *r);
+void handle_agents_resume(struct request *r);
+void handle_agents_retire(struct request *r);
+void handle_agents_token(struct request *r);
+
+/* policies.c */
+void handle_policies(struct request *r);
+
+/* log.c */
+void handle_records(struct request *r);
+void handle_export(struct request *r);
+void handle_checkpoint(struct request *r);
+void handle_log_key(struct request *r);
+
+/* health.c */
+void handle_livez(struct request *r);
+void handle_readyz(struct request *r);
+void handle_version(struct request *r);
+void handle_metrics(struct request *r);
+void handle_status(struct request *r);
+void handle_doctor(struct request *r);
+
+#endif

@@ -1,0 +1,255 @@
+/* Identity over plain HTTP: attestation by join token, renewal over mutual TLS, the trust bundle
+ * (design 12, Keys and bootstrap). */
+#include <inttypes.h>
+
+#include "authz/decide/issue.h"
+#include "authz/server/handlers.h"
+#include "authz/server/service.h"
+#include "spiffe/crypto.h"
+
+struct identity {
+	struct issue issue;
+	struct request *r;
+	struct str token;
+	struct buf spki;
+};
+
+static struct identity *start(struct request *r)
+{
+	struct identity *i = arena_zero(r->call->arena, sizeof(*i));
+	struct err e = { 0 };
+
+	if (!i) {
+		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+		request_fail(r, &e);
+		return NULL;
+	}
+	i->r = r;
+	i->issue.worker = r->worker;
+	i->issue.arena = r->call->arena;
+	i->issue.user = i;
+	r->user = i;
+	return i;
+}
+
+/* Exactly one of "csr" and "public_key", PEM. Only the public key is taken from it. */
+static bool read_key(struct identity *i, const struct json *body, struct err *e)
+{
+	const struct json *csr = json_get(body, STR("csr"));
+	const struct json *key = json_get(body, STR("public_key"));
+	const struct json *one = csr ? csr : key;
+
+	if (!one || (csr && key))
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"send one of csr (PEM certificate request) and public_key (PEM)");
+	if (one->type != JSON_STRING)
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"%s must be a string of PEM, not %s", csr ? "csr" : "public_key",
+				json_type_name(one->type));
+	buf_in_arena(&i->spki, i->r->call->arena, CRYPTO_SPKI_MAX);
+	if (!crypto_spki_of_request(one->s, &i->spki, e))
+		return err_prefix(e, "%s", csr ? "csr" : "public_key");
+	i->issue.spki = buf_str(&i->spki);
+	return true;
+}
+
+static void add_expiry(struct buf *b, int64_t s)
+{
+	char text[CLOCK_RFC3339_MAX];
+
+	clock_rfc3339(s * 1000, text);
+	buf_printf(b, ",\"expires_at\":\"%s\"}", text);
+}
+
+/* {"spiffe_id","x509_svid","bundle","expires_at"} */
+static void reply_x509(struct identity *i)
+{
+	struct request *r = i->r;
+	const struct bundle *bundle = worker_bundle(r->worker)
+					      ? bundle_find(worker_bundle(r->worker),
+							    r->worker->core->trust_domain)
+					      : NULL;
+	struct buf *b = request_reply(r, 200), pem;
+
+	buf_in_arena(&pem, r->call->arena, LIMIT_BODY);
+	crypto_pem(&pem, "CERTIFICATE", buf_str(&i->issue.svid));
+	buf_lit(b, "{\"spiffe_id\":");
+	buf_json(b, i->issue.id);
+	buf_lit(b, ",\"x509_svid\":");
+	buf_json(b, buf_str(&pem));
+	buf_reset(&pem);
+	if (bundle)
+		bundle_pem(bundle, &pem);
+	buf_lit(b, ",\"bundle\":");
+	buf_json(b, buf_str(&pem));
+	add_expiry(b, i->issue.expires_s);
+	if (!buf_ok(&pem))
+		b->failed = true;
+	request_send(r);
+}
+
+static void reply_jwt(struct identity *i)
+{
+	struct buf *b = request_reply(i->r, 200);
+
+	buf_lit(b, "{\"spiffe_id\":");
+	buf_json(b, i->issue.id);
+	buf_lit(b, ",\"svid\":");
+	buf_json(b, buf_str(&i->issue.svid));
+	add_expiry(b, i->issue.expires_s);
+	request_send(i->r);
+}
+
+static void issued(struct issue *issue, bool ok, const struct err *e)
+{
+	struct identity *i = issue->user;
+
+	if (!ok)
+		request_fail(i->r, e);
+	else if (issue->naudience)
+		reply_jwt(i);
+	else
+		reply_x509(i);
+}
+
+void handle_svid_x509(struct request *r)
+{
+	const struct json *body = request_json(r);
+	struct identity *i = body ? start(r) : NULL;
+	struct err e = { 0 };
+
+	if (!i)
+		return;
+	i->issue.done = issued;
+	if (!read_key(i, body, &e))
+		request_fail(r, &e);
+	else
+		issue_svid(&i->issue, &r->caller);
+}
+
+static bool read_audience(struct identity *i, const struct json *body, struct err *e)
+{
+	const struct json *v = json_get(body, STR("audience"));
+
+	if (!v || v->type != JSON_ARRAY || v->n == 0 || v->n > JWT_AUDIENCES_MAX)
+		return err_code(
+			e, ERR_INVALID, "invalid_request",
+			"audience must be an array of 1 to %d strings: who the token is for",
+			JWT_AUDIENCES_MAX);
+	for (uint32_t k = 0; k < v->n; k++) {
+		if (v->items[k].type != JSON_STRING || !v->items[k].s.n ||
+		    v->items[k].s.n > JWT_AUDIENCE_MAX)
+			return err_code(e, ERR_INVALID, "invalid_request",
+					"audience[%" PRIu32 "] must be a string of 1 to %d bytes",
+					k, JWT_AUDIENCE_MAX);
+		i->issue.audience[k] = v->items[k].s;
+	}
+	i->issue.naudience = v->n;
+	return true;
+}
+
+void handle_svid_jwt(struct request *r)
+{
+	const struct json *body = request_json(r);
+	struct identity *i = body ? start(r) : NULL;
+	struct err e = { 0 };
+
+	if (!i)
+		return;
+	i->issue.done = issued;
+	if (!read_audience(i, body, &e))
+		request_fail(r, &e);
+	else
+		issue_svid(&i->issue, &r->caller);
+}
+
+/* ---- attestation ---- */
+
+static void act_attest(struct request *r, struct control *c)
+{
+	struct identity *i = r->user;
+
+	(void)!issue_attest(c, &i->issue, i->token, &r->failed);
+}
+
+static void reply_attested(struct request *r)
+{
+	struct identity *i = r->user;
+
+	atomic_fetch_add_explicit(&r->worker->counters.issued_x509, 1, memory_order_relaxed);
+	reply_x509(i);
+}
+
+/* The address without its port: who is limited. */
+static struct str host_of(const struct peer *p)
+{
+	struct str s = str_c(p->address);
+
+	while (s.n && s.p[s.n - 1] != ':')
+		s.n--;
+	return s.n ? s : str_c(p->address);
+}
+
+void handle_attest(struct request *r)
+{
+	const struct json *body, *token;
+	struct identity *i;
+	struct err e = { 0 };
+	int64_t wait_ms;
+
+	if (!limit_take(r->worker->core->attest_limit, host_of(r->call->peer),
+			clock_mono_ns(r->worker->core->clock), &wait_ms)) {
+		err_set(&e, ERR_RATE,
+			"too many attestations from this address; try again in %" PRId64 " ms",
+			wait_ms);
+		request_fail(r, &e);
+		return;
+	}
+	body = request_json(r);
+	token = body ? request_member(r, body, "join_token", JSON_STRING) : NULL;
+	i = token ? start(r) : NULL;
+	if (!i)
+		return;
+	i->token = token->s;
+	i->issue.worker = NULL;
+	if (!read_key(i, body, &e)) {
+		request_fail(r, &e);
+		return;
+	}
+	request_on_control(r, act_attest, reply_attested);
+}
+
+/* ---- the trust bundle ---- */
+
+static const struct bundle *own_bundle(struct request *r)
+{
+	struct bundle_set *set = worker_bundle(r->worker);
+	const struct bundle *b = set ? bundle_find(set, r->worker->core->trust_domain) : NULL;
+	struct err e = { 0 };
+
+	if (!b) {
+		err_set(&e, ERR_UNAVAILABLE, "the trust bundle is not loaded yet");
+		request_fail(r, &e);
+	}
+	return b;
+}
+
+void handle_bundle(struct request *r)
+{
+	const struct bundle *bundle = own_bundle(r);
+
+	if (!bundle)
+		return;
+	bundle_json(bundle, request_reply(r, 200));
+	request_send(r);
+}
+
+void handle_keys(struct request *r)
+{
+	const struct bundle *bundle = own_bundle(r);
+
+	if (!bundle)
+		return;
+	bundle_jwks(bundle, BUNDLE_JWKS_OIDC, request_reply(r, 200));
+	request_send(r);
+}

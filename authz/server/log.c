@@ -1,0 +1,244 @@
+/* The log for those who may read it: records, export, checkpoint, key. */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "authz/audit/export.h"
+#include "authz/base/text.h"
+#include "authz/server/handlers.h"
+#include "authz/server/service.h"
+
+#define RECORDS_DEFAULT 100
+#define RECORDS_MAX 1000
+#define RECORDS_SCAN 100000 /* rows looked at for one answer */
+
+static bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out, bool *given,
+		      struct err *e)
+{
+	struct str text;
+
+	*given = request_query(r, str_c(name), &text, e);
+	if (!*given)
+		return e->class == ERR_NONE;
+	if (!text_u64(text, max, out))
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"%s must be a number from 0 to %" PRIu64, name, max);
+	return true;
+}
+
+/* RFC 3339 in UTC, or milliseconds since 1970. */
+static bool query_time(struct request *r, const char *name, int64_t *ms, struct err *e)
+{
+	struct str text;
+	uint64_t v;
+
+	if (!request_query(r, str_c(name), &text, e))
+		return e->class == ERR_NONE;
+	if (text_u64(text, INT64_MAX, &v)) {
+		*ms = (int64_t)v;
+		return true;
+	}
+	if (!clock_parse_rfc3339(text, ms))
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"%s must be a time like 2026-11-21T10:00:00Z", name);
+	return true;
+}
+
+/* agent, decision, kind, since, until, from, to. */
+static bool query_filter(struct request *r, struct audit_filter *f, struct err *e)
+{
+	bool given;
+
+	(void)request_query(r, STR("agent"), &f->agent, e);
+	(void)request_query(r, STR("decision"), &f->decision, e);
+	(void)request_query(r, STR("kind"), &f->kind, e);
+	if (e->class != ERR_NONE || !query_time(r, "since", &f->since_ms, e) ||
+	    !query_time(r, "until", &f->until_ms, e))
+		return false;
+	return query_u64(r, "from", INT64_MAX, &f->from, &given, e) &&
+	       query_u64(r, "to", INT64_MAX, &f->to, &given, e);
+}
+
+struct page {
+	uint64_t limit, after;
+	bool has_after;
+	struct audit_filter filter;
+};
+
+static bool write_page(struct request *r, struct page *p, struct buf *b, struct err *e)
+{
+	struct audit_reader *reader;
+	uint64_t size, n = 0, left_from, left_to;
+	struct audit_row row;
+	bool got = true, ok;
+
+	if (!audit_reader_open(r->site->service->folder, &mem_system, &reader, e))
+		return false;
+	ok = audit_reader_size(reader, &size, e);
+	if (ok && p->has_after)
+		p->filter.from = p->after + 1;
+	ok = ok && audit_reader_start(reader, &p->filter, e);
+	buf_lit(b, "{\"records\":[");
+	while (ok && n < p->limit) {
+		ok = audit_reader_next(reader, RECORDS_SCAN, &row, &got, e);
+		if (!ok || !got)
+			break;
+		if (n++)
+			buf_char(b, ',');
+		buf_add(b, row.text);
+	}
+	if (ok) {
+		audit_reader_left(reader, &left_from, &left_to);
+		buf_printf(b, "],\"next\":%" PRIu64 ",\"size\":%" PRIu64 "}",
+			   left_from ? left_from - 1 : 0, size);
+	}
+	audit_reader_close(reader);
+	return ok;
+}
+
+void handle_records(struct request *r)
+{
+	static const char *const known[] = { "after", "limit", "agent", "decision", "kind",
+					     "since", "until", "from",	"to",	    NULL };
+	struct page p = { .limit = RECORDS_DEFAULT };
+	struct err e = { 0 };
+	bool given;
+
+	if (!request_query_only(r, known))
+		return;
+	if (query_u64(r, "limit", RECORDS_MAX, &p.limit, &given, &e) && !p.limit)
+		err_code(&e, ERR_INVALID, "invalid_request", "limit must be 1 to %d", RECORDS_MAX);
+	if (e.class != ERR_NONE || !query_u64(r, "after", INT64_MAX, &p.after, &p.has_after, &e) ||
+	    !query_filter(r, &p.filter, &e) || !write_page(r, &p, request_reply(r, 200), &e)) {
+		request_fail(r, &e);
+		return;
+	}
+	request_send(r);
+}
+
+/* ---- export ---- */
+
+struct export
+{
+	struct audit_export *x;
+	struct audit_filter filter;
+	struct buf vkey;
+};
+
+/* An export is an act: it is on record, and a checkpoint covers it, before a byte leaves. */
+static void act_export(struct request *r, struct control *c)
+{
+	struct act_record rec;
+	struct buf note;
+
+	act_record_begin(&rec);
+	record_str(&rec.job.record, STR("kind"), STR("log.export"));
+	record_str(&rec.job.record, STR("pep"), r->caller.id);
+	buf_in_arena(&note, r->call->arena, 8192);
+	if (act_record_append(c, &rec, &r->failed))
+		(void)!audit_checkpoint(c->core->audit, &note, &r->failed);
+}
+
+static bool more_export(struct call *c, struct buf *out, struct err *e)
+{
+	struct request *r = c->user;
+	struct export *x = r->user;
+	bool done = false;
+
+	return audit_export_next(x->x, out, &done, e) && !done;
+}
+
+static void done_export(struct call *c)
+{
+	struct request *r = c->user;
+	struct export *x = r->user;
+
+	audit_export_close(x->x);
+	x->x = NULL;
+}
+
+static void reply_export(struct request *r)
+{
+	struct export *x = r->user;
+	struct audit_export_options o = { .folder = r->site->service->folder,
+					  .filter = x->filter,
+					  .alloc = &mem_system };
+	struct err e = { 0 };
+
+	buf_in_arena(&x->vkey, r->call->arena, 1024);
+	audit_vkey(r->worker->core->audit, &x->vkey);
+	o.vkey = buf_str(&x->vkey);
+	if (!audit_export_open(&o, &x->x, &e)) {
+		request_fail(r, &e);
+		return;
+	}
+	call_reply(r->call, 200, "application/jsonl", 0);
+	r->call->user = r;
+	r->call->reply.more = more_export;
+	r->call->reply.done = done_export;
+	call_finish(r->call);
+}
+
+void handle_export(struct request *r)
+{
+	static const char *const known[] = { "agent", "decision", "kind",     "since", "until",
+					     "from",  "to",	  "openings", NULL };
+	struct export *x = arena_zero(r->call->arena, sizeof(*x));
+	struct str openings;
+	struct err e = { 0 };
+
+	if (!request_query_only(r, known))
+		return;
+	if (!x)
+		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+	/* Openings are part of an export unless it is meant for long keeping: openings=no. */
+	if (x)
+		x->filter.openings = !request_query(r, STR("openings"), &openings, &e) ||
+				     !str_eq(openings, STR("no"));
+	if (!x || !query_filter(r, &x->filter, &e)) {
+		request_fail(r, &e);
+		return;
+	}
+	r->user = x;
+	request_on_control(r, act_export, reply_export);
+}
+
+/* ---- checkpoint and key ---- */
+
+static void act_checkpoint(struct request *r, struct control *c)
+{
+	struct buf *note = arena_zero(r->call->arena, sizeof(*note));
+
+	r->user = note;
+	if (!note) {
+		err_set(&r->failed, ERR_UNAVAILABLE, "memory is short; try again later");
+		return;
+	}
+	buf_in_arena(note, r->call->arena, 8192);
+	(void)!audit_checkpoint(c->core->audit, note, &r->failed);
+}
+
+static void reply_checkpoint(struct request *r)
+{
+	const struct buf *note = r->user;
+
+	call_reply(r->call, 200, "text/plain; charset=utf-8", 8192);
+	buf_add(&r->call->reply.body, buf_str(note));
+	request_send(r);
+}
+
+void handle_checkpoint(struct request *r)
+{
+	request_on_control(r, act_checkpoint, reply_checkpoint);
+}
+
+void handle_log_key(struct request *r)
+{
+	struct buf *b = request_reply(r, 200), vkey;
+
+	buf_in_arena(&vkey, r->call->arena, 1024);
+	audit_vkey(r->worker->core->audit, &vkey);
+	buf_lit(b, "{\"vkey\":");
+	buf_json(b, buf_str(&vkey));
+	buf_char(b, '}');
+	request_send(r);
+}

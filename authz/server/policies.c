@@ -1,0 +1,52 @@
+/* What is in force: /v1/policies. */
+#include <inttypes.h>
+
+#include "authz/server/handlers.h"
+
+struct listing {
+	struct buf *b;
+	bool first;
+};
+
+static void add_rule(void *ctx, struct str policy, struct str rule, const char *effect,
+		     struct str file, int line, struct str on)
+{
+	struct listing *l = ctx;
+
+	buf_add(l->b, l->first ? STR("{\"policy\":") : STR(",{\"policy\":"));
+	l->first = false;
+	buf_json(l->b, policy);
+	buf_lit(l->b, ",\"rule\":");
+	buf_json(l->b, rule);
+	buf_printf(l->b, ",\"effect\":\"%s\",\"file\":", effect);
+	buf_json(l->b, file);
+	buf_printf(l->b, ",\"line\":%d,\"on\":", line);
+	buf_json(l->b, on);
+	buf_char(l->b, '}');
+}
+
+void handle_policies(struct request *r)
+{
+	struct policy_standing *standing = (struct policy_standing *)slot_acquire(
+		&r->worker->core->control->standing);
+	struct policy_set *set = worker_policy(r->worker);
+	struct buf *b = request_reply(r, 200);
+	struct listing l = { b, true };
+
+	buf_printf(b, "{\"generation\":%" PRIu64, set ? set->generation : 0);
+	if (set) {
+		buf_lit(b, ",\"hash\":\"");
+		buf_hex(b, set->hash, sizeof(set->hash));
+		buf_char(b, '"');
+	}
+	if (standing && standing->failed.class != ERR_NONE) {
+		buf_lit(b, ",\"refused\":");
+		buf_json(b, str_c(standing->failed.msg));
+	}
+	shared_release(standing ? &standing->shared : NULL);
+	buf_lit(b, ",\"rules\":[");
+	if (set)
+		policy_set_rules(set, add_rule, &l);
+	buf_lit(b, "]}");
+	request_send(r);
+}

@@ -1,0 +1,40 @@
+/* writ's HTTP surface, all of it. Roles: one of those named opens the route; 0 is open to all. */
+#include "authz/server/handlers.h"
+
+#define BOTH (SIDE_AGENTS | SIDE_OPERATORS)
+#define ANYBODY (ROUTE_OPEN_LOCALLY - 1) /* with a role at all */
+#define READS_LOG (ROLE_AUDITOR | ROLE_ADMIN)
+#define READS_METRICS (ROLE_METRICS | ROLE_ADMIN | ROLE_AUDITOR)
+
+const struct route routes[] = {
+	/* the agents' door */
+	{ "POST", "/access/v1/evaluation", SIDE_AGENTS, ANYBODY, handle_evaluation },
+	{ "POST", "/v1/attest", SIDE_AGENTS, 0, handle_attest },
+	{ "POST", "/v1/svid/x509", SIDE_AGENTS, ANYBODY, handle_svid_x509 },
+	{ "POST", "/v1/svid/jwt", SIDE_AGENTS, ANYBODY, handle_svid_jwt },
+	{ "GET", "/bundle", SIDE_AGENTS, 0, handle_bundle },
+	{ "GET", "/keys", SIDE_AGENTS, 0, handle_keys },
+
+	/* both */
+	{ "GET", "/livez", BOTH, 0, handle_livez },
+	{ "GET", "/readyz", BOTH, 0, handle_readyz },
+	{ "GET", "/version", BOTH, 0, handle_version },
+
+	/* the operators' door */
+	{ "GET", "/metrics", SIDE_OPERATORS, READS_METRICS | ROUTE_OPEN_LOCALLY, handle_metrics },
+	{ "GET", "/v1/agents", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_agents_list },
+	{ "POST", "/v1/agents", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_register },
+	{ "POST", "/v1/agents/update", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_update },
+	{ "POST", "/v1/agents/suspend", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_suspend },
+	{ "POST", "/v1/agents/resume", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_resume },
+	{ "POST", "/v1/agents/retire", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_retire },
+	{ "POST", "/v1/agents/token", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_token },
+	{ "GET", "/v1/policies", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_policies },
+	{ "GET", "/v1/audit/records", SIDE_OPERATORS, READS_LOG, handle_records },
+	{ "GET", "/v1/audit/export", SIDE_OPERATORS, READS_LOG, handle_export },
+	{ "POST", "/v1/audit/checkpoint", SIDE_OPERATORS, READS_LOG, handle_checkpoint },
+	{ "GET", "/v1/audit/key", SIDE_OPERATORS, READS_LOG, handle_log_key },
+	{ "GET", "/v1/status", SIDE_OPERATORS, READS_METRICS, handle_status },
+	{ "GET", "/v1/doctor", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_doctor },
+};
+const size_t route_count = ARRAY_LEN(routes);

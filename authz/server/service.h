@@ -1,0 +1,37 @@
+/*
+ * service - what handlers may know of the running process.
+ *
+ * Purpose    Health, metrics, status and exports need more than a decision does: counters of all
+ *            workers, the doors, where the log lies. The wiring (authz/serve.c) fills this once,
+ *            before the doors open.
+ * Ownership  Borrowed from the wiring; outlives the doors.
+ * Threads    Constant after start, but for the atomics.
+ */
+#ifndef WRIT_SERVER_SERVICE_H
+#define WRIT_SERVER_SERVICE_H
+
+#include "authz/decide/worker.h"
+#include "authz/net/server.h"
+
+/* A weakened default, by name: what `writ doctor` lists. */
+struct finding {
+	const char *name, *message;
+};
+
+struct service {
+	const char *folder; /* the data folder: log.db lies in it */
+	const char *node;
+	const char *config_file; /* or NULL */
+	int64_t started_ms;
+	atomic_bool draining;
+	struct signer *signer;
+	struct server *agents_door;
+	struct worker *workers; /* of the front loops */
+	size_t nworkers;
+	const struct finding *findings;
+	size_t nfindings;
+	struct listener *listeners;
+	size_t nlisteners;
+};
+
+#endif
