@@ -1,0 +1,176 @@
+#include "authz/setup.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "spiffe/x509_svid.h"
+
+#define REFRESH_HINT_S 300
+
+struct caller_rules *setup_callers(const struct config *c, struct err *e)
+{
+	struct caller_rules *r = caller_rules_new();
+
+	if (r)
+		r->rules = arena_zero(&r->arena, (c->ncallers + 1) * sizeof(*r->rules));
+	if (!r || !r->rules) {
+		if (r)
+			shared_release(&r->shared);
+		err_set(e, ERR_NOMEM, "no memory for the list of callers");
+		return NULL;
+	}
+	r->own_uid = geteuid();
+	for (size_t i = 0; i < c->ncallers; i++) {
+		const struct config_caller *from = &c->callers[i];
+		struct caller_rule *to = &r->rules[r->n];
+
+		if (from->spiffe_id)
+			to->spiffe_id = arena_dup(&r->arena, str_c(from->spiffe_id));
+		to->by_uid = !from->spiffe_id;
+		to->uid = from->uid;
+		to->roles = from->roles;
+		to->server = arena_dup(&r->arena, str_c(from->server));
+		to->bare = from->bare;
+		/* An entry whose pattern could not be copied would match nobody: fail closed. */
+		if (!from->spiffe_id || to->spiffe_id.p)
+			r->n++;
+	}
+	return r;
+}
+
+struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
+				struct err *e)
+{
+	struct bundle_set *set = bundle_set_new(1, e);
+	struct bundle *b;
+
+	if (!set)
+		return NULL;
+	if (!bundle_set_add(set, str_c(c->trust_domain), 1, REFRESH_HINT_S, &b, e) ||
+	    !bundle_add_authority(b, p->authority, e) ||
+	    !bundle_add_jwt_key(b, p->jwt_kid, p->jwt_spki, e)) {
+		bundle_set_release(set);
+		return NULL;
+	}
+	return set;
+}
+
+bool setup_listeners(const struct config *c, struct arena *a, struct listener **out, struct err *e)
+{
+	struct listener *l = arena_zero(a, (c->nlisteners + 1) * sizeof(*l));
+	struct listener_caller *who = arena_zero(a, (c->nlisteners + 1) * sizeof(*who));
+
+	if (!l || !who)
+		return err_set(e, ERR_NOMEM, "no memory for the listeners");
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		const struct config_listener *from = &c->listeners[i];
+
+		l[i] = (struct listener){ .name = config_door_names[from->door],
+					  .address = from->address,
+					  .loopback = from->loopback || from->unix_socket,
+					  .unix_socket = from->unix_socket,
+					  .tls = from->tls,
+					  .user = &who[i] };
+		who[i] = (struct listener_caller){ .roles = from->caller_roles,
+						   .id = str_c(from->caller_id),
+						   .server = str_c(from->server),
+						   .admin_socket = from->door == DOOR_ADMIN };
+	}
+	*out = l;
+	return true;
+}
+
+unsigned setup_admin_mode(const struct config *c)
+{
+	for (size_t i = 0; i < c->ncallers; i++)
+		if (!c->callers[i].spiffe_id && c->callers[i].uid != geteuid())
+			return 0666;
+	return 0600;
+}
+
+const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n)
+{
+	struct finding *f = arena_zero(a, (c->nlisteners + 4) * sizeof(*f));
+
+	*n = 0;
+	if (!f)
+		return NULL;
+	for (size_t i = 0; i < c->nlisteners; i++) {
+		const struct config_listener *l = &c->listeners[i];
+
+		if (!l->caller_roles && !l->caller_id)
+			continue;
+		f[*n].name = "fixed_caller";
+		f[*n].message = arena_printf(
+					a,
+					"whoever reaches listen.%s (%s) is taken for its fixed "
+					"caller without proof; remove `caller` to ask for one",
+					config_door_names[l->door], l->address)
+					.p;
+		if (f[*n].message)
+			++*n;
+	}
+	if (setup_admin_mode(c) != 0600) {
+		f[*n].name = "admin_socket_shared";
+		f[(*n)++].message =
+			"the admin socket is open to all local users, each checked by uid, "
+			"because `callers` names other Unix users";
+	}
+	if (geteuid() == 0) {
+		f[*n].name = "runs_as_root";
+		f[(*n)++].message =
+			"the server runs as root, which it does not need; run it as a user "
+			"of its own";
+	}
+	return f;
+}
+
+/* ---- client certificates ---- */
+
+static bool verify_chain(struct core *core, STACK_OF(X509) * chain, struct x509_svid *svid,
+			 uint64_t *generation, struct err *e)
+{
+	struct bundle_set *set = (struct bundle_set *)slot_acquire(&core->bundles);
+	bool ok;
+
+	if (!set)
+		return err_set(e, ERR_UNAUTHENTICATED, "writ has no trust bundle yet");
+	ok = x509_svid_verify(set, chain, clock_wall_ms(core->clock) / 1000, svid, e);
+	*generation = set->generation;
+	bundle_set_release(set);
+	return ok;
+}
+
+static bool verify(void *ctx, STACK_OF(X509) * chain, struct tls_identity *out, struct err *e)
+{
+	struct x509_svid svid;
+
+	if (!verify_chain(ctx, chain, &svid, &out->generation, e))
+		return false;
+	snprintf(out->spiffe_id, sizeof(out->spiffe_id), "%s", svid.text);
+	out->expires_ms = svid.not_after_s * 1000;
+	return true;
+}
+
+/* Asked before each request: one clock read and one atomic load when nothing changed. */
+static bool still_valid(void *ctx, struct peer *p, struct err *e)
+{
+	struct core *core = ctx;
+	struct x509_svid svid;
+
+	if (p->expires_ms <= clock_wall_ms(core->clock))
+		return err_code(e, ERR_UNAUTHENTICATED, "certificate_expired",
+				"the client certificate has expired; connect again with a new one");
+	if (p->generation == atomic_load_explicit(&core->bundles.version, memory_order_acquire))
+		return true;
+	if (!p->chain || !verify_chain(core, p->chain, &svid, &p->generation, e))
+		return err_prefix(e, "the trust bundle changed");
+	p->expires_ms = svid.not_after_s * 1000;
+	return true;
+}
+
+struct tls_verifier setup_verifier(struct core *core)
+{
+	return (struct tls_verifier){ verify, still_valid, core };
+}

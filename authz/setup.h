@@ -1,0 +1,39 @@
+/*
+ * setup - from settings to what the floors below take.
+ *
+ * Purpose    Each module takes its own small struct and reads no setting. Here the one struct
+ *            config is turned into caller rules, listeners, the trust bundle and the list of
+ *            weakened defaults.
+ * Ownership  Results borrow from the config, which must outlive them, but for the snapshots.
+ * Threads    Start-up and the main thread (SIGHUP).
+ */
+#ifndef WRIT_SETUP_H
+#define WRIT_SETUP_H
+
+#include "authz/config.h"
+#include "authz/decide/worker.h"
+#include "authz/net/tls.h"
+#include "authz/server/service.h"
+
+/* `callers` as a snapshot; the caller publishes it. NULL with @e: out of memory. */
+struct caller_rules *setup_callers(const struct config *c, struct err *e);
+
+/* The trust bundle of our own domain: what the signer made public. */
+struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
+				struct err *e);
+
+/* Listeners in the order of the config, with their fixed callers behind `user`. Arrays of
+ * c->nlisteners in @a. */
+MUST_USE bool setup_listeners(const struct config *c, struct arena *a, struct listener **out,
+			      struct err *e);
+
+/* 0600, or 0666 if other Unix users may be somebody (each is then checked by its uid). */
+unsigned setup_admin_mode(const struct config *c);
+
+/* Every weakened default, by name. */
+const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n);
+
+/* How client certificates are judged: against the core's bundle. @ctx is the core. */
+struct tls_verifier setup_verifier(struct core *core);
+
+#endif
