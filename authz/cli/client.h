@@ -17,6 +17,7 @@
 #define CLIENT_HEADERS (16 * 1024)    /* bytes of status line and headers */
 #define CLIENT_BODY (8 * 1024 * 1024) /* bytes of a body that is kept in memory */
 #define CLIENT_TIMEOUT_MS 30000	      /* connect, and longest silence of the other end */
+#define TARGET_NAME_MAX 300
 
 enum target_kind { TARGET_UNIX, TARGET_HTTP, TARGET_HTTPS };
 
@@ -30,14 +31,13 @@ struct target {
 /* "unix:PATH", "http://LOOPBACK[:PORT]", "https://HOST[:PORT]"; nothing after the port but '/'. */
 MUST_USE bool target_parse(const char *text, struct target *t, struct err *e);
 /* The text a person knows the target by. */
-const char *target_name(const struct target *t, char out[static 300]);
+const char *target_name(const struct target *t, char out[static TARGET_NAME_MAX]);
 
-/* Who we are and whom we believe, for TLS; all may be NULL. */
+/* Who we are and whom we believe, for TLS; all may be NULL or empty. */
 struct client_tls {
-	const char *svid, *key;	 /* PEM files of our own X.509-SVID */
-	const char *bundle;	 /* PEM file of the authorities of the server's trust domain */
-	const char *fingerprint; /* SHA-256 of one authority, as hex: trusts it at first contact */
-	struct str anchors;	 /* PEM of authorities in memory, before bundle */
+	const char *svid, *key; /* PEM files of our own X.509-SVID; both or neither */
+	const char *bundle;	/* PEM file of the authorities of the server's trust domain */
+	struct str anchors;	/* the same in memory; stands above the file */
 };
 
 struct client_request {
@@ -64,6 +64,11 @@ MUST_USE bool client_ask(const struct target *t, const struct client_tls *tls,
 			 const struct client_request *q, struct client_reply *r, struct err *e);
 
 void client_reply_clear(struct client_reply *r);
+
+/* First contact over https: read the server's bundle without believing it, and append to @pem the
+ * one authority in it whose SHA-256 is @fingerprint ("sha256:<hex>", or as openssl prints it). */
+MUST_USE bool client_first_contact(const struct target *t, const char *fingerprint, struct buf *pem,
+				   struct err *e);
 
 /* Append @s as one component of a query (RFC 3986 unreserved kept, all else %XX). */
 void client_encode(struct buf *b, struct str s);
