@@ -17,6 +17,7 @@ SAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 MAINS   := authz/main.c
 SRC     := $(filter-out $(MAINS),$(wildcard authz/*.c authz/*/*.c spiffe/*.c))
 HDR     := $(wildcard include/writ/*.h authz/*.h authz/*/*.h spiffe/*.h tests/*.h tests/*/*.h)
+POLICIES := $(wildcard policies/*.lua policies/catalogue/*.lua)
 UNIT    := $(patsubst %.c,$(B)/%,$(wildcard tests/*/test_*.c))
 BENCH   := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/bench_*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -27,7 +28,9 @@ LINK     = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 all: $(B)/writ
 
 $(B)/writ: $(B)/authz/main.o $(B)/libwrit.a ; $(LINK)
-$(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) ; @rm -f $@; $(AR) rcs $@ $^
+$(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) $(B)/embedded.o ; @rm -f $@; $(AR) rcs $@ $^
+$(B)/embedded.c: $(POLICIES) scripts/embed ; @mkdir -p $(@D); scripts/embed $(POLICIES) >$@.new && mv $@.new $@
+$(B)/embedded.o: $(B)/embedded.c ; $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(HELPERS) $(B)/libwrit.a ; $(LINK) -lcmocka -ljwt
 $(B)/tests/bench/bench_load: $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/load*.c))
 $(B)/%.o: %.c ; @mkdir -p $(@D); $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
@@ -49,9 +52,9 @@ tsan: packages
 	  $(patsubst $(B)/%,build/tsan/%,$(UNIT))
 ## make fuzz      every fuzz target for FUZZ_SECONDS (20) each
 fuzz: packages ; @$(MAKE) --no-print-directory $(FUZZ) && scripts/run-fuzz $(or $(FUZZ_SECONDS),20) $(FUZZ)
-build/fuzz/%: tests/fuzz/%.c $(SRC) $(HDR)
+build/fuzz/%: tests/fuzz/%.c $(SRC) $(HDR) build/embedded.c
 	@mkdir -p $(@D); clang -std=c17 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
-	  -fno-sanitize-recover=all $(shell pkg-config --cflags $(PKGS)) -o $@ $< $(SRC) $(LDLIBS)
+	  -fno-sanitize-recover=all $(shell pkg-config --cflags $(PKGS)) -o $@ $< $(SRC) build/embedded.c $(LDLIBS)
 ## make soak      200 rounds of kill -9 under load, then the log is verified
 soak: packages ; @$(MAKE) --no-print-directory $(B)/writ $(BENCH) && WRIT_SOAK=200 scripts/run-tests $(B) tests/integration/test_crash.py
 ## make bench     load generator and server in one run; prints the table of ratios

@@ -1,4 +1,6 @@
-int main(void)
+#include "authz/cli/cli.h"
+
+int main(int argc, char **argv)
 {
-	return 2;
+	return cli_main(argc, argv);
 }

@@ -13,7 +13,7 @@
 
 #include <stdio.h>
 
-struct command;
+#include "authz/cli/command.h"
 
 /* The commands of writ; ends with an entry without a name. */
 extern const struct command cli_commands[];

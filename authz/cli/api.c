@@ -1,0 +1,182 @@
+#include "authz/cli/api.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ANSWER_ARENA (64 * 1024 * 1024)
+
+/* Lists of agents and records are longer than what a request may hold. */
+static const struct json_limits answer_limits = {
+	.string = 1024 * 1024, .depth = 64, .members = 4096, .values = 1024 * 1024
+};
+
+bool api_config(const struct cli *c, struct config **out, struct err *e)
+{
+	return config_load(config_choose(cli_value(c, "--config"), getenv("WRIT_CONFIG")), out, e);
+}
+
+static const struct config_listener *listener(const struct config *cfg, enum config_door door)
+{
+	for (size_t i = 0; i < cfg->nlisteners; i++)
+		if (cfg->listeners[i].door == door)
+			return &cfg->listeners[i];
+	return NULL;
+}
+
+static bool no_listener(const char *door, struct err *e)
+{
+	return err_code(e, ERR_NOT_FOUND, "no_listener",
+			"the configuration has no listener `%s`; name the server with --server",
+			door);
+}
+
+static bool target_of(const struct config_listener *l, struct target *t, struct err *e)
+{
+	struct str address = str_c(l->address), host, port;
+	char url[600];
+
+	if (l->unix_socket)
+		snprintf(url, sizeof(url), "unix:%s", l->address);
+	else if (str_starts(address, STR("0.0.0.0:")) && str_cut(address, ':', &host, &port))
+		snprintf(url, sizeof(url), "%s://127.0.0.1:%.*s", l->tls ? "https" : "http",
+			 STR_FMT(port));
+	else if (str_starts(address, STR("[::]:")))
+		snprintf(url, sizeof(url), "%s://[::1]:%s", l->tls ? "https" : "http",
+			 address.p + strlen("[::]:"));
+	else
+		snprintf(url, sizeof(url), "%s://%s", l->tls ? "https" : "http", l->address);
+	return target_parse(url, t, e);
+}
+
+static bool target_by_config(const struct cli *c, enum api_door door, struct api *api,
+			     struct err *e)
+{
+	AUTO_CONFIG *cfg = NULL;
+	const struct config_listener *l = NULL;
+
+	if (!api_config(c, &cfg, e))
+		return false;
+	snprintf(api->bundle, sizeof(api->bundle), "%s/bundle.pem", cfg->data);
+	if (door == API_ADMIN) {
+		l = listener(cfg, DOOR_ADMIN);
+		return l ? target_of(l, &api->target, e) : no_listener("admin", e);
+	}
+	if (door == API_AGENTS)
+		l = listener(cfg, DOOR_HTTP);
+	if (!l)
+		l = listener(cfg, DOOR_HTTPS);
+	return l ? target_of(l, &api->target, e)
+		 : no_listener(door == API_TLS ? "https" : "http", e);
+}
+
+bool api_open(const struct cli *c, enum api_door door, struct api *api, struct err *e)
+{
+	const char *server = cli_value(c, "--server");
+
+	memset(api, 0, sizeof(*api));
+	if (!(server ? target_parse(server, &api->target, e) : target_by_config(c, door, api, e)))
+		return false;
+	api->tls.svid = cli_value(c, "--svid");
+	api->tls.key = cli_value(c, "--key");
+	api->tls.bundle = cli_value(c, "--bundle");
+	if (!api->tls.svid != !api->tls.key)
+		return err_code(e, ERR_INVALID, "wrong_usage",
+				"--svid and --key belong together: the certificate and its key");
+	if (!api->tls.bundle && api->bundle[0])
+		api->tls.bundle = api->bundle;
+	return true;
+}
+
+/* The server's own error object is worth more to a program than our words about it. */
+static int refused(struct cli *c, const struct answer *a, const struct err *e)
+{
+	if (!c->json || a->reply.status < 300 || !json_get(a->value, STR("error")))
+		return cli_fail(c, e);
+	fprintf(c->err, "%.*s\n", STR_FMT(a->value->raw));
+	return CLI_FAILED;
+}
+
+bool api_ask(struct cli *c, const struct api *api, const struct client_request *q, bool json,
+	     struct answer *a, int *exit_code)
+{
+	struct err e = { 0 }, bad = { 0 };
+	bool ok, parsed = false;
+
+	memset(a, 0, sizeof(*a));
+	arena_init(&a->arena, &mem_system, ANSWER_ARENA);
+	ok = client_ask(&api->target, &api->tls, q, &a->reply, &e);
+	if (a->reply.json || json)
+		parsed = json_parse(buf_str(&a->reply.body), &answer_limits, &a->arena, &a->value,
+				    &bad);
+	if (!ok) {
+		*exit_code = refused(c, a, &e);
+		return false;
+	}
+	if (json && (!parsed || a->value->type != JSON_OBJECT)) {
+		err_code(&e, ERR_INTERNAL, "bad_response",
+			 "the server's answer is no JSON object (%.200s); is this address writ's?",
+			 parsed ? "it is another value" : bad.msg);
+		*exit_code = cli_fail(c, &e);
+		return false;
+	}
+	return true;
+}
+
+bool api_call(struct cli *c, enum api_door door, const char *method, const char *path,
+	      struct str body, struct answer *a, int *exit_code)
+{
+	struct client_request q = { .method = method, .path = path, .body = body };
+	struct api api;
+	struct err e = { 0 };
+
+	memset(a, 0, sizeof(*a));
+	if (!api_open(c, door, &api, &e)) {
+		*exit_code = cli_fail(c, &e);
+		return false;
+	}
+	return api_ask(c, &api, &q, true, a, exit_code);
+}
+
+void answer_clear(struct answer *a)
+{
+	client_reply_clear(&a->reply);
+	if (a->arena.alloc)
+		arena_clear(&a->arena);
+}
+
+void answer_print(const struct cli *c, const struct answer *a)
+{
+	fwrite(a->value->raw.p, 1, a->value->raw.n, c->out);
+	fputc('\n', c->out);
+}
+
+bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e)
+{
+	bool is_stdin = strcmp(path, "-") == 0, ok = true;
+	int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
+			       strerror(errno));
+	for (;;) {
+		char some[16384];
+		ssize_t n = read(fd, some, sizeof(some));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			ok = err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
+		if (n <= 0)
+			break;
+		buf_add(out, (struct str){ some, (size_t)n });
+		if (out->n > max || !buf_ok(out)) {
+			ok = err_set(e, ERR_TOO_LARGE, "%s: longer than %zu bytes", path, max);
+			break;
+		}
+	}
+	if (!is_stdin)
+		close(fd);
+	return ok;
+}

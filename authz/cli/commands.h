@@ -1,0 +1,40 @@
+/*
+ * commands - the functions behind the table of commands, one subject per file.
+ *
+ * Purpose    Each takes what the parser read, does its work, prints, and returns the exit code.
+ */
+#ifndef WRIT_CLI_COMMANDS_H
+#define WRIT_CLI_COMMANDS_H
+
+#include "authz/cli/command.h"
+
+/* service.c */
+int run_serve(struct cli *c);
+int run_status(struct cli *c);
+int run_version(struct cli *c);
+int run_evaluate(struct cli *c);
+/* init.c, doctor.c */
+int run_init(struct cli *c);
+int run_doctor(struct cli *c);
+/* agent.c, import.c */
+int run_agent_register(struct cli *c);
+int run_agent_list(struct cli *c);
+int run_agent_show(struct cli *c);
+int run_agent_update(struct cli *c);
+int run_agent_state(struct cli *c); /* suspend, resume, retire */
+int run_agent_token(struct cli *c);
+int run_agent_import(struct cli *c);
+/* svid.c */
+int run_svid_x509(struct cli *c);
+int run_svid_jwt(struct cli *c);
+/* policy.c */
+int run_policy_check(struct cli *c);
+int run_policy_list(struct cli *c);
+/* log.c, verify.c */
+int run_audit_tail(struct cli *c);
+int run_audit_export(struct cli *c);
+int run_audit_checkpoint(struct cli *c);
+int run_audit_key(struct cli *c);
+int run_audit_verify(struct cli *c);
+
+#endif

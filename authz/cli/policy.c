@@ -1,0 +1,115 @@
+/* policy check (here, without a server) and policy list. */
+#include "authz/policy/policy.h"
+
+#include "authz/cli/api.h"
+#include "authz/cli/commands.h"
+#include "authz/cli/print.h"
+
+static const struct column columns[] = {
+	{ "POLICY", "policy" }, { "RULE", "rule" }, { "EFFECT", "effect" },
+	{ "FILE", "file" },	{ "LINE", "line" }, { "ON", "on" },
+};
+
+static void put_finding(struct cli *c, const char *dir, const struct policy_finding *f, bool first)
+{
+	AUTO_BUF b;
+
+	buf_init(&b, mem_system, 65536);
+	if (c->json) {
+		buf_printf(&b, "%s{\"file\":", first ? "" : ",");
+		buf_json(&b, f->file);
+		buf_printf(&b, ",\"line\":%d,\"severity\":\"%s\",\"message\":", f->line,
+			   f->error ? "error" : "warning");
+		buf_json(&b, f->message);
+		buf_char(&b, '}');
+	} else {
+		buf_printf(&b, "%s/", dir);
+		print_safe(&b, f->file);
+		if (f->line > 0)
+			buf_printf(&b, ":%d", f->line);
+		buf_printf(&b, ": %s: ", f->error ? "error" : "warning");
+		print_safe(&b, f->message);
+		buf_char(&b, '\n');
+	}
+	fwrite(b.p, 1, b.n, c->out);
+}
+
+/* Findings are what the command is for: they go to stdout, whatever they say. */
+static void put_report(struct cli *c, const char *dir, const struct policy_sources *s,
+		       const struct policy_set *set, const struct policy_findings *f)
+{
+	size_t rules = set ? policy_set_rule_count(set) : 0;
+
+	if (c->json)
+		fprintf(c->out, "{\"ok\":%s,\"files\":%zu,\"rules\":%zu,\"findings\":[",
+			set ? "true" : "false", s->n, rules);
+	for (size_t i = 0; i < f->n; i++)
+		put_finding(c, dir, &f->items[i], i == 0);
+	if (c->json)
+		fprintf(c->out, "]}\n");
+	else if (set)
+		fprintf(c->out, "%s: %zu files, %zu rules, %zu warnings\n", dir, s->n, rules, f->n);
+	else
+		fprintf(c->out, "%s: %zu errors, %zu warnings\n", dir, f->errors, f->n - f->errors);
+}
+
+static int check(struct cli *c, const char *dir, const struct policy_limits *limits)
+{
+	struct policy_sources s;
+	struct policy_findings f = { 0 };
+	struct policy_set *set = NULL;
+	struct err e = { 0 };
+	bool ok;
+
+	if (!policy_sources_read(&s, dir, &e))
+		return cli_fail(c, &e);
+	ok = policy_set_load(&s, limits, &set, &f, &e);
+	if (!ok && f.errors == 0)
+		cli_fail(c, &e); /* not about a file: out of memory */
+	else
+		put_report(c, dir, &s, set, &f);
+	policy_findings_clear(&f);
+	if (set)
+		shared_release(&set->shared);
+	policy_sources_clear(&s);
+	return ok ? CLI_DONE : CLI_FAILED;
+}
+
+int run_policy_check(struct cli *c)
+{
+	AUTO_CONFIG *cfg = NULL;
+	struct err e = { 0 };
+
+	if (c->noperands)
+		return check(c, c->operands[0], &policy_default_limits);
+	if (!api_config(c, &cfg, &e))
+		return cli_fail(c, &e);
+	return check(c, cfg->policies.dir, &policy_default_limits);
+}
+
+int run_policy_list(struct cli *c)
+{
+	const struct json *rules, *generation, *hash;
+	AUTO_ANSWER a = { 0 };
+	int exit_code;
+
+	if (!api_call(c, API_ADMIN, "GET", "/v1/policies", (struct str){ 0 }, &a, &exit_code))
+		return exit_code;
+	if (c->json) {
+		answer_print(c, &a);
+		return CLI_DONE;
+	}
+	generation = json_get_type(a.value, STR("generation"), JSON_INT);
+	hash = json_get_type(a.value, STR("hash"), JSON_STRING);
+	rules = json_get_type(a.value, STR("rules"), JSON_ARRAY);
+	if (generation && hash) {
+		fprintf(c->out, "generation %lld, sha256 ", (long long)generation->i);
+		print_text(c->out, hash->s);
+		fputc('\n', c->out);
+	}
+	if (rules && rules->n)
+		print_table(c->out, columns, ARRAY_LEN(columns), rules, true);
+	else
+		fprintf(c->out, "no rules: every answer is deny\n");
+	return CLI_DONE;
+}
