@@ -146,7 +146,7 @@ static int print_entry(struct cli *c, const struct answer *a, const char *done)
 int run_agent_register(struct cli *c)
 {
 	AUTO_ANSWER a = { 0 };
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 	int exit_code;
 
 	if (!cli_value(c, "--owner"))
@@ -274,7 +274,7 @@ int run_agent_update(struct cli *c)
 					       "--selector", "--ttl", "--expires" };
 	const struct json *entry;
 	AUTO_ANSWER old = { 0 }, a = { 0 };
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 	bool any = false;
 	int exit_code = CLI_FAILED;
 
@@ -302,7 +302,7 @@ int run_agent_state(struct cli *c)
 {
 	AUTO_ANSWER a = { 0 };
 	char path[64];
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 	int exit_code;
 
 	snprintf(path, sizeof(path), "/v1/agents/%s", c->command->name);
@@ -321,7 +321,7 @@ int run_agent_token(struct cli *c)
 	const char *ttl = cli_value(c, "--ttl");
 	AUTO_ANSWER a = { 0 };
 	int64_t seconds;
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 	int exit_code;
 
 	if (ttl && !text_duration(str_c(ttl), &seconds))

@@ -31,7 +31,7 @@ static bool is_noise(struct str name)
 static void print_record(struct cli *c, const struct json *v)
 {
 	const struct json *kind = json_get(v, STR("kind")), *seq = json_get(v, STR("seq"));
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 
 	buf_init(&b, mem_system, 1024 * 1024);
 	if (c->json) {
@@ -297,7 +297,7 @@ int run_audit_checkpoint(struct cli *c)
 	struct api api;
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 	uint64_t size;
 	int exit_code = CLI_FAILED;
 

@@ -204,7 +204,7 @@ static bool read_chunks(struct reader *rd, const struct client_request *q, struc
 {
 	char line[LINE_MAX_BYTES];
 	struct str text;
-	uint64_t size;
+	uint64_t size = 0;
 
 	for (;;) {
 		rd->header_bytes = 0; /* the bound is per chunk; the body has its own */

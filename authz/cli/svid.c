@@ -227,7 +227,7 @@ static bool keep(struct cli *c, EVP_PKEY *key, const struct json *v, struct err 
 	const struct json *bundle = json_get_type(v, STR("bundle"), JSON_STRING);
 	const struct json *expires = json_get_type(v, STR("expires_at"), JSON_STRING);
 	const char *dir = dir_of(c);
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 
 	if (!id || !svid || !bundle || !expires)
 		return err_code(e, ERR_INTERNAL, "bad_response",
@@ -314,7 +314,7 @@ int run_svid_jwt(struct cli *c)
 	struct own own;
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 	const char *audience;
 	size_t at = 0;
 	int exit_code = CLI_FAILED;
