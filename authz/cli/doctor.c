@@ -129,7 +129,7 @@ static void check_settings(struct report *r, const struct config *cfg)
 		     "policies.watch is off: a change of %s has no effect until the next start",
 		     cfg->policies.dir);
 	if (cfg->log_level == LOG_DEBUG)
-		find(r, INFO, "debug_log", "log.level is debug: the log grows with every request");
+		find(r, INFO, "debug_log", "log_level is debug: the log grows with every request");
 	for (size_t i = 0; i < ARRAY_LEN(times); i++)
 		if (times[i].value > times[i].longest)
 			find(r, WARNING, "long_lifetime", "%s is %lld s: %s works for that long",
