@@ -45,6 +45,16 @@ static void put_lua(struct buf *b, const char *s)
 	buf_char(b, '"');
 }
 
+static void put_caller(struct buf *b, const char *domain, const char *path, const char *role)
+{
+	char id[2100];
+
+	snprintf(id, sizeof(id), "spiffe://%s%s", domain, path);
+	buf_lit(b, "  { spiffe_id = ");
+	put_lua(b, id);
+	buf_printf(b, ", role = \"%s\" },\n", role);
+}
+
 static void put_config(const struct cli *c, struct buf *b)
 {
 	const char *domain = or_default(c, "--trust-domain", "example.org");
@@ -84,9 +94,9 @@ static void put_config(const struct cli *c, struct buf *b)
 		   "runs the server is\n"
 		   "-- admin on the admin socket without an entry.\n"
 		   "callers = {\n");
-	buf_printf(b, "  { spiffe_id = \"spiffe://%s/mesh/*\",  role = \"pep\" },\n", domain);
-	buf_printf(b, "  { spiffe_id = \"spiffe://%s/audit/*\", role = \"auditor\" },\n}\n",
-		   domain);
+	put_caller(b, domain, "/mesh/*", "pep");
+	put_caller(b, domain, "/audit/*", "auditor");
+	buf_lit(b, "}\n");
 }
 
 /* @dir, made if it is not there; refused if anything is in it. */

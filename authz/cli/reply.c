@@ -203,7 +203,7 @@ static bool read_chunks(struct reader *rd, const struct client_request *q, struc
 			struct err *e)
 {
 	char line[LINE_MAX_BYTES];
-	struct str text;
+	struct str text = { NULL, 0 };
 	uint64_t size = 0;
 
 	for (;;) {
@@ -227,7 +227,7 @@ static bool read_chunks(struct reader *rd, const struct client_request *q, struc
 static bool read_head(struct reader *rd, struct client_reply *r, struct framing *f, struct err *e)
 {
 	char line[LINE_MAX_BYTES];
-	struct str text;
+	struct str text = { NULL, 0 };
 
 	*f = (struct framing){ 0 };
 	if (!read_line(rd, line, &text, e) || !read_status(text, &r->status, e))

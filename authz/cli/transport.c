@@ -119,6 +119,8 @@ static bool connect_tcp(const struct target *t, int *fd, struct err *e)
 static bool start_tls(struct transport *tr, const struct target *t, const struct client_tls *tls,
 		      bool unproven, struct err *e)
 {
+	char host[sizeof(t->host)];
+
 	tr->ctx = peer_context(tls, e);
 	if (!tr->ctx)
 		return false;
@@ -126,8 +128,9 @@ static bool start_tls(struct transport *tr, const struct target *t, const struct
 	if (!tr->ssl || SSL_set_fd(tr->ssl, tr->fd) != 1)
 		return crypto_err(e, "cannot start TLS");
 	/* The name only helps the server to choose; what it must prove is its SPIFFE ID. */
-	if (t->host[strspn(t->host, "0123456789.:")])
-		SSL_set_tlsext_host_name(tr->ssl, t->host);
+	snprintf(host, sizeof(host), "%s", t->host);
+	if (host[strspn(host, "0123456789.:")])
+		SSL_set_tlsext_host_name(tr->ssl, host);
 	if (!peer_connect(tr->ssl, tls, unproven, e)) {
 		char name[TARGET_NAME_MAX];
 
@@ -136,21 +139,28 @@ static bool start_tls(struct transport *tr, const struct target *t, const struct
 	return true;
 }
 
+static bool connect_to(struct transport *tr, const struct target *t, const struct client_tls *tls,
+		       bool unproven, struct err *e)
+{
+	bool ok = t->kind == TARGET_UNIX ? connect_unix(t, &tr->fd, e) : connect_tcp(t, &tr->fd, e);
+
+	return ok && set_timeouts(tr->fd, e) &&
+	       (t->kind != TARGET_HTTPS || start_tls(tr, t, tls, unproven, e));
+}
+
 bool transport_open(const struct target *t, const struct client_tls *tls, bool unproven,
 		    struct transport **out, struct err *e)
 {
-	AUTO_TRANSPORT *tr = calloc(1, sizeof(*tr));
+	struct transport *tr = calloc(1, sizeof(*tr));
 
 	if (!tr)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	tr->fd = -1;
-	if (!(t->kind == TARGET_UNIX ? connect_unix(t, &tr->fd, e) : connect_tcp(t, &tr->fd, e)) ||
-	    !set_timeouts(tr->fd, e))
+	if (!connect_to(tr, t, tls, unproven, e)) {
+		transport_close(tr);
 		return false;
-	if (t->kind == TARGET_HTTPS && !start_tls(tr, t, tls, unproven, e))
-		return false;
+	}
 	*out = tr;
-	tr = NULL; /* handed over */
 	return true;
 }
 

@@ -11,41 +11,8 @@
 #include "authz/base/text.h"
 #include "authz/cli/cli.h"
 #include "authz/cli/print.h"
+#include "tests/cli/run.h"
 #include "tests/cli/server.h"
-
-#define ARGUMENTS 24
-
-/* What one run printed. */
-struct run {
-	char *out, *err;
-	size_t nout, nerr;
-	int exit_code;
-};
-
-static void run_free(struct run *r)
-{
-	free(r->out);
-	free(r->err);
-}
-#define AUTO_RUN __attribute__((cleanup(run_free))) struct run
-
-/* Words of @line are separated by single spaces. */
-static struct run run_line(const struct command *commands, const char *line)
-{
-	struct run r = { 0 };
-	FILE *out = open_memstream(&r.out, &r.nout), *err = open_memstream(&r.err, &r.nerr);
-	char words[2000], *argv[ARGUMENTS + 1] = { NULL }, *save = NULL;
-	int argc = 0;
-
-	snprintf(words, sizeof(words), "%s", line);
-	for (char *w = strtok_r(words, " ", &save); w && argc < ARGUMENTS;
-	     w = strtok_r(NULL, " ", &save))
-		argv[argc++] = w;
-	r.exit_code = cli_run(commands, out, err, argc, argv);
-	fclose(out);
-	fclose(err);
-	return r;
-}
 
 /* --- parsing, on a table of its own --- */
 
@@ -186,7 +153,8 @@ static void check_entry(const struct command *parent, const struct command *cmd)
 
 	if (!cmd->run == !cmd->sub)
 		fail_msg("%s: neither or both of run and sub", cmd->name);
-	if (!cmd->help || cmd->help[0] < 'A' || cmd->help[0] > 'Z' || strchr(cmd->help, '\n'))
+	assert_non_null(cmd->help);
+	if (cmd->help[0] < 'A' || cmd->help[0] > 'Z' || strchr(cmd->help, '\n'))
 		fail_msg("%s: help is no line", cmd->name);
 	if (cmd->most > CLI_OPERANDS || cmd->least > cmd->most || !cmd->operands != !cmd->most)
 		fail_msg("%s: operands", cmd->name);
@@ -194,7 +162,7 @@ static void check_entry(const struct command *parent, const struct command *cmd)
 	{
 		AUTO_RUN r = run_line(cli_commands, line);
 
-		if (r.exit_code != 0 || r.nerr || !strstr(r.out, cmd->help))
+		if (r.exit_code != 0 || r.nerr || !r.out || !strstr(r.out, cmd->help))
 			fail_msg("%s: %s%s", line, r.out, r.err);
 		for (const struct option *o = cmd->options; o && o->name; o++)
 			if (strncmp(o->name, "--", 2) != 0 || !strstr(r.out, o->name) ||
