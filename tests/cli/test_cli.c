@@ -161,14 +161,15 @@ static void check_entry(const struct command *parent, const struct command *cmd)
 	snprintf(line, sizeof(line), "writ %s %s --help", parent ? parent->name : "", cmd->name);
 	{
 		AUTO_RUN r = run_line(cli_commands, line);
+		const char *out = r.out ? r.out : "";
 
-		if (r.exit_code != 0 || r.nerr || !r.out || !strstr(r.out, cmd->help))
+		if (r.exit_code != 0 || r.nerr || !strstr(out, cmd->help))
 			fail_msg("%s: %s%s", line, r.out, r.err);
 		for (const struct option *o = cmd->options; o && o->name; o++)
-			if (strncmp(o->name, "--", 2) != 0 || !strstr(r.out, o->name) ||
-			    !strstr(r.out, o->help))
+			if (strncmp(o->name, "--", 2) != 0 || !strstr(out, o->name) ||
+			    !strstr(out, o->help))
 				fail_msg("%s does not show %s", line, o->name);
-		if (!strstr(r.out, "--json") || !strstr(r.out, "--config"))
+		if (!strstr(out, "--json") || !strstr(out, "--config"))
 			fail_msg("%s: the common options are missing", line);
 	}
 	if (cmd->run) {
