@@ -316,7 +316,8 @@ int cli_fail(struct cli *c, const struct err *e)
 		buf_printf(&b, "%s\n", e->msg);
 	}
 	fwrite(b.p, 1, b.n, c->err);
-	return CLI_FAILED;
+	/* What an option's value means is often known only deep inside. */
+	return e->code && strcmp(e->code, "wrong_usage") == 0 ? CLI_USAGE : CLI_FAILED;
 }
 
 int cli_misuse(struct cli *c, const char *fmt, ...)

@@ -73,7 +73,7 @@ void cli_help(const struct cli *c, FILE *out, const struct command *parent,
 	      const struct command *cmd);
 
 /* "writ: agent show: <message>" on stderr, or with --json the error as an object.
- * Return CLI_FAILED and CLI_USAGE. */
+ * Return CLI_FAILED (CLI_USAGE for the code "wrong_usage") and CLI_USAGE. */
 int cli_fail(struct cli *c, const struct err *e);
 int cli_misuse(struct cli *c, const char *fmt, ...) PRINTF(2, 3);
 
