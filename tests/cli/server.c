@@ -48,10 +48,9 @@ static bool read_request(struct scripted *s, SSL *ssl, int fd)
 	return true;
 }
 
-static void serve_one(struct scripted *s, int fd)
+static void serve_one(struct scripted *s, struct str rest, int fd)
 {
 	SSL *ssl = s->tls ? SSL_new(s->tls) : NULL;
-	struct str rest = s->answer;
 
 	if ((!ssl || (SSL_set_fd(ssl, fd) == 1 && SSL_accept(ssl) == 1)) &&
 	    read_request(s, ssl, fd))
@@ -77,7 +76,9 @@ static void *run(void *arg)
 		int fd = accept(s->listener, NULL, NULL);
 
 		must(fd >= 0, "accept");
-		serve_one(s, fd);
+		serve_one(s, i && s->next ? s->next[i - 1] : s->answer, fd);
+		if (i == 0)
+			snprintf(s->first, sizeof(s->first), "%.1000s", s->request);
 	}
 	return NULL;
 }

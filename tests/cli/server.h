@@ -10,12 +10,14 @@
 
 struct scripted {
 	struct str answer;
-	size_t piece;	 /* bytes per send; 0: all at once */
-	SSL_CTX *tls;	 /* or NULL */
-	int connections; /* to serve, one after the other */
+	const struct str *next; /* of the connections after the first; NULL: the same answer */
+	size_t piece;		/* bytes per send; 0: all at once */
+	SSL_CTX *tls;		/* or NULL */
+	int connections;	/* to serve, one after the other */
 	/* out */
 	struct target target;
 	char request[65536]; /* the last one, NUL-terminated */
+	char first[1024];    /* the beginning of the first one */
 	/* private */
 	int listener;
 	pthread_t thread;
