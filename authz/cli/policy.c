@@ -47,10 +47,9 @@ static void put_report(struct cli *c, const char *dir, const struct policy_sourc
 		put_finding(c, dir, &f->items[i], i == 0);
 	if (c->json)
 		fprintf(c->out, "]}\n");
-	else if (set)
-		fprintf(c->out, "%s: %zu files, %zu rules, %zu warnings\n", dir, s->n, rules, f->n);
 	else
-		fprintf(c->out, "%s: %zu errors, %zu warnings\n", dir, f->errors, f->n - f->errors);
+		fprintf(c->out, "%s: %s; files: %zu, rules: %zu, errors: %zu, warnings: %zu\n", dir,
+			set ? "good" : "refused", s->n, rules, f->errors, f->n - f->errors);
 }
 
 static int check(struct cli *c, const char *dir, const struct policy_limits *limits)
