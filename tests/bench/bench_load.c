@@ -36,7 +36,7 @@ void template_number(char *bytes, const struct template *t, uint64_t number)
 
 static void find_run(struct template *t)
 {
-	const char *at = t->n ? memchr(t->bytes, '@', t->n) : NULL;
+	const char *at = t->bytes && t->n ? memchr(t->bytes, '@', t->n) : NULL;
 
 	if (!at)
 		return;
