@@ -43,7 +43,7 @@ run: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/run $(B)
 demo: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/demo $(B)/writ
 ## make test      every test, under AddressSanitizer and UBSan; ends with "N passed, N failed"
 test: packages ; @$(MAKE) --no-print-directory check B=build/asan CFLAGS='$(SAN)'
-check: units $(B)/writ ; @scripts/run-tests $(B) $(UNIT) $(wildcard tests/integration/test_*)
+check: units $(B)/writ $(B)/tests/bench/bench_load ; @scripts/run-tests $(B) $(UNIT) $(wildcard tests/integration/test_*)
 units: $(UNIT)
 ## make tsan      the unit tests under ThreadSanitizer
 tsan: packages
