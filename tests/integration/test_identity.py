@@ -312,9 +312,10 @@ def forged_bearer_tokens_are_refused():
             ("HS256", f"{part(dict(header, alg='HS256'))}.{payload}.{mac}"),
             ("another subject", f"{head}.{part(dict(claims, sub=AGENT))}.{signature}"),
             ("a later end", f"{head}.{part(dict(claims, exp=claims['exp'] + 9999))}.{signature}"),
-            ("a flipped signature", f"{head}.{payload}.{'B' + signature[1:] if signature[0] != 'B' else 'C' + signature[1:]}"),
+            ("a flipped signature", f"{head}.{payload}.{'B' if signature[0] != 'B' else 'C'}{signature[1:]}"),
             ("stray bits", f"{head}.{payload}.{last}"), ("a fourth part", good + ".x"), ("padding", good + "="),
-            ("a space", good.replace(".", ". ", 1)), ("another kid", f"{part(dict(header, kid='x'))}.{payload}.{signature}")):
+            ("a space", good.replace(".", ". ", 1)),
+            ("another kid", f"{part(dict(header, kid='x'))}.{payload}.{signature}")):
         reply = d.evaluate(agent=spiffe_id, headers={"Authorization": "Bearer " + token})
         is_error(reply, (400, 401), why)
     equal(d.evaluate(agent=spiffe_id, headers={"Authorization": "Bearer " + good}).status, 200, "the good one")
@@ -419,6 +420,31 @@ def what_is_open_to_all():
     discovery = d.http("GET", "/.well-known/openid-configuration")
     equal(discovery.status, 200, "discovery")
     check("jwks_uri" in discovery.json and "issuer" in discovery.json, repr(discovery))
+
+
+@test
+def the_command_line_fetches_svids():
+    d, spiffe_id = server(), fresh("cli-svid")
+    folder = d.path("cli-svid")
+    os.makedirs(folder)
+    reply = d.admin("POST", "/v1/agents/token", {"spiffe_id": spiffe_id}).json
+    url = f"https://127.0.0.1:{d.tls_port}"
+    d.writ("svid", "x509", "--join-token", reply["join_token"], "--server", url, "--fingerprint", "00" * 32, "--dir",
+           folder, code=1)
+    equal(os.listdir(folder), [], "files after a wrong fingerprint")
+    d.writ("svid", "x509", "--join-token", reply["join_token"], "--server", url, "--fingerprint",
+           reply["ca_fingerprint"], "--dir", folder, code=0)
+    equal(sorted(os.listdir(folder)), ["bundle.pem", "key.pem", "svid.pem"], "files")
+    equal(os.stat(os.path.join(folder, "key.pem")).st_mode & 0o777, 0o600, "mode of the key")
+    with open(os.path.join(folder, "svid.pem"), encoding="ascii") as f:
+        first = f.read()
+    is_svid(first, spiffe_id)
+    d.writ("svid", "x509", "--dir", folder, "--server", url, code=0)
+    with open(os.path.join(folder, "svid.pem"), encoding="ascii") as f:
+        check(f.read() != first, "the SVID was not renewed")
+    token = d.writ("svid", "jwt", "--audience", SERVER_ID, "--dir", folder, "--server", url, code=0).stdout.strip()
+    reply = d.evaluate(agent=spiffe_id, headers={"Authorization": "Bearer " + token})
+    equal(reply.status, 200, f"status with the token ({reply})")
 
 
 @test

@@ -90,8 +90,8 @@ def a_change_takes_effect_without_a_dropped_request():
 BROKEN = (
     ("syntax", 'policy "x" { permit "y" { on = {', "finance.lua:"),
     ("unknown key of on", 'policy "x" { permit "y" { on = { acton = "tools/call" } } }', "action"),
-    ("unknown key of a rule", 'policy "x" { permit "y" { on = { action = "tools/call" }, wen = function(q) return true end } }',
-     "when"),
+    ("unknown key of a rule",
+     'policy "x" { permit "y" { on = { action = "tools/call" }, wen = function(q) return true end } }', "when"),
     ("no on", 'policy "x" { permit "y" { when = function(q) return true end } }', "on"),
     ("two rules of a name", 'policy "x" { deny "y" {}, deny "y" {} }', "y"),
     ("os", 'os.execute("true")', "os"), ("io", 'io.open("/etc/passwd")', "io"), ("require", 'require "x"', "require"),
@@ -186,31 +186,6 @@ def the_order_of_files_does_not_matter():
         d.close()
     equal(seen[0], seen[1], "decisions")
     equal(seen[0][0], (False, "denied", "p-b/none"), "a deny beats a permit")
-
-
-TESTS = """
-test "payments" {
-  agent = { team = "finance" }, call = "payments/create",
-  { args = { amount = 500 },    expect = "permit", rule = "finance/payments" },
-  { args = { amount = 500.01 }, expect = "ask",    rule = "finance/payment over 500" },
-  { args = { amount = "500" },  expect = "deny",   reason = "invalid_arguments" },
-}
-"""
-
-
-@test
-def policy_tests_pass_fail_and_never_pass_empty():
-    d = server()
-    for name, text, code in (("good", TESTS, 0), ("wrong", TESTS.replace('"ask"', '"permit"'), 1),
-                             ("no case", 'test "x" { agent = {}, call = "payments/create" }', 1), ("none", None, 1)):
-        folder = d.path("sets", name)
-        for path, content in (("catalogue/tools.lua", CATALOGUE), ("finance.lua", RULES), ("finance_test.lua", text)):
-            if content is not None:
-                d.write(f"sets/{name}/{path}", content)
-        done = d.writ("policy", "test", folder)
-        equal(done.returncode, code, f"{name}: exit code ({done.stdout} {done.stderr})")
-        if name == "wrong":
-            check("finance_test.lua" in done.stdout + done.stderr, f"the failing case is not named: {done}")
 
 
 @test

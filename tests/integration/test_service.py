@@ -7,7 +7,7 @@ import stat
 import subprocess
 import threading
 
-from harness import AGENT, TRUST_DOMAIN, WRIT, Deployment, Failure, check, equal, is_error, main, test
+from harness import AGENT, TRUST_DOMAIN, Deployment, Failure, check, equal, is_error, main, test
 
 shared = None
 
@@ -255,14 +255,24 @@ def other_users_do_not_reach_the_admin_socket():
 @test
 def a_folder_of_init_serves_at_once():
     d = Deployment(policies={})
-    d.writ("init", d.path("new"), code=0)
-    for name in ("writ.lua", "policies"):
-        check(os.path.exists(d.path("new", name)), f"init made no {name}")
-    done = subprocess.run([WRIT, "policy", "check", d.path("new", "policies")], capture_output=True,
-                          text=True, check=False)
-    equal(done.returncode, 0, f"policy check of the example: {done.stdout} {done.stderr}")
+    d.writ("init", d.path("new"), "--trust-domain", TRUST_DOMAIN, "--local-pep", "--http", f"127.0.0.1:{d.port}",
+           "--https", f"127.0.0.1:{d.tls_port}", "--operators", f"127.0.0.1:{d.operators_port}", code=0)
+    equal(d.writ("policy", "check", d.path("new", "policies")).returncode, 0, "exit code of policy check")
     # Not into a folder where something is already.
-    check(d.writ("init", d.path("new")).returncode != 0, "init overwrote a deployment")
+    d.writ("init", d.path("new"), code=1)
+    d.config_file = d.path("new", "writ.lua")
+    d.data = d.path("new", "writ-data")
+    d.admin_socket = os.path.join(d.data, "admin.sock")
+    d.start()
+    d.register()
+    equal(d.evaluate().status, 200, "status of a decision")
+
+
+@test
+def doctor_names_what_is_weakened():
+    done = server().writ("doctor")
+    check("caller" in done.stdout and str(server().port) in done.stdout,
+          f"the fixed caller is not named: {done.stdout} {done.stderr}")
 
 
 @test
