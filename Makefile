@@ -58,7 +58,10 @@ build/fuzz/%: tests/fuzz/%.c $(SRC) $(HDR) build/embedded.c
 ## make soak      200 rounds of kill -9 under load, then the log is verified
 soak: packages ; @$(MAKE) --no-print-directory $(B)/writ $(BENCH) && WRIT_SOAK=200 scripts/run-tests $(B) tests/integration/test_crash.py
 ## make bench     load generator and server in one run; prints the table of ratios
-bench: packages ; @$(MAKE) --no-print-directory $(B)/writ $(BENCH) && scripts/bench $(B)
+bench: packages
+	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)
+	@$(MAKE) --no-print-directory $(B)/unrecorded/writ B=$(B)/unrecorded CFLAGS='$(CFLAGS) -DWRIT_BENCH_UNRECORDED'
+	@scripts/bench $(B) $(BENCH_OPTIONS)
 ## make lint      both compilers' warnings as errors, clang-tidy, cppcheck, format, floors
 lint: packages ; @scripts/lint $(HDR) $(MAINS) $(SRC) $(wildcard tests/*/*.c)
 

@@ -220,7 +220,7 @@ def raw_status(answer):
 class Deployment:
     """A folder with writ.lua, policies/ and writ-data/, and the server that runs in it."""
 
-    def __init__(self, policies=None, config="", caller="pep", listen=""):
+    def __init__(self, policies=None, config="", caller="pep", listen="", binary=WRIT):
         # Short: a Unix socket's path has 107 bytes.
         self.dir = tempfile.mkdtemp(prefix="writ-", dir=os.environ.get("WRIT_TMP", "/tmp"))
         os.chmod(self.dir, 0o755)
@@ -228,6 +228,7 @@ class Deployment:
         self.port, self.tls_port, self.operators_port = free_port(), free_port(), free_port()
         self.admin_socket = os.path.join(self.data, "admin.sock")
         self.workload_socket = os.path.join(self.data, "workload.sock")
+        self.binary = binary
         self.process = None
         self.reports = []
         self.errors = os.path.join(self.dir, "stderr")
@@ -268,12 +269,12 @@ class Deployment:
     # the server
 
     def spawn(self, env=None):
-        check(os.path.exists(WRIT), f"there is no {WRIT}; build it first")
+        check(os.path.exists(self.binary), f"there is no {self.binary}; build it first")
         check(self.process is None, "already started")
         environment = dict(os.environ, **(env or {}))
         with open(self.output, "ab") as out, open(self.errors, "ab") as err:
             self.process = subprocess.Popen(
-                [WRIT, "serve", "--config", self.config_file], cwd=self.dir, stdout=out, stderr=err,
+                [self.binary, "serve", "--config", self.config_file], cwd=self.dir, stdout=out, stderr=err,
                 stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
         return self
 

@@ -257,15 +257,6 @@ def http_1_0_is_answered_and_closed():
 
 
 @test
-def metadata():
-    reply = server().http("GET", "/.well-known/authzen-configuration")
-    equal(reply.status, 200, "status")
-    check("policy_decision_point" in reply.json, repr(reply))
-    check(reply.json["access_evaluation_endpoint"].endswith(EVALUATE), repr(reply))
-    check(all(v not in (None, "") for v in reply.json.values()), f"empty members: {reply}")
-
-
-@test
 def evaluate_from_the_shell():
     d = server()
     d.write("request.json", json.dumps(call()))

@@ -417,9 +417,6 @@ def what_is_open_to_all():
     uses = {k["use"] for k in bundle["keys"]}
     equal(uses, {"x509-svid", "jwt-svid"}, "uses of keys in the bundle")
     check("spiffe_sequence" in bundle and "spiffe_refresh_hint" in bundle, repr(bundle)[:200])
-    discovery = d.http("GET", "/.well-known/openid-configuration")
-    equal(discovery.status, 200, "discovery")
-    check("jwks_uri" in discovery.json and "issuer" in discovery.json, repr(discovery))
 
 
 @test
