@@ -262,9 +262,10 @@ def denied():
 def each_damage_is_seen_and_the_record_named():
     d = server()
     seq = denied()
-    for why, damage, named in (("edit", edit, {seq}), ("edited time", edit_time, {seq}), ("deletion", delete, {seq}),
-                               ("insertion", insert, {seq, seq + 1}), ("swap", swap, {seq}),
-                               ("edited opening", opening, {seq})):
+    for why, damage, fault, named in (
+            ("edit", edit, "edit", {seq}), ("edited time", edit_time, "edit", {seq}),
+            ("deletion", delete, "deletion", {seq}), ("insertion", insert, "insertion", {seq, seq + 1}),
+            ("swap", swap, "swap", {seq, seq + 1}), ("edited opening", opening, "opening", {seq})):
         lines = lines_of(exported)
         damage(lines, seq)
         path = d.path("damaged.jsonl")
@@ -273,7 +274,8 @@ def each_damage_is_seen_and_the_record_named():
         done = verify(path)
         said = done.stdout + done.stderr
         equal(done.returncode, 1, f"{why}: exit code ({said})")
-        check(any(re.search(rf"\b{n}\b", said) for n in named), f"{why}: record {sorted(named)} is not named: {said}")
+        check(any(re.search(rf"record: {n}\b", said) for n in named), f"{why}: record {sorted(named)} is not named: {said}")
+        check(f"fault: {fault}" in said, f"{why}: expected the fault {fault}: {said}")
 
 
 @test
@@ -283,7 +285,26 @@ def a_repaired_chain_does_not_help():
     path = server().path("rechained.jsonl")
     with open(path, "wb") as f:
         f.writelines(lines)
-    equal(verify(path).returncode, 1, "exit code")
+    done = verify(path)
+    equal(done.returncode, 1, "exit code")
+    check("fault: rewrite" in done.stdout, f"expected the fault rewrite: {done.stdout}")
+
+
+@test
+def a_checkpoint_held_from_before_catches_a_rollback():
+    d = server()
+    early = d.export("early.jsonl")
+    d.evaluate()
+    held = d.path("held.note")
+    with open(held, "w", encoding="utf-8") as f:
+        f.write(d.writ("audit", "checkpoint", code=0).stdout)
+    late = d.export("late.jsonl")
+    equal(verify(late, "--checkpoint", held).returncode, 0, "exit code of a log that goes on")
+    equal(verify(early).returncode, 0, "exit code of the early export by itself")
+    equal(verify(early, "--checkpoint", held).returncode, 1, "exit code of a log shorter than what was signed")
+    with open(held, "a", encoding="utf-8") as f:
+        f.write("nonsense\n")
+    equal(verify(late, "--checkpoint", held).returncode, 2, "exit code with a malformed checkpoint")
 
 
 @test

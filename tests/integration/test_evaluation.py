@@ -251,8 +251,8 @@ def expect_100_and_chunked_bodies_work():
 @test
 def http_1_0_is_answered_and_closed():
     body = json.dumps(call()).encode()
-    got = raw(("127.0.0.1", server().port), b"POST /access/v1/evaluation HTTP/1.0\r\nContent-Type: application/json"
-              b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body, finish=False)
+    got = raw(("127.0.0.1", server().port), b"POST /access/v1/evaluation HTTP/1.0\r\nHost: localhost\r\n"
+              b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body, finish=False)
     check(b" 200 " in got[:20] and b'"decision":true' in got, f"HTTP/1.0: {got[:200]}")
 
 

@@ -197,7 +197,7 @@ def hostile_requests_for_certificates():
             check("evil" not in certificate(reply.json["x509_svid"]), f"{why}: in the certificate")
         else:
             is_error(reply, 400, why)
-    subject = make_csr("h6", subject=f"/O=Evil/CN={AGENT}")[0]
+    subject = make_csr("h6", subject="/O=Evil/CN=admin")[0]
     reply = attest(token_for(spiffe_id), subject)
     if reply.status in (200, 201):
         check("Evil" not in is_svid(reply.json["x509_svid"], spiffe_id), "the subject was taken over")
