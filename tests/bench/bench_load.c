@@ -12,12 +12,12 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#include "tests/bench/load_conn.h"
+#include "tests/bench/load_lane.h"
 
 #define DRAIN_NS 2000000000LL /* for what is under way at the end */
 #define REOPEN_MAX 1000	      /* per connection, when it broke */
 
-int64_t now_ns(void)
+int64_t load_now(void)
 {
 	struct timespec t;
 
@@ -25,7 +25,7 @@ int64_t now_ns(void)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-void template_number(char *bytes, const struct template *t, uint64_t number)
+void load_number(char *bytes, const struct template *t, uint64_t number)
 {
 	char *p = bytes + t->at;
 
@@ -95,7 +95,7 @@ static bool build_request(struct load *l, struct err *e)
 	return true;
 }
 
-void load_answered(struct conn *c, int status, struct str body, int64_t start)
+void load_answered(struct lane *c, int status, struct str body, int64_t start)
 {
 	struct load *l = c->load;
 	struct stats *s = &l->stats;
@@ -115,18 +115,18 @@ void load_answered(struct conn *c, int status, struct str body, int64_t start)
 	s->wrong += good && !right;
 	s->statuses[status]++;
 	if (l->measuring)
-		stats_add(s, now_ns() - start);
+		load_stats_add(s, load_now() - start);
 }
 
-static bool begin(struct conn *c, int64_t start)
+static bool begin(struct lane *c, int64_t start)
 {
 	struct load *l = c->load;
 
 	l->number++;
-	return l->o.streams ? h2_request(c, start) : h1_request(c, start);
+	return l->o.streams ? load_h2_request(c, start) : load_h1_request(c, start);
 }
 
-bool load_next(struct conn *c)
+bool load_next(struct lane *c)
 {
 	struct load *l = c->load;
 	unsigned slots = l->o.streams ? l->o.streams : 1;
@@ -138,13 +138,13 @@ bool load_next(struct conn *c)
 		return true;
 	}
 	while (c->inflight < slots && !l->stopping && l->number < l->allowed)
-		if (!begin(c, now_ns()))
+		if (!begin(c, load_now()))
 			return false;
 	return true;
 }
 
 /* The connection is beyond use: count what that costs, and open it again. */
-static void lost(struct conn *c)
+static void lost(struct lane *c)
 {
 	struct load *l = c->load;
 	bool clean = c->inflight == 0;
@@ -152,31 +152,31 @@ static void lost(struct conn *c)
 
 	l->stats.broken += c->inflight;
 	l->stats.reopened++;
-	conn_shut(c);
+	lane_shut(c);
 	l->open--;
 	if (l->stopping || (!clean && ++c->reopenings > REOPEN_MAX))
 		return;
-	if (!conn_open(c, &e)) {
-		conn_shut(c);
+	if (!lane_open(c, &e)) {
+		lane_shut(c);
 		return;
 	}
-	if (!load_next(c) || (l->o.streams && !h2_flush(c))) {
+	if (!load_next(c) || (l->o.streams && !load_h2_flush(c))) {
 		l->stats.broken += c->inflight;
-		conn_shut(c);
+		lane_shut(c);
 		l->open--;
 	}
 }
 
-static void serve(struct conn *c, uint32_t events)
+static void serve(struct lane *c, uint32_t events)
 {
 	bool ok = true;
 
 	if (c->fd < 0)
 		return;
 	if (events & EPOLLOUT)
-		ok = conn_flush(c);
+		ok = lane_flush(c);
 	if (ok && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
-		ok = c->load->o.streams ? h2_readable(c) : h1_readable(c);
+		ok = c->load->o.streams ? load_h2_readable(c) : load_h1_readable(c);
 	if (!ok)
 		lost(c);
 }
@@ -187,8 +187,8 @@ static int64_t keep_pace(struct load *l, int64_t t0, bool *behind)
 	unsigned slots = l->o.streams ? l->o.streams : 1;
 
 	for (;;) {
-		int64_t due = t0 + (int64_t)((double)l->number * 1e9 / l->o.rate), now = now_ns();
-		struct conn *c = NULL;
+		int64_t due = t0 + (int64_t)((double)l->number * 1e9 / l->o.rate), now = load_now();
+		struct lane *c = NULL;
 
 		if (l->stopping || l->number >= l->allowed || due > now) {
 			*behind = false;
@@ -203,7 +203,7 @@ static int64_t keep_pace(struct load *l, int64_t t0, bool *behind)
 			*behind = true;
 			return due;
 		}
-		if (!begin(c, *behind ? due : now) || (l->o.streams && !h2_flush(c)))
+		if (!begin(c, *behind ? due : now) || (l->o.streams && !load_h2_flush(c)))
 			lost(c);
 	}
 }
@@ -211,14 +211,14 @@ static int64_t keep_pace(struct load *l, int64_t t0, bool *behind)
 static void run(struct load *l)
 {
 	struct epoll_event events[512];
-	int64_t t0 = now_ns(), start = t0 + (int64_t)(l->o.warmup * 1e9), end, next = 0;
+	int64_t t0 = load_now(), start = t0 + (int64_t)(l->o.warmup * 1e9), end, next = 0;
 	bool behind = false;
 
 	end = l->o.count ? INT64_MAX - DRAIN_NS : start + (int64_t)(l->o.seconds * 1e9);
 	l->stats.began_ns = start;
 	l->measuring = l->o.warmup == 0;
 	while (l->open) {
-		int64_t now = now_ns(), wait = 100000000;
+		int64_t now = load_now(), wait = 100000000;
 		struct timespec ts;
 		int n;
 
@@ -234,7 +234,7 @@ static void run(struct load *l)
 		if (l->stopping && (l->inflight == 0 || now > l->stats.ended_ns + DRAIN_NS))
 			break;
 		if (l->o.rate && !l->stopping) {
-			next = keep_pace(l, t0, &behind) - now_ns();
+			next = keep_pace(l, t0, &behind) - load_now();
 			wait = behind || next > wait ? wait : next < 0 ? 0 : next;
 		}
 		ts = (struct timespec){ .tv_nsec = wait };
@@ -244,7 +244,7 @@ static void run(struct load *l)
 	}
 	l->stats.broken += l->inflight;
 	if (!l->stats.ended_ns)
-		l->stats.ended_ns = now_ns();
+		l->stats.ended_ns = load_now();
 }
 
 static bool prepare(struct load *l, struct err *e)
@@ -253,27 +253,27 @@ static bool prepare(struct load *l, struct err *e)
 
 	l->allowed = o->count ? o->count : UINT64_MAX;
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
-	l->conns = calloc(o->connections, sizeof(*l->conns));
+	l->lanes = calloc(o->connections, sizeof(*l->lanes));
 	l->idle = calloc((size_t)o->connections * (o->streams ? o->streams : 1), sizeof(void *));
-	if (l->epoll < 0 || !l->conns || !l->idle)
+	if (l->epoll < 0 || !l->lanes || !l->idle)
 		return err_set(e, ERR_NOMEM, "out of memory or descriptors");
 	for (unsigned i = 0; i < o->connections; i++)
-		l->conns[i] = (struct conn){ .load = l, .fd = -1 };
-	if (!read_body(l, e) || !build_request(l, e) || (o->tls && !conn_tls(l, e)))
+		l->lanes[i] = (struct lane){ .load = l, .fd = -1 };
+	if (!read_body(l, e) || !build_request(l, e) || (o->tls && !lane_tls(l, e)))
 		return false;
 	if (o->answers && !(l->answers = fopen(o->answers, "ae")))
 		return err_set(e, ERR_IO, "--answers %s: %s", o->answers, strerror(errno));
 	for (unsigned i = 0; i < o->connections; i++)
-		if (!conn_open(&l->conns[i], e))
+		if (!lane_open(&l->lanes[i], e))
 			return false;
 	for (unsigned i = 0; i < o->connections; i++) {
-		struct conn *c = &l->conns[i];
+		struct lane *c = &l->lanes[i];
 		unsigned hints = o->rate && o->streams ? o->streams : 1;
 
 		while (hints--)
 			if (!load_next(c))
 				return err_set(e, ERR_IO, "%s closed a new connection", o->to);
-		if (o->streams && !h2_flush(c))
+		if (o->streams && !load_h2_flush(c))
 			return err_set(e, ERR_IO, "%s closed a new connection", o->to);
 	}
 	return true;
@@ -281,9 +281,9 @@ static bool prepare(struct load *l, struct err *e)
 
 static void load_clear(struct load *l)
 {
-	for (unsigned i = 0; l->conns && i < l->o.connections; i++)
-		conn_free(&l->conns[i]);
-	free(l->conns);
+	for (unsigned i = 0; l->lanes && i < l->o.connections; i++)
+		lane_free(&l->lanes[i]);
+	free(l->lanes);
 	free(l->idle);
 	free(l->body.bytes);
 	free(l->request.bytes);
@@ -299,13 +299,13 @@ int main(int argc, char **argv)
 	int rc = 2;
 
 	prctl(PR_SET_TIMERSLACK, 1UL); /* the default of 50 us is as long as what is measured */
-	if (!options_parse(&l.o, argc, argv, &e)) {
+	if (!load_options_parse(&l.o, argc, argv, &e)) {
 		fprintf(stderr, "bench_load: %s\n", e.msg);
 		return 2;
 	}
 	if (prepare(&l, &e)) {
 		run(&l);
-		stats_print(&l.stats, &l.o);
+		load_stats_print(&l.stats, &l.o);
 		rc = !l.o.tolerant &&
 		     (l.stats.non_2xx || l.stats.wrong || l.stats.broken || !l.stats.requests);
 	} else {

@@ -38,8 +38,8 @@ struct options {
 };
 
 /* Fills @o; an address that is neither loopback nor a Unix socket is refused. */
-MUST_USE bool options_parse(struct options *o, int argc, char **argv, struct err *e);
-void options_usage(FILE *to);
+MUST_USE bool load_options_parse(struct options *o, int argc, char **argv, struct err *e);
+void load_options_usage(FILE *to);
 
 /* Latencies in buckets of 1/64 relative width, and counts. */
 #define STATS_SUB 64
@@ -52,9 +52,9 @@ struct stats {
 	int64_t max_ns, sum_ns, began_ns, ended_ns;
 };
 
-void stats_add(struct stats *s, int64_t latency_ns);
-double stats_us(const struct stats *s, double quantile);
-void stats_print(const struct stats *s, const struct options *o);
+void load_stats_add(struct stats *s, int64_t latency_ns);
+double load_stats_us(const struct stats *s, double quantile);
+void load_stats_print(const struct stats *s, const struct options *o);
 
 /* A text that may hold one run of '@': it is overwritten with a number that differs from one
  * request to the next and starts with 1, so that it is a number in JSON as well as a text. */
@@ -63,14 +63,14 @@ struct template
 	char *bytes;
 	size_t n, at, width;
 };
-void template_number(char *bytes, const struct template *t, uint64_t number);
+void load_number(char *bytes, const struct template *t, uint64_t number);
 
 struct load {
 	struct options o;
 	struct template body;	 /* HTTP/2: the body */
 	struct template request; /* HTTP/1.1: head and body */
 	struct stats stats;
-	struct conn *conns;
+	struct lane *lanes;
 	SSL_CTX *tls;
 	FILE *answers;
 	int epoll;
@@ -79,11 +79,11 @@ struct load {
 	uint64_t inflight;
 	unsigned open;
 	bool measuring, stopping;
-	struct conn **idle; /* rate mode: connections with a free slot */
+	struct lane **idle; /* rate mode: connections with a free slot */
 	size_t nidle;
 };
 
-struct conn {
+struct lane {
 	struct load *load;
 	int fd;
 	SSL *ssl;
@@ -99,26 +99,26 @@ struct conn {
 	struct stream *spare;
 };
 
-int64_t now_ns(void);
+int64_t load_now(void);
 
 /* How a protocol version takes part. All return false if the connection is beyond use. */
-bool h1_request(struct conn *c, int64_t start);
-bool h1_readable(struct conn *c);
-bool h2_open(struct conn *c);
-void h2_close(struct conn *c);
-bool h2_request(struct conn *c, int64_t start); /* queued; leaves with h2_flush */
-bool h2_flush(struct conn *c);
-bool h2_readable(struct conn *c);
+bool load_h1_request(struct lane *c, int64_t start);
+bool load_h1_readable(struct lane *c);
+bool load_h2_open(struct lane *c);
+void load_h2_close(struct lane *c);
+bool load_h2_request(struct lane *c, int64_t start); /* queued; leaves with load_h2_flush */
+bool load_h2_flush(struct lane *c);
+bool load_h2_readable(struct lane *c);
 
 /* Bytes in and out of a connection, TLS or not. */
-bool conn_send(struct conn *c, const char *p, size_t n);
-bool conn_flush(struct conn *c);
+bool lane_send(struct lane *c, const char *p, size_t n);
+bool lane_flush(struct lane *c);
 /* Returns bytes read, 0 if there are none now, -1 at the end or on error. */
-ssize_t conn_receive(struct conn *c, char *p, size_t n);
+ssize_t lane_receive(struct lane *c, char *p, size_t n);
 
 /* A request of @c was answered. */
-void load_answered(struct conn *c, int status, struct str body, int64_t start);
+void load_answered(struct lane *c, int status, struct str body, int64_t start);
 /* A slot of @c is free: begin the next request, or park the slot. */
-bool load_next(struct conn *c);
+bool load_next(struct lane *c);
 
 #endif

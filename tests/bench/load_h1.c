@@ -6,7 +6,7 @@
 
 #define H1_ANSWER_MAX (4 * 1024 * 1024)
 
-bool h1_request(struct conn *c, int64_t start)
+bool load_h1_request(struct lane *c, int64_t start)
 {
 	const struct template *t = &c->load->request;
 
@@ -14,10 +14,10 @@ bool h1_request(struct conn *c, int64_t start)
 	c->inflight = 1;
 	c->load->inflight++;
 	if (!t->width)
-		return conn_send(c, t->bytes, t->n);
+		return lane_send(c, t->bytes, t->n);
 	/* Only the number differs from what this connection sent before. */
-	template_number(t->bytes, t, c->load->number);
-	return conn_send(c, t->bytes, t->n);
+	load_number(t->bytes, t, c->load->number);
+	return lane_send(c, t->bytes, t->n);
 }
 
 /* The value of header @name (lower case, with its colon) in the head, or an empty str. */
@@ -39,7 +39,7 @@ static struct str header(struct str head, struct str name)
 }
 
 /* Take one whole answer off the buffer. 1: taken, 0: more bytes are needed, -1: nonsense. */
-static int take_answer(struct conn *c)
+static int take_answer(struct lane *c)
 {
 	const char *end = c->in_n > 16 ? memmem(c->in, c->in_n, "\r\n\r\n", 4) : NULL;
 	struct str head, length, body;
@@ -76,7 +76,7 @@ static int take_answer(struct conn *c)
 	return 1;
 }
 
-bool h1_readable(struct conn *c)
+bool load_h1_readable(struct lane *c)
 {
 	for (;;) {
 		ssize_t n;
@@ -91,7 +91,7 @@ bool h1_readable(struct conn *c)
 			c->in = p;
 			c->in_cap = cap;
 		}
-		n = conn_receive(c, c->in + c->in_n, c->in_cap - c->in_n);
+		n = lane_receive(c, c->in + c->in_n, c->in_cap - c->in_n);
 		if (n <= 0)
 			return n == 0;
 		c->in_n += (size_t)n;

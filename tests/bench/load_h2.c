@@ -67,7 +67,7 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
 
 static int on_close(nghttp2_session *s, int32_t id, uint32_t code, void *user)
 {
-	struct conn *c = user;
+	struct lane *c = user;
 	struct stream *st = nghttp2_session_get_stream_user_data(s, id);
 
 	if (!st)
@@ -86,7 +86,7 @@ static int on_close(nghttp2_session *s, int32_t id, uint32_t code, void *user)
 static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *out, size_t room, uint32_t *flags,
 			 nghttp2_data_source *source, void *user)
 {
-	const struct conn *c = user;
+	const struct lane *c = user;
 	const struct template *t = &c->load->body;
 	struct stream *st = source->ptr;
 	size_t n = t->n - st->sent < room ? t->n - st->sent : room;
@@ -94,7 +94,7 @@ static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *out, size_t ro
 	(void)s;
 	(void)id;
 	if (t->width)
-		template_number(t->bytes, t, st->number);
+		load_number(t->bytes, t, st->number);
 	memcpy(out, t->bytes + st->sent, n);
 	st->sent += n;
 	if (st->sent == t->n)
@@ -102,7 +102,7 @@ static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *out, size_t ro
 	return (ssize_t)n;
 }
 
-bool h2_open(struct conn *c)
+bool load_h2_open(struct lane *c)
 {
 	const nghttp2_settings_entry settings[] = {
 		{ NGHTTP2_SETTINGS_ENABLE_PUSH, 0 },
@@ -123,10 +123,10 @@ bool h2_open(struct conn *c)
 	       nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) ==
 		       0 &&
 	       nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, 1 << 24) == 0 &&
-	       h2_flush(c);
+	       load_h2_flush(c);
 }
 
-void h2_close(struct conn *c)
+void load_h2_close(struct lane *c)
 {
 	nghttp2_session_del(c->h2);
 	c->h2 = NULL;
@@ -138,7 +138,7 @@ void h2_close(struct conn *c)
 	c->streams = c->spare = NULL;
 }
 
-static struct stream *stream_get(struct conn *c)
+static struct stream *stream_get(struct lane *c)
 {
 	struct stream *st = c->spare;
 
@@ -154,7 +154,7 @@ static struct stream *stream_get(struct conn *c)
 	return st;
 }
 
-bool h2_request(struct conn *c, int64_t start)
+bool load_h2_request(struct lane *c, int64_t start)
 {
 	const struct options *o = &c->load->o;
 	nghttp2_data_provider body = { .read_callback = read_body };
@@ -189,7 +189,7 @@ bool h2_request(struct conn *c, int64_t start)
 	return true;
 }
 
-bool h2_flush(struct conn *c)
+bool load_h2_flush(struct lane *c)
 {
 	for (;;) {
 		const uint8_t *p;
@@ -198,7 +198,7 @@ bool h2_flush(struct conn *c)
 		if (n < 0)
 			return false;
 		if (n == 0)
-			return conn_flush(c);
+			return lane_flush(c);
 		/* Gather: one send for all frames of this turn. */
 		if (c->out_n + (size_t)n > c->out_cap) {
 			size_t cap = (c->out_n + (size_t)n) * 2;
@@ -214,12 +214,12 @@ bool h2_flush(struct conn *c)
 	}
 }
 
-bool h2_readable(struct conn *c)
+bool load_h2_readable(struct lane *c)
 {
 	static char in[65536];
 	ssize_t n;
 
-	while ((n = conn_receive(c, in, sizeof(in))) > 0) {
+	while ((n = lane_receive(c, in, sizeof(in))) > 0) {
 		ssize_t used = nghttp2_session_mem_recv(c->h2, (const uint8_t *)in, (size_t)n);
 
 		if (used != n)
@@ -232,5 +232,5 @@ bool h2_readable(struct conn *c)
 		return false;
 	if (!nghttp2_session_want_read(c->h2) && !nghttp2_session_want_write(c->h2))
 		return false;
-	return h2_flush(c);
+	return load_h2_flush(c);
 }

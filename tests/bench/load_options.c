@@ -25,7 +25,7 @@ static const char usage[] =
 	"Prints a text on stderr and one line of JSON on stdout. Exit 1: something was not answered, or\n"
 	"not with 2xx and the expected text.\n";
 
-void options_usage(FILE *to)
+void load_options_usage(FILE *to)
 {
 	fputs(usage, to);
 }
@@ -216,14 +216,14 @@ static bool take(struct options *o, int which, const char *text, struct err *e)
 	}
 }
 
-bool options_parse(struct options *o, int argc, char **argv, struct err *e)
+bool load_options_parse(struct options *o, int argc, char **argv, struct err *e)
 {
 	int c;
 
 	*o = (struct options){ .connections = 1, .seconds = 5, .path = "/" };
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == O_HELP) {
-			options_usage(stdout);
+			load_options_usage(stdout);
 			exit(0);
 		}
 		if (c == '?')

@@ -27,7 +27,7 @@ static double middle_ns(size_t i)
 	return ((double)(i % STATS_SUB + STATS_SUB) + 0.5) * (double)(1ULL << shift);
 }
 
-void stats_add(struct stats *s, int64_t latency_ns)
+void load_stats_add(struct stats *s, int64_t latency_ns)
 {
 	s->buckets[bucket(latency_ns)]++;
 	s->requests++;
@@ -36,7 +36,7 @@ void stats_add(struct stats *s, int64_t latency_ns)
 		s->max_ns = latency_ns;
 }
 
-double stats_us(const struct stats *s, double quantile)
+double load_stats_us(const struct stats *s, double quantile)
 {
 	uint64_t rank = (uint64_t)(quantile * (double)s->requests), seen = 0;
 
@@ -60,7 +60,7 @@ static void print_statuses(const struct stats *s, FILE *to)
 	}
 }
 
-void stats_print(const struct stats *s, const struct options *o)
+void load_stats_print(const struct stats *s, const struct options *o)
 {
 	double seconds = (double)(s->ended_ns - s->began_ns) / 1e9;
 	double rps = seconds > 0 ? (double)s->requests / seconds : 0;
@@ -75,16 +75,17 @@ void stats_print(const struct stats *s, const struct options *o)
 			"latency us: p50 %.1f  p90 %.1f  p99 %.1f  max %.1f  mean %.1f\n"
 			"not 2xx %" PRIu64 ", wrong answers %" PRIu64 ", broken %" PRIu64
 			", reopened %" PRIu64 "\n",
-			rps, s->requests, seconds, stats_us(s, 0.5), stats_us(s, 0.9),
-			stats_us(s, 0.99), (double)s->max_ns / 1000, mean, s->non_2xx, s->wrong,
-			s->broken, s->reopened);
+			rps, s->requests, seconds, load_stats_us(s, 0.5), load_stats_us(s, 0.9),
+			load_stats_us(s, 0.99), (double)s->max_ns / 1000, mean, s->non_2xx,
+			s->wrong, s->broken, s->reopened);
 	}
 	printf("{\"rps\":%.1f,\"requests\":%" PRIu64 ",\"seconds\":%.3f,\"p50_us\":%.1f,"
 	       "\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"mean_us\":%.1f,"
 	       "\"non_2xx\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"broken\":%" PRIu64
 	       ",\"reopened\":%" PRIu64 ",\"statuses\":{",
-	       rps, s->requests, seconds, stats_us(s, 0.5), stats_us(s, 0.9), stats_us(s, 0.99),
-	       (double)s->max_ns / 1000, mean, s->non_2xx, s->wrong, s->broken, s->reopened);
+	       rps, s->requests, seconds, load_stats_us(s, 0.5), load_stats_us(s, 0.9),
+	       load_stats_us(s, 0.99), (double)s->max_ns / 1000, mean, s->non_2xx, s->wrong,
+	       s->broken, s->reopened);
 	print_statuses(s, stdout);
 	puts("}}");
 }

@@ -9,9 +9,9 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "tests/bench/load_conn.h"
+#include "tests/bench/load_lane.h"
 
-static bool watch(struct conn *c, int op)
+static bool watch(struct lane *c, int op)
 {
 	struct epoll_event ev = { .events = EPOLLIN | (c->want_write ? EPOLLOUT : 0),
 				  .data.ptr = c };
@@ -20,7 +20,7 @@ static bool watch(struct conn *c, int op)
 }
 
 /* Write what it takes; -1 only if the connection is beyond use. */
-static ssize_t push(struct conn *c, const char *p, size_t n)
+static ssize_t push(struct lane *c, const char *p, size_t n)
 {
 	ssize_t r;
 
@@ -36,7 +36,7 @@ static ssize_t push(struct conn *c, const char *p, size_t n)
 	return r < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : r;
 }
 
-bool conn_flush(struct conn *c)
+bool lane_flush(struct lane *c)
 {
 	bool more;
 
@@ -58,7 +58,7 @@ bool conn_flush(struct conn *c)
 	return watch(c, EPOLL_CTL_MOD);
 }
 
-bool conn_send(struct conn *c, const char *p, size_t n)
+bool lane_send(struct lane *c, const char *p, size_t n)
 {
 	if (!c->out_n) {
 		ssize_t r = push(c, p, n);
@@ -80,10 +80,10 @@ bool conn_send(struct conn *c, const char *p, size_t n)
 	}
 	memcpy(c->out + c->out_n, p, n);
 	c->out_n += n;
-	return conn_flush(c);
+	return lane_flush(c);
 }
 
-ssize_t conn_receive(struct conn *c, char *p, size_t n)
+ssize_t lane_receive(struct lane *c, char *p, size_t n)
 {
 	ssize_t r;
 
@@ -101,7 +101,7 @@ ssize_t conn_receive(struct conn *c, char *p, size_t n)
 	return r < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
 }
 
-static bool handshake(struct conn *c, struct err *e)
+static bool handshake(struct lane *c, struct err *e)
 {
 	c->ssl = SSL_new(c->load->tls);
 	if (!c->ssl || SSL_set_fd(c->ssl, c->fd) != 1)
@@ -113,7 +113,7 @@ static bool handshake(struct conn *c, struct err *e)
 		       ERR_reason_error_string(ERR_peek_last_error()) ?: "connection closed");
 }
 
-bool conn_open(struct conn *c, struct err *e)
+bool lane_open(struct lane *c, struct err *e)
 {
 	const struct options *o = &c->load->o;
 	const struct timeval patience = { .tv_sec = 10 };
@@ -135,16 +135,16 @@ bool conn_open(struct conn *c, struct err *e)
 		return false;
 	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0 || !watch(c, EPOLL_CTL_ADD))
 		return err_set(e, ERR_IO, "cannot watch a connection: %s", strerror(errno));
-	if (o->streams && !h2_open(c))
+	if (o->streams && !load_h2_open(c))
 		return err_set(e, ERR_IO, "cannot begin HTTP/2 with %s", o->to);
 	c->load->open++;
 	return true;
 }
 
-void conn_shut(struct conn *c)
+void lane_shut(struct lane *c)
 {
 	if (c->h2)
-		h2_close(c);
+		load_h2_close(c);
 	SSL_free(c->ssl);
 	c->ssl = NULL;
 	if (c->fd >= 0)
@@ -154,9 +154,9 @@ void conn_shut(struct conn *c)
 	c->inflight = 0;
 }
 
-void conn_free(struct conn *c)
+void lane_free(struct lane *c)
 {
-	conn_shut(c);
+	lane_shut(c);
 	free(c->in);
 	free(c->out);
 }
@@ -167,7 +167,7 @@ static bool tls_fail(struct err *e, const char *what)
 		       ERR_reason_error_string(ERR_peek_last_error()) ?: "refused");
 }
 
-bool conn_tls(struct load *l, struct err *e)
+bool lane_tls(struct load *l, struct err *e)
 {
 	const struct options *o = &l->o;
 
