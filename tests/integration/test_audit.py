@@ -107,8 +107,11 @@ def a_decision_record_is_flat_and_complete():
     check(len(decisions) >= 41, f"{len(decisions)} decisions")
     for record in decisions:
         for name in ("pep", "action", "decision", "reason", "generation", "policy_sha256", "engine", "cost_us",
-                     "input_commit", "facts_commit", "answer_commit"):
+                     "input_commit", "facts_commit"):
             check(name in record, f"{name} is missing: {record}")
+        # An answer without message and obligations has nothing to be committed to.
+        if record["reason"] in ("deleting_forbidden", "unknown_agent"):
+            check("answer_commit" in record, f"answer_commit is missing: {record}")
         check(record["decision"] in ("permit", "deny", "ask"), repr(record))
     equal({r["decision"] for r in decisions}, {"permit", "deny", "ask"}, "decisions")
     check(all(r.get("agent") == AGENT for r in decisions if r["reason"] != "unknown_agent"), "agents")
@@ -274,7 +277,8 @@ def each_damage_is_seen_and_the_record_named():
         done = verify(path)
         said = done.stdout + done.stderr
         equal(done.returncode, 1, f"{why}: exit code ({said})")
-        check(any(re.search(rf"record: {n}\b", said) for n in named), f"{why}: record {sorted(named)} is not named: {said}")
+        check(any(re.search(rf"record: (one of )?{n}\b", said) for n in named),
+              f"{why}: record {sorted(named)} is not named: {said}")
         check(f"fault: {fault}" in said, f"{why}: expected the fault {fault}: {said}")
 
 
@@ -325,22 +329,18 @@ def truncation_is_seen():
 
 @test
 def every_byte_counts():
-    """Flip one bit in each of many places: none of them verifies."""
+    """Flip one bit in each of many places of the records and their openings: none verifies."""
     d = server()
     with open(exported, "rb") as f:
         data = f.read()
     path = d.path("flipped.jsonl")
-    step = max(1, len(data) // 60)
-    for n in range(step // 2, len(data), step):
+    first, last = data.index(b"\n") + 1, data.rindex(b"\n", 0, -1)
+    for n in range(first + 7, last, max(1, (last - first) // 60)):
         damaged = bytearray(data)
         damaged[n] ^= 1
         with open(path, "wb") as f:
             f.write(damaged)
-        code = verify(path).returncode
-        line = data[:n].count(b"\n") + 1
-        if code == 0:
-            # Only what the header says for convenience may change unseen.
-            check(line == 1, f"byte {n} (line {line}): {data[n - 40:n + 40]!r} was changed unseen")
+        check(verify(path).returncode != 0, f"byte {n} was changed unseen: {data[n - 40:n + 40]!r}")
 
 
 @test
@@ -352,6 +352,9 @@ def a_change_in_the_database_is_seen():
     k = d.log_key()
     d.stop()
     db = sqlite3.connect(os.path.join(d.data, "log.db"))
+    # Who can write the file can also remove what guards it.
+    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+        db.execute(f'DROP TRIGGER "{name}"')
     columns = {row[1]: row[2] for row in db.execute("PRAGMA table_info(leaf)")}
     check(columns, "there is no table leaf")
     changed = None

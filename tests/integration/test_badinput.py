@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import socket
 import time
 
@@ -153,7 +154,7 @@ def malformed_http_is_refused_and_closed():
         got = send(data)
         status = raw_status(got)
         check(status in statuses, f"{why}: status {status}, expected {sorted(statuses)}: {got[:200]}")
-        check(got.count(b"HTTP/1.") <= 1, f"{why}: answered twice: {got[:600]}")
+        check(len(re.findall(rb"HTTP/1\.[01] \d{3} ", got)) <= 1, f"{why}: answered twice: {got[:600]}")
         if status:
             check(b'"error"' in got, f"{why}: no JSON error: {got[:300]}")
     alive()
@@ -162,7 +163,9 @@ def malformed_http_is_refused_and_closed():
 @test
 def nothing_is_smuggled_behind_a_refused_request():
     second = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    for why, data, _ in HTTP:
+    for why, data, statuses in HTTP:
+        if statuses & {404, 405}:
+            continue  # well-formed: what follows is another request
         got = send(data + second)
         check(b'200 OK' not in got, f"{why}: what followed was served: {got[:400]}")
 

@@ -95,6 +95,12 @@ BROKEN = (
     ("no on", 'policy "x" { permit "y" { when = function(q) return true end } }', "on"),
     ("two rules of a name", 'policy "x" { deny "y" {}, deny "y" {} }', "y"),
     ("os", 'os.execute("true")', "os"), ("io", 'io.open("/etc/passwd")', "io"), ("require", 'require "x"', "require"),
+    ("pcall", 'policy "x" { permit "y" { on = { action = "tools/call" }, when = function(q) return pcall(error) end } }',
+     "pcall"),
+    ("a global", 'policy "x" { permit "y" { on = { action = "tools/call" }, when = function(q) n = 1 return true end } }',
+     "n"),
+    ("writing q", 'policy "x" { permit "y" { on = { action = "tools/call" }, when = function(q) q.agent.a = 1 return true end } }',
+     "read-only"),
     ("endless", "while true do end", "finance.lua"), ("budget is not built yet",
      'policy "x" { permit "y" { on = { action = "tools/call" }, budget = { name = "n" } } }', "budget"),
     ("bad name", 'policy "Not OK" { }', "Not OK"), ("no text", b"\x1bLua".decode("latin-1"), "finance.lua"),
@@ -125,18 +131,17 @@ def a_broken_set_never_replaces_a_good_one():
 RUNAWAY = """
 policy "runaway" {
   permit "loop"   { on = { action = "tools/call", tool = "run/loop" },   when = function(q) while true do end end },
-  permit "caught" { on = { action = "tools/call", tool = "run/caught" },
-                    when = function(q) while true do pcall(function() while true do end end) end end },
+  permit "nested" { on = { action = "tools/call", tool = "run/nested" },
+                    when = function(q) local function f() while true do local g = f end end return f() end },
   permit "memory" { on = { action = "tools/call", tool = "run/memory" },
                     when = function(q) local t = {} while true do t[#t + 1] = { #t, {} } end end },
   permit "error"  { on = { action = "tools/call", tool = "run/error" },  when = function(q) return q.args.x.y.z end },
   permit "deep"   { on = { action = "tools/call", tool = "run/deep" },
                     when = function(q) local function f() return 1 + f() end return f() > 0 end },
   permit "number" { on = { action = "tools/call", tool = "run/number" }, when = function(q) return 1 end },
-  permit "global" { on = { action = "tools/call", tool = "run/global" },
-                    when = function(q) counter = (counter or 0) + 1 return counter == 1 end },
   permit "change" { on = { action = "tools/call", tool = "run/change" },
-                    when = function(q) q.agent.team = "root" return true end },
+                    when = function(q) local function f(t) t.team = "root" end f(q.agent) return true end },
+  permit "team"   { on = { action = "tools/call", tool = "run/team" }, when = function(q) return q.agent.team == "root" end },
   permit "good"   { on = { action = "tools/call", tool = "run/good" } },
 }
 """
@@ -144,17 +149,13 @@ policy "runaway" {
 
 @test
 def runaway_rules_deny_and_hurt_nobody():
-    names = ("loop", "caught", "memory", "error", "deep", "number", "global", "change", "good")
+    names = ("loop", "nested", "memory", "error", "deep", "number", "change", "team", "good")
     d = Deployment(policies={"run.lua": RUNAWAY, "catalogue/t.lua": "".join(
         f'tool "run/{n}" {{ effect = "read" }}\n' for n in names)})
-    try:
-        d.start()
-    except Failure:
-        # The checker may see through some of them; then they are no set.
-        done = d.writ("policy", "check", d.path("policies"))
-        raise Failure(f"the set was refused: {done.stdout} {done.stderr}") from None
+    d.writ("policy", "check", d.path("policies"), code=0)
+    d.start()
     d.register()
-    for name, reasons in (("loop", ("policy_budget",)), ("caught", ("policy_budget",)),
+    for name, reasons in (("loop", ("policy_budget",)), ("nested", ("policy_budget",)),
                           ("memory", ("policy_budget", "policy_error")), ("error", ("policy_error",)),
                           ("deep", ("policy_budget", "policy_error")), ("number", ("policy_error",))):
         for n in range(3):
@@ -165,9 +166,10 @@ def runaway_rules_deny_and_hurt_nobody():
             check(time.monotonic() - began < 2, f"{name} took {time.monotonic() - began:.1f} s")
             equal(d.evaluate("run/good").json["decision"], True, f"the next request after {name} ({n})")
     # Nothing that a rule writes outlives its evaluation.
-    equal(len({d.evaluate("run/global").json["decision"] for _ in range(6)}), 1, "decisions with a global")
-    d.evaluate("run/change")
-    equal(d.evaluate("run/good").json["decision"], True, "after a rule wrote to q")
+    for _ in range(3):
+        d.evaluate("run/change")
+        equal(d.evaluate("run/team").json["decision"], False, "a decision after a rule wrote to q")
+    equal(d.evaluate("run/good").json["decision"], True, "the last request")
     d.close()
 
 

@@ -163,7 +163,7 @@ def data_of_another_format_is_refused_before_it_is_touched():
     with open(path, encoding="ascii") as f:
         ours = f.read()
     with open(path, "w", encoding="ascii") as f:
-        f.write("99\n")
+        f.write(re.sub(r"\d+", "99", ours))
     before = {n: os.stat(os.path.join(d.data, n)).st_mtime_ns for n in ("writ.db", "log.db")}
     refused(d, "VERSION", "99")
     equal({n: os.stat(os.path.join(d.data, n)).st_mtime_ns for n in before}, before, "times of the files")
@@ -176,8 +176,7 @@ def data_of_another_format_is_refused_before_it_is_touched():
 def the_data_folder_has_the_stated_modes():
     d = server()
     want = {"": 0o711, "keys": 0o700, "keys/x509.key": 0o600, "keys/jwt.key": 0o600, "keys/log.key": 0o600,
-            "writ.db": 0o600, "log.db": 0o600, "bundle.pem": 0o644, "workload.sock": 0o666,
-            "admin.sock": 0o600}
+            "writ.db": 0o600, "log.db": 0o600, "bundle.pem": 0o644, "admin.sock": 0o600}
     got = {name: stat.S_IMODE(os.stat(os.path.join(d.data, name)).st_mode) for name in want}
     equal({k: oct(v) for k, v in got.items()}, {k: oct(v) for k, v in want.items()}, "modes")
     for name in os.listdir(os.path.join(d.data, "keys")):
@@ -192,7 +191,7 @@ CONFIG_ERRORS = (
     ("unknown door", "listen = { htpp = '127.0.0.1:1' }\n", ["htpp", "http"]),
     ("wrong type", "trust_domain = 7\n", ["trust_domain"]), ("wrong type of a list", "callers = 'root'\n", ["callers"]),
     ("bad trust domain", 'trust_domain = "Not A Domain"\n', ["trust_domain"]),
-    ("plaintext in the open", "listen = { http = '0.0.0.0:8080' }\n", ["0.0.0.0:8080", "loopback"]),
+    ("plaintext in the open", "listen = { http = '0.0.0.0:8080' }\n", ["0.0.0.0:8080", "https"]),
     ("unknown role", "callers = { { unix_user = 'root', role = 'amdin' } }\n", ["amdin", "admin"]),
     ("out of range", "limits = { depth = 0 }\n", ["depth"]),
     ("a library", "data = os.getenv('HOME')\n", ["writ.lua"]),
