@@ -141,7 +141,8 @@ policy "runaway" {
   permit "number" { on = { action = "tools/call", tool = "run/number" }, when = function(q) return 1 end },
   permit "change" { on = { action = "tools/call", tool = "run/change" },
                     when = function(q) local function f(t) t.team = "root" end f(q.agent) return true end },
-  permit "team"   { on = { action = "tools/call", tool = "run/team" }, when = function(q) return q.agent.team == "root" end },
+  permit "team"   { on = { action = "tools/call", tool = "run/team" },
+                    when = function(q) return q.agent.team == "root" end },
   permit "good"   { on = { action = "tools/call", tool = "run/good" } },
 }
 """
