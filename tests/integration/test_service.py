@@ -165,7 +165,7 @@ def data_of_another_format_is_refused_before_it_is_touched():
     with open(path, "w", encoding="ascii") as f:
         f.write(re.sub(r"\d+", "99", ours))
     before = {n: os.stat(os.path.join(d.data, n)).st_mtime_ns for n in ("writ.db", "log.db")}
-    refused(d, "VERSION", "99")
+    refused(d, "99", d.data)
     equal({n: os.stat(os.path.join(d.data, n)).st_mtime_ns for n in before}, before, "times of the files")
     with open(path, "w", encoding="ascii") as f:
         f.write(ours)
