@@ -132,17 +132,23 @@ static int open_empty(const char *dir, struct err *e)
 /* "policies/catalogue/tools.lua": its folders, then the file. */
 static bool write_embedded(int dir, const struct embedded_file *f, struct err *e)
 {
-	char path[256];
+	struct str rest = str_c(f->path), folder;
+	AUTO_FD at = fcntl(dir, F_DUPFD_CLOEXEC, 0);
 
-	if (snprintf(path, sizeof(path), "%s", f->path) >= (int)sizeof(path))
-		return err_set(e, ERR_INTERNAL, "%s: the name is too long", f->path);
-	for (char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
-		*slash = '\0';
-		if (mkdirat(dir, path, 0755) != 0 && errno != EEXIST)
-			return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-		*slash = '/';
+	while (at >= 0 && str_cut(rest, '/', &folder, &rest)) {
+		char name[256];
+		int below;
+
+		snprintf(name, sizeof(name), "%.*s", STR_FMT(folder));
+		if (mkdirat(at, name, 0755) != 0 && errno != EEXIST)
+			return err_set(e, ERR_IO, "%s: %s", f->path, strerror(errno));
+		below = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		close(at);
+		at = below;
 	}
-	return file_replace(NULL, dir, path, (struct str){ (const char *)f->text, f->n }, 0644, e);
+	if (at < 0)
+		return err_set(e, ERR_IO, "%s: %s", f->path, strerror(errno));
+	return file_replace(NULL, at, rest.p, (struct str){ (const char *)f->text, f->n }, 0644, e);
 }
 
 static bool write_all(const char *dir, struct str config, size_t *files, struct err *e)
