@@ -17,15 +17,14 @@ static bool glob_match(struct str pattern, struct str s)
 		return str_eq(pattern, s);
 	if (!str_starts(s, part))
 		return false;
-	s = str_from(s, part.n);
+	/* By hand, not str_from: an empty rest keeps its pointer. */
+	s = (struct str){ s.p + part.n, s.n - part.n };
 	while (str_cut(rest, '*', &part, &rest)) {
-		const char *at = part.n && s.n >= part.n ? memmem(s.p, s.n, part.p, part.n) : NULL;
+		const char *at = memmem(s.p, s.n, part.p, part.n);
 
-		if (!part.n)
-			continue;
 		if (!at)
 			return false;
-		s = str_from(s, (size_t)(at - s.p) + part.n);
+		s = (struct str){ at + part.n, s.n - (size_t)(at - s.p) - part.n };
 	}
 	return str_ends(s, rest);
 }

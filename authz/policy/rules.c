@@ -315,7 +315,7 @@ static int compare_by_name(const void *pa, const void *pb)
 void rules_finish(struct job *j)
 {
 	struct set *s = j->set;
-	const struct rule **by_name = arena_alloc(&s->arena, (s->nrules + 1) * sizeof(*by_name));
+	const struct rule **by_name = arena_alloc(&s->arena, (s->nrules + 1) * sizeof(void *));
 
 	if (!by_name) {
 		j->out_of_memory = true;
@@ -326,7 +326,7 @@ void rules_finish(struct job *j)
 	for (uint32_t i = 0; i < s->nrules; i++)
 		by_name[i] = &s->rules[i];
 	if (s->nrules)
-		qsort(by_name, s->nrules, sizeof(struct rule *), compare_by_name);
+		qsort(by_name, s->nrules, sizeof(void *), compare_by_name);
 	for (uint32_t i = 1; i < s->nrules; i++) {
 		const struct rule *a = by_name[i - 1], *b = by_name[i];
 

@@ -27,29 +27,30 @@ static bool seal(struct policy_sources *s, struct err *e)
 {
 	struct sha256 *h = sha256_new(e);
 	struct str *parts;
+	uint8_t *digests;
 
 	if (!h)
 		return false;
 	if (s->n)
 		qsort(s->files, s->n, sizeof(*s->files), compare);
-	/* Over path NUL digest: neither part can run into the other. */
 	parts = arena_alloc(&s->arena, (3 * s->n + 1) * sizeof(*parts));
-	for (size_t i = 0; parts && i < s->n; i++) {
-		uint8_t *digest = arena_alloc(&s->arena, SHA256_LEN);
+	digests = arena_alloc(&s->arena, s->n * SHA256_LEN);
+	if (!parts || !digests) {
+		sha256_free(h);
+		return err_set(e, ERR_NOMEM, "no memory for the policy files");
+	}
+	/* Over path NUL digest: neither part can run into the other. */
+	for (size_t i = 0; i < s->n; i++) {
+		uint8_t *digest = digests + i * SHA256_LEN;
 
-		if (!digest) {
-			parts = NULL;
-			break;
-		}
 		sha256_of(h, s->files[i].text, digest);
 		parts[3 * i] = s->files[i].path;
 		parts[3 * i + 1] = (struct str){ "", 1 };
 		parts[3 * i + 2] = (struct str){ (const char *)digest, SHA256_LEN };
 	}
-	if (parts)
-		sha256_parts(h, parts, 3 * s->n, s->hash);
+	sha256_parts(h, parts, 3 * s->n, s->hash);
 	sha256_free(h);
-	return parts || err_set(e, ERR_NOMEM, "no memory for the policy files");
+	return true;
 }
 
 static bool add(struct policy_sources *s, struct str path, struct str text, struct err *e)

@@ -180,6 +180,7 @@ static void check_row(size_t i, struct policy_help_alloc *pool)
 	struct policy_set *set;
 	struct policy_state *st;
 	struct policy_result r;
+	const char *error, *said;
 	struct arena a;
 	int64_t took;
 	/* Stands still where the row says what stops it, however slow we run: instructions or
@@ -214,14 +215,15 @@ static void check_row(size_t i, struct policy_help_alloc *pool)
 		took = clock_mono_ns(&clock_system);
 		r = policy_help_ask(st, big_request, &a);
 		took = clock_mono_ns(&clock_system) - took;
+		error = r.error.p ? r.error.p : "";
+		said = r.message.p ? r.message.p : "p.lua";
 		if (r.decision != DECISION_DENY || !str_eq(r.reason, str_c(rows[i].reason)) ||
-		    !r.error.p || !strstr(r.error.p, rows[i].part) ||
-		    !str_eq(r.rule, STR("p/evil")))
+		    !strstr(error, rows[i].part) || !str_eq(r.rule, STR("p/evil")))
 			fail_msg("%s: %s (%.*s)", rows[i].why, policy_help_text(&r, &a),
 				 STR_FMT(r.error));
-		if (!strstr(r.error.p, "p/evil: p.lua:") || strstr(r.message.p, "p.lua") ||
+		if (!strstr(error, "p/evil: p.lua:") || !r.message.p || strstr(said, "p.lua") ||
 		    !text_is_printable(r.error) || r.error.n > 700)
-			fail_msg("%s: %s", rows[i].why, r.error.p);
+			fail_msg("%s: %s", rows[i].why, error);
 		if (took > INT64_C(500000000)) /* 5 ms, on a busy machine under a sanitizer */
 			fail_msg("%s: %lld ms", rows[i].why, (long long)took / 1000000);
 		if (pool->peak > 4 << 20) /* 1 MiB + 16 * 60 KiB, and slack of size classes */

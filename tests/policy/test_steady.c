@@ -28,19 +28,20 @@ static const char rules[] =
 	"'go on', obligations = { { type = 'log' } } },\n"
 	"}\n";
 
+#define PAY(amount, team, m)                                                                       \
+	("{\"action\":{\"name\":\"tools/call\",\"properties\":{\"amount\":" amount                 \
+	 ",\"to\":\"x\"}},\"resource\":{\"type\":\"tool\",\"id\":\"payments/create\"},\"agent\":{" \
+	 "\"team\":\"" team "\"},\"context\":{\"m\":{" m "}}}")
+#define M "\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8"
+
 static const char *const requests[] = {
-	"{\"action\":{\"name\":\"tools/call\",\"properties\":{\"amount\":400,\"to\":\"x\"}},\"resource\":"
-	"{\"type\":\"tool\",\"id\":\"payments/create\"},\"agent\":{\"team\":\"finance\"},\"context\":{\"m\":"
-	"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8}}}",
+	PAY("400", "finance", M),
 	/* the same in another order */
-	"{\"context\":{\"m\":{\"h\":8,\"c\":3,\"b\":2,\"g\":7,\"a\":1,\"f\":6,\"e\":5,\"d\":4}},\"agent\":"
-	"{\"team\":\"finance\"},\"resource\":{\"id\":\"payments/create\",\"type\":\"tool\"},\"action\":"
-	"{\"properties\":{\"to\":\"x\",\"amount\":4e2},\"name\":\"tools/call\"}}",
-	"{\"action\":{\"name\":\"tools/call\",\"properties\":{\"amount\":5000,\"to\":\"x\"}},\"resource\":"
-	"{\"type\":\"tool\",\"id\":\"payments/create\"},\"agent\":{\"team\":\"ops\"},\"context\":{\"m\":"
-	"{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5,\"f\":6,\"g\":7,\"h\":8}}}",
-	"{\"action\":{\"name\":\"tools/call\",\"properties\":{\"amount\":1,\"to\":\"x\"}},\"resource\":"
-	"{\"type\":\"tool\",\"id\":\"payments/create\"},\"agent\":{\"team\":\"none\"},\"context\":{\"m\":{}}}",
+	("{\"context\":{\"m\":{\"h\":8,\"c\":3,\"b\":2,\"g\":7,\"a\":1,\"f\":6,\"e\":5,\"d\":4}},"
+	 "\"agent\":{\"team\":\"finance\"},\"resource\":{\"id\":\"payments/create\",\"type\":\"tool\"},"
+	 "\"action\":{\"properties\":{\"to\":\"x\",\"amount\":4e2},\"name\":\"tools/call\"}}"),
+	PAY("5000", "ops", M),
+	PAY("1", "none", ""),
 };
 
 /* Everything that an answer or a record would hold. */

@@ -122,7 +122,8 @@ static void damaged_files_are_refused(void **state)
 			fail_msg("the first %zu bytes pass for the whole file", n);
 		free(copy);
 	}
-	copy = malloc(whole.n);
+	assert_true(whole.n > 0);
+	copy = malloc(whole.n + 1);
 	for (size_t i = 0; i < whole.n; i++) {
 		memcpy(copy, whole.p, whole.n);
 		copy[i] = (char)(copy[i] ^ 0xff);
