@@ -228,7 +228,7 @@ static bool start_control(struct serving *s, struct err *e)
 				    .certificate = &s->certificate,
 				    .names = names,
 				    .nnames = s->config->tls.nnames };
-	struct control *control;
+	struct control *control = NULL;
 	bool ok;
 
 	for (size_t i = 0; names && i < s->config->tls.nnames; i++)

@@ -52,34 +52,23 @@ static void set(struct err *e, enum err_class class, const char *code, const cha
 	tidy(e->msg);
 }
 
-bool err_set(struct err *e, enum err_class class, const char *fmt, ...)
+void err_fill(struct err *e, enum err_class class, const char *code, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	set(e, class, classes[class].code, fmt, ap);
+	set(e, class, code ? code : classes[class].code, fmt, ap);
 	va_end(ap);
-	return false;
 }
 
-bool err_code(struct err *e, enum err_class class, const char *code, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	set(e, class, code, fmt, ap);
-	va_end(ap);
-	return false;
-}
-
-bool err_prefix(struct err *e, const char *fmt, ...)
+void err_put_before(struct err *e, const char *fmt, ...)
 {
 	struct err old;
 	va_list ap;
 	size_t n;
 
 	if (!e)
-		return false;
+		return;
 	old = *e;
 	va_start(ap, fmt);
 	set(e, old.class, old.code, fmt, ap);
@@ -87,5 +76,4 @@ bool err_prefix(struct err *e, const char *fmt, ...)
 	n = strlen(e->msg);
 	snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", old.msg);
 	tidy(e->msg);
-	return false;
 }

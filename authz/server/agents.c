@@ -451,10 +451,12 @@ void handle_agents_list(struct request *r)
 			err_code(&e, ERR_INVALID, "invalid_request",
 				 "state must be active, suspended, expired or retired");
 	}
-	page = arena_alloc(r->call->arena, (limit + 1) * sizeof(struct registry_entry *));
-	if (!page)
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-	if (e.class != ERR_NONE) {
+	page = e.class == ERR_NONE
+		       ? arena_alloc(r->call->arena, limit * sizeof(struct registry_entry *))
+		       : NULL;
+	if (!page) {
+		if (e.class == ERR_NONE)
+			err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
 		request_fail(r, &e);
 		return;
 	}

@@ -112,8 +112,8 @@ static uint64_t resident_bytes(void)
 
 	if (!f)
 		return 0;
-	if (fscanf(f, "%llu %llu", &size, &resident) !=
-	    2) /* NOLINT(cert-err34-c): the kernel's own */
+	/* NOLINTNEXTLINE(cert-err34-c): the kernel's own numbers */
+	if (fscanf(f, "%llu %llu", &size, &resident) != 2)
 		resident = 0;
 	fclose(f);
 	return resident * (uint64_t)sysconf(_SC_PAGESIZE);

@@ -35,17 +35,34 @@ struct err {
 	char msg[400];	  /* one sentence, NUL-terminated */
 };
 
-/* Fill @e (NULL is allowed) with the class's default code. Always returns false, so that
- * `return err_set(e, ...)` ends a failing function. Control characters and bytes that are not
- * UTF-8 in the message are replaced by '?': messages reach terminals and JSON. */
-bool err_set(struct err *e, enum err_class class, const char *fmt, ...) PRINTF(3, 4);
+/* Fill @e (NULL is allowed) with the class's default code. Always false, so that
+ * `return err_set(e, ...)` ends a failing function; compilers and analysers see that it is.
+ * Control characters and bytes that are not UTF-8 in the message are replaced by '?': messages
+ * reach terminals and JSON. */
+#define err_set(e, class, ...)                         \
+	({                                             \
+		err_fill(e, class, NULL, __VA_ARGS__); \
+		false;                                 \
+	})
 
 /* The same with a code of its own. */
-bool err_code(struct err *e, enum err_class class, const char *code, const char *fmt, ...)
-	PRINTF(4, 5);
+#define err_code(e, class, code, ...)                  \
+	({                                             \
+		err_fill(e, class, code, __VA_ARGS__); \
+		false;                                 \
+	})
 
-/* Put "<text>: " in front of the message of a failed call. Returns false. */
-bool err_prefix(struct err *e, const char *fmt, ...) PRINTF(2, 3);
+/* Put "<text>: " in front of the message of a failed call. Always false. */
+#define err_prefix(e, ...)                      \
+	({                                      \
+		err_put_before(e, __VA_ARGS__); \
+		false;                          \
+	})
+
+/* What stands behind them. @code NULL: the class's own. */
+void err_fill(struct err *e, enum err_class class, const char *code, const char *fmt, ...)
+	PRINTF(4, 5);
+void err_put_before(struct err *e, const char *fmt, ...) PRINTF(2, 3);
 
 /* The HTTP status of a class, by the table above. */
 int err_status(enum err_class class);

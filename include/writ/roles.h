@@ -18,6 +18,9 @@ enum role {
 };
 
 /* Names in the order of the bits; NULL-terminated. */
-#define ROLE_NAMES { "agent", "pep", "admin", "approver", "auditor", "metrics", NULL }
+#define ROLE_NAMES                                                              \
+	{                                                                       \
+		"agent", "pep", "admin", "approver", "auditor", "metrics", NULL \
+	}
 
 #endif

@@ -78,15 +78,17 @@ static void start_policies(struct rig *r, const char *source, const char *catalo
 	struct policy_file files[] = { { STR_INIT("catalogue/tools.lua"), str_c(catalogue) },
 				       { STR_INIT("rules.lua"), str_c(source) } };
 	struct policy_sources s;
-	struct policy_set *set;
+	struct policy_set *set = NULL;
 	struct err e = { 0 };
 	size_t from = catalogue ? 0 : 1;
 
 	if (!source)
 		return;
 	if (!policy_sources_from(&s, files + from, 2 - from, &e) ||
-	    !policy_set_load(&s, &policy_default_limits, &set, NULL, &e))
+	    !policy_set_load(&s, &policy_default_limits, &set, NULL, &e)) {
 		fail_msg("policies: %s", e.msg);
+		return;
+	}
 	policy_sources_clear(&s);
 	set->generation = 7;
 	slot_publish(&r->core.policies, &set->shared);
@@ -262,7 +264,7 @@ const char *rig_leaf(struct rig *r, uint64_t seq)
 	static char text[LIMIT_LEAF + 1];
 	struct audit_reader *reader;
 	struct audit_filter f = { .from = seq, .to = seq + 1 };
-	struct audit_row row;
+	struct audit_row row = { 0 };
 	struct err e = { 0 };
 	bool got = false;
 
