@@ -159,12 +159,14 @@ static bool check_version(struct str text, const char *path, struct err *e)
 				path);
 	if (version > FOLDER_FORMAT)
 		return err_code(e, ERR_CONFLICT, "data_version",
-				"%s/VERSION: has data format %llu, this writ (" WRIT_VERSION ") knows "
+				"%s/VERSION: has data format %llu, this writ (" WRIT_VERSION
+				") knows "
 				"format %d; run the newer writ that wrote it",
 				path, (unsigned long long)version, FOLDER_FORMAT);
 	if (version < FOLDER_FORMAT)
 		return err_code(e, ERR_CONFLICT, "data_version",
-				"%s/VERSION: has data format %llu, this writ (" WRIT_VERSION ") needs "
+				"%s/VERSION: has data format %llu, this writ (" WRIT_VERSION
+				") needs "
 				"format %d; start once the release in between, which converts it",
 				path, (unsigned long long)version, FOLDER_FORMAT);
 	return true;

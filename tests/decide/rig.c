@@ -270,8 +270,10 @@ const char *rig_leaf(struct rig *r, uint64_t seq)
 
 	if (!audit_reader_open(r->folder, &mem_system, &reader, &e) ||
 	    !audit_reader_start(reader, &f, &e) || !audit_reader_next(reader, 0, &row, &got, &e) ||
-	    !got)
+	    !got || !row.text.p) {
 		fail_msg("no leaf %llu: %s", (unsigned long long)seq, e.msg);
+		return "";
+	}
 	memcpy(text, row.text.p, row.text.n);
 	text[row.text.n] = '\0';
 	audit_reader_close(reader);
