@@ -379,6 +379,7 @@ bool request_query(const struct request *r, struct str name, struct str *value, 
 static void back_from_control(struct task *t)
 {
 	struct request *r = (struct request *)(void *)((char *)t - offsetof(struct request, task));
+	struct worker *worker = r->worker; /* at the operators' door an answered request is gone */
 
 	if (r->failed.class != ERR_NONE) {
 		struct err e = r->failed;
@@ -387,7 +388,7 @@ static void back_from_control(struct task *t)
 	} else {
 		r->reply(r);
 	}
-	worker_turn_end(r->worker);
+	worker_turn_end(worker);
 }
 
 static void run_on_control(struct task *t)
