@@ -17,12 +17,12 @@ static struct policy_standing *standing_of(struct request *r)
 	return (struct policy_standing *)slot_acquire(&r->worker->core->control->standing);
 }
 
-/* One check of readiness: {"name":"...","ok":...,"detail":"..."}. */
+/* One check of readiness: {"name":"...","ok":...}, with "detail" saying why it is not. */
 static void check(struct buf *b, bool *all, const char *name, bool ok, const char *detail)
 {
 	buf_printf(b, "%s{\"name\":\"%s\",\"ok\":%s", b->p[b->n - 1] == '[' ? "" : ",", name,
 		   ok ? "true" : "false");
-	if (detail && *detail) {
+	if (!ok && detail && *detail) {
 		buf_lit(b, ",\"detail\":");
 		buf_json(b, str_c(detail));
 	}
