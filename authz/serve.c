@@ -56,6 +56,7 @@ struct serving {
 	struct worker operators_worker;
 	struct operators *operators;
 	struct listener *listeners;
+	size_t nlisteners;
 	int signals, wake[2]; /* signalfd; a pipe by which other threads ask main to stop */
 };
 
@@ -256,6 +257,12 @@ static bool make_front(struct serving *s, size_t i, struct err *e)
 	return loop_watch(f->loop, &f->signer_watch, 1 /* EPOLLIN */, e);
 }
 
+static bool is_operators(const struct listener *l)
+{
+	return l->name == config_door_names[DOOR_OPERATORS] ||
+	       l->name == config_door_names[DOOR_ADMIN];
+}
+
 static bool open_agents_door(struct serving *s, struct err *e)
 {
 	const struct config_limits *l = &s->config->limits;
@@ -283,13 +290,10 @@ static bool open_agents_door(struct serving *s, struct err *e)
 		s->service.agents_door = server_new(&ss, loops, s->nfronts, e);
 	if (!s->service.agents_door)
 		return false;
-	for (size_t i = 0; i < s->config->nlisteners; i++) {
-		enum config_door d = s->config->listeners[i].door;
-
-		if ((d == DOOR_HTTP || d == DOOR_HTTPS) &&
+	for (size_t i = 0; i < s->nlisteners; i++)
+		if (!is_operators(&s->listeners[i]) &&
 		    !server_listen(s->service.agents_door, &s->listeners[i], 0666, e))
 			return false;
-	}
 	return true;
 }
 
@@ -308,14 +312,11 @@ static bool open_operators_door(struct serving *s, struct err *e)
 	if (!s->operators ||
 	    !worker_init(&s->operators_worker, &s->core, operators_home(s->operators), NULL, e))
 		return false;
-	for (size_t i = 0; i < s->config->nlisteners; i++) {
-		enum config_door d = s->config->listeners[i].door;
-
-		if ((d == DOOR_OPERATORS || d == DOOR_ADMIN) &&
+	for (size_t i = 0; i < s->nlisteners; i++)
+		if (is_operators(&s->listeners[i]) &&
 		    !operators_listen(s->operators, &s->listeners[i], setup_admin_mode(s->config),
 				      e))
 			return false;
-	}
 	return operators_start(s->operators, e);
 }
 
@@ -369,7 +370,7 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };
 	s->operators_site = (struct site){ &s->core, SIDE_OPERATORS, &s->service };
-	return setup_listeners(s->config, &s->arena, &s->listeners, e);
+	return setup_listeners(s->config, &s->arena, &s->listeners, &s->nlisteners, e);
 }
 
 static bool start(struct serving *s, const char *config_path, struct err *e)
@@ -381,31 +382,30 @@ static bool start(struct serving *s, const char *config_path, struct err *e)
 	s->service.folder = s->folder.path;
 	s->service.signer = s->signer;
 	s->service.listeners = s->listeners;
-	s->service.nlisteners = s->config->nlisteners;
+	s->service.nlisteners = s->nlisteners;
 	return fill_core(s, e) && write_bundle(s, e) && open_log(s, e) && start_control(s, e) &&
 	       open_agents_door(s, e) && open_operators_door(s, e) && run_fronts(s, e);
 }
 
+static bool is_fixed(const struct listener *l)
+{
+	const struct listener_caller *who = l->user;
+
+	return who->roles || who->id.n;
+}
+
 static void announce(const struct serving *s)
 {
-	const char *scheme[] = { [DOOR_HTTP] = "http://",
-				 [DOOR_HTTPS] = "https://",
-				 [DOOR_WORKLOAD] = "unix:",
-				 [DOOR_OPERATORS] = "http://",
-				 [DOOR_ADMIN] = "unix:" };
-
 	printf("writ " WRIT_VERSION ": trust domain %s, data in %s\n", s->config->trust_domain,
 	       s->folder.path);
-	for (size_t i = 0; i < s->config->nlisteners; i++) {
-		const struct config_listener *l = &s->config->listeners[i];
+	for (size_t i = 0; i < s->nlisteners; i++) {
+		const struct listener *l = &s->listeners[i];
 
-		if (l->door != DOOR_WORKLOAD)
-			printf("  %-10s %s%s%s\n", config_door_names[l->door],
-			       l->unix_socket ? "unix:"
-			       : l->tls	      ? "https://"
-					      : scheme[l->door],
-			       l->address,
-			       l->caller_roles || l->caller_id ? "  (fixed caller)" : "");
+		printf("  %-10s %s%s%s\n", l->name,
+		       l->unix_socket ? "unix:"
+		       : l->tls	      ? "https://"
+				      : "http://",
+		       l->address, is_fixed(l) ? "  (fixed caller)" : "");
 	}
 	for (size_t i = 0; i < s->service.nfindings; i++)
 		printf("  weakened: %s: %s\n", s->service.findings[i].name,

@@ -56,26 +56,36 @@ struct bundle_set *setup_bundle(const struct config *c, const struct signer_publ
 	return set;
 }
 
-bool setup_listeners(const struct config *c, struct arena *a, struct listener **out, struct err *e)
+bool setup_serves(enum config_door door)
+{
+	return door != DOOR_WORKLOAD;
+}
+
+bool setup_listeners(const struct config *c, struct arena *a, struct listener **out, size_t *n,
+		     struct err *e)
 {
 	struct listener *l = arena_zero(a, (c->nlisteners + 1) * sizeof(*l));
 	struct listener_caller *who = arena_zero(a, (c->nlisteners + 1) * sizeof(*who));
 
 	if (!l || !who)
 		return err_set(e, ERR_NOMEM, "no memory for the listeners");
-	for (size_t i = 0; i < c->nlisteners; i++) {
-		const struct config_listener *from = &c->listeners[i];
+	*n = 0;
+	for (size_t i = 0; i < c->nlisteners * DOOR_COUNT; i++) {
+		const struct config_listener *from = &c->listeners[i % c->nlisteners];
 
-		l[i] = (struct listener){ .name = config_door_names[from->door],
-					  .address = from->address,
-					  .loopback = from->loopback || from->unix_socket,
-					  .unix_socket = from->unix_socket,
-					  .tls = from->tls,
-					  .user = &who[i] };
-		who[i] = (struct listener_caller){ .roles = from->caller_roles,
-						   .id = str_c(from->caller_id),
-						   .server = str_c(from->server),
-						   .admin_socket = from->door == DOOR_ADMIN };
+		if (from->door != (enum config_door)(i / c->nlisteners) ||
+		    !setup_serves(from->door))
+			continue;
+		l[*n] = (struct listener){ .name = config_door_names[from->door],
+					   .address = from->address,
+					   .loopback = from->loopback || from->unix_socket,
+					   .unix_socket = from->unix_socket,
+					   .tls = from->tls,
+					   .user = &who[*n] };
+		who[(*n)++] = (struct listener_caller){ .roles = from->caller_roles,
+							.id = str_c(from->caller_id),
+							.server = str_c(from->server),
+							.admin_socket = from->door == DOOR_ADMIN };
 	}
 	*out = l;
 	return true;
@@ -89,6 +99,21 @@ unsigned setup_admin_mode(const struct config *c)
 	return 0600;
 }
 
+const char *setup_fixed_caller(const struct config_listener *l, struct arena *a)
+{
+	if (!l->caller_roles && !l->caller_id)
+		return NULL;
+	return arena_printf(a,
+			    "listen.%s (%s): whoever reaches it is taken for %s; remove `caller` "
+			    "and let callers prove who they are",
+			    config_door_names[l->door], l->address,
+			    l->caller_id		   ? l->caller_id
+			    : l->caller_roles & ROLE_ADMIN ? "an admin"
+			    : l->caller_roles & ROLE_PEP   ? "a PEP that may ask about any agent"
+							   : "a caller with a role")
+		.p;
+}
+
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n)
 {
 	struct finding *f = arena_zero(a, (c->nlisteners + 4) * sizeof(*f));
@@ -97,17 +122,8 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 	if (!f)
 		return NULL;
 	for (size_t i = 0; i < c->nlisteners; i++) {
-		const struct config_listener *l = &c->listeners[i];
-
-		if (!l->caller_roles && !l->caller_id)
-			continue;
 		f[*n].name = "fixed_caller";
-		f[*n].message = arena_printf(
-					a,
-					"whoever reaches listen.%s (%s) is taken for its fixed "
-					"caller without proof; remove `caller` to ask for one",
-					config_door_names[l->door], l->address)
-					.p;
+		f[*n].message = setup_fixed_caller(&c->listeners[i], a);
 		if (f[*n].message)
 			++*n;
 	}

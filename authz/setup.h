@@ -22,13 +22,20 @@ struct caller_rules *setup_callers(const struct config *c, struct err *e);
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
 				struct err *e);
 
-/* Listeners in the order of the config, with their fixed callers behind `user`. Arrays of
- * c->nlisteners in @a. */
+/* Is there anything behind this door? The Workload API is not built yet: its socket is a setting
+ * already, but nothing listens there, and nothing may say so. */
+bool setup_serves(enum config_door door);
+
+/* The listeners that are served, in the order of the doors, with their fixed callers behind
+ * `user`; in @a. */
 MUST_USE bool setup_listeners(const struct config *c, struct arena *a, struct listener **out,
-			      struct err *e);
+			      size_t *n, struct err *e);
 
 /* 0600, or 0666 if other Unix users may be somebody (each is then checked by its uid). */
 unsigned setup_admin_mode(const struct config *c);
+
+/* What the fixed caller of @l means, for whoever runs it; in @a. NULL: it has none. */
+const char *setup_fixed_caller(const struct config_listener *l, struct arena *a);
 
 /* Every weakened default, by name. */
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n);

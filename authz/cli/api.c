@@ -58,6 +58,7 @@ static bool target_by_config(const struct cli *c, enum api_door door, struct api
 
 	if (!api_config(c, &cfg, e))
 		return false;
+	api->no_file = !cfg->file;
 	snprintf(api->bundle, sizeof(api->bundle), "%s/bundle.pem", cfg->data);
 	if (door == API_ADMIN) {
 		l = listener(cfg, DOOR_ADMIN);
@@ -107,6 +108,9 @@ bool api_ask(struct cli *c, const struct api *api, const struct client_request *
 	memset(a, 0, sizeof(*a));
 	arena_init(&a->arena, &mem_system, ANSWER_ARENA);
 	ok = client_ask(&api->target, &api->tls, q, &a->reply, &e);
+	if (!ok && api->no_file && e.code && strcmp(e.code, "no_server") == 0)
+		err_prefix(&e, "there is no writ.lua here, and neither --config nor $WRIT_CONFIG "
+			       "names one");
 	if (a->reply.json || json)
 		parsed = json_parse(buf_str(&a->reply.body), &answer_limits, &a->arena, &a->value,
 				    &bad);

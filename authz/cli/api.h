@@ -24,6 +24,7 @@ struct api {
 	struct target target;
 	struct client_tls tls;
 	char bundle[4096]; /* the data folder's, if no --bundle is given */
+	bool no_file;	   /* the target is a default: no configuration was found */
 };
 
 struct answer {

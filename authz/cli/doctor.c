@@ -14,6 +14,7 @@
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
 #include "authz/cli/print.h"
+#include "authz/setup.h"
 
 #define X509_TTL_LONG (24 * 3600)
 #define JWT_TTL_LONG 3600
@@ -23,16 +24,38 @@
 enum severity { INFO, WARNING, ERROR };
 static const char *const severities[] = { "info", "warning", "error" };
 
+#define FINDINGS_MAX 256
+#define FINDINGS_BYTES (1024 * 1024)
+
 struct report {
 	struct cli *c;
+	struct arena arena;
 	size_t n;
+	struct {
+		struct str name, message;
+	} said[FINDINGS_MAX];
 	bool errors;
 };
+
+/* The server sees some of what the configuration shows: one weakness is one finding. */
+static bool is_said(const struct report *r, struct str name, struct str message)
+{
+	for (size_t i = 0; i < r->n && i < FINDINGS_MAX; i++)
+		if (str_eq(r->said[i].name, name) && str_eq(r->said[i].message, message))
+			return true;
+	return false;
+}
 
 static void put(struct report *r, struct str severity, struct str name, struct str message)
 {
 	AUTO_BUF b;
 
+	if (is_said(r, name, message))
+		return;
+	if (r->n < FINDINGS_MAX) {
+		r->said[r->n].name = arena_dup(&r->arena, name);
+		r->said[r->n].message = arena_dup(&r->arena, message);
+	}
 	buf_init(&b, mem_system, 65536);
 	if (r->c->json) {
 		buf_add(&b, r->n ? STR(",{\"severity\":") : STR("{\"severity\":"));
@@ -71,27 +94,15 @@ static void check_listeners(struct report *r, const struct config *cfg)
 {
 	for (size_t i = 0; i < cfg->nlisteners; i++) {
 		const struct config_listener *l = &cfg->listeners[i];
-		const char *door = config_door_names[l->door];
+		const char *fixed = setup_fixed_caller(l, &r->arena);
 
-		if (l->caller_roles || l->caller_id)
-			find(r, WARNING, "fixed_caller",
-			     "listen.%s (%s): whoever reaches it is taken for %s; remove `caller` "
-			     "and let callers prove who they are",
-			     door, l->address,
-			     l->caller_id		    ? l->caller_id
-			     : l->caller_roles & ROLE_ADMIN ? "an admin"
-			     : l->caller_roles & ROLE_PEP   ? "a PEP that may ask about any agent"
-							    : "a caller with a role");
+		if (fixed)
+			find(r, WARNING, "fixed_caller", "%s", fixed);
 		if (!l->tls && !l->unix_socket && !l->loopback)
 			find(r, ERROR, "plaintext_listener",
 			     "listen.%s (%s): plaintext beyond loopback; anyone on the way can "
 			     "read and change decisions",
-			     door, l->address);
-		else if (!l->tls && !l->unix_socket)
-			find(r, INFO, "plaintext_listener",
-			     "listen.%s (%s): plaintext on loopback; every user of this machine "
-			     "can reach it",
-			     door, l->address);
+			     config_door_names[l->door], l->address);
 	}
 }
 
@@ -242,6 +253,7 @@ int run_doctor(struct cli *c)
 	AUTO_CONFIG *cfg = NULL;
 	struct err e = { 0 };
 
+	arena_init(&r.arena, &mem_system, FINDINGS_BYTES);
 	if (c->json)
 		fprintf(c->out, "{\"findings\":[");
 	if (!api_config(c, &cfg, &e)) {
@@ -258,5 +270,6 @@ int run_doctor(struct cli *c)
 		fprintf(c->out, "]}\n");
 	else if (r.n == 0)
 		fprintf(c->out, "nothing is weakened\n");
+	arena_clear(&r.arena);
 	return r.errors ? CLI_FAILED : CLI_DONE;
 }

@@ -83,11 +83,10 @@ static void put_config(const struct cli *c, struct buf *b)
 		buf_lit(b, ", caller = \"pep\" }");
 	buf_lit(b, ",\n  https = ");
 	put_lua(b, or_default(c, "--https", "127.0.0.1:8443"));
-	buf_lit(b, ",\n  -- SPIFFE Workload API, for programs on this machine.\n"
-		   "  workload = \"writ-data/workload.sock\",\n"
-		   "  -- The operators' door: management, log, health; and the same for `writ` on "
-		   "the command line.\n"
-		   "  operators = ");
+	buf_lit(b,
+		",\n  -- The operators' door: management, log, health; and the same for `writ` on "
+		"the command line.\n"
+		"  operators = ");
 	put_lua(b, or_default(c, "--operators", "127.0.0.1:8081"));
 	buf_lit(b, ",\n  admin = \"writ-data/admin.sock\",\n}\n\n"
 		   "-- Who may use writ's own interfaces beyond asking about itself. The user who "

@@ -72,8 +72,8 @@ static bool no_server(const struct target *t, int error, struct err *e)
 				name);
 	if (error == ECONNREFUSED || error == ENOENT)
 		return err_code(e, ERR_UNAVAILABLE, "no_server",
-				"%s: nobody answers (%s); is the server running? start it with: "
-				"writ serve",
+				"%s: nobody answers (%s); is the server running? start it with "
+				"`writ serve` and the same configuration",
 				name, strerror(error));
 	return err_code(e, ERR_UNAVAILABLE, "no_server", "%s: cannot connect: %s", name,
 			strerror(error));

@@ -46,6 +46,10 @@ def without_a_server_it_says_which_socket_and_what_to_do(d):
     for args in (("status",), ("agent", "list"), ("audit", "tail"), ("policy", "list")):
         done = writ(*args, code=1, cwd=d)
         assert "writ-data/admin.sock" in done.stderr and "writ serve" in done.stderr, done.stderr
+        assert "no writ.lua here" in done.stderr and "--config" in done.stderr, done.stderr
+    writ("init", "new", code=0, cwd=d)
+    done = writ("status", "--config", "new/writ.lua", code=1, cwd=d)
+    assert "new/writ-data/admin.sock" in done.stderr and "no writ.lua here" not in done.stderr, done.stderr
     error = json.loads(writ("status", "--json", code=1, cwd=d).stderr)["error"]
     assert error["code"] == "no_server" and error["status"] == 503, error
 

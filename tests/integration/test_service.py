@@ -272,6 +272,27 @@ def doctor_names_what_is_weakened():
     done = server().writ("doctor")
     check("caller" in done.stdout and str(server().port) in done.stdout,
           f"the fixed caller is not named: {done.stdout} {done.stderr}")
+    # What both the configuration and the server show is one finding; a default is none.
+    equal(done.stdout.count("fixed_caller"), 1, f"findings about the fixed caller in {done.stdout}")
+    check("plaintext" not in done.stdout, done.stdout)
+
+
+@test
+def ready_checks_give_details_only_of_what_is_wrong():
+    reply = server().admin("GET", "/readyz")
+    for c in reply.json["checks"]:
+        check(c["ok"] is True and "detail" not in c, f"detail although all is well: {c}")
+
+
+@test
+def only_doors_that_are_served_are_named():
+    d = Deployment().start()
+    status = d.admin("GET", "/v1/status").json
+    equal(list(status["listen"]), ["http", "https", "operators", "admin"], "listeners")
+    with open(d.output, encoding="utf-8") as f:
+        said = f.read()
+    check("workload" not in said and f"http://127.0.0.1:{d.port}  (fixed caller)" in said, said)
+    check(not os.path.exists(d.workload_socket), "there is a Workload API: then name its door")
 
 
 @test
