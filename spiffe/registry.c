@@ -86,8 +86,13 @@ void registry_close(struct registry *r)
 
 static bool fail_state(const struct registry_entry *old, const char *what, struct err *e)
 {
+	const char *state = registry_state_name(old->stored);
+
+	if (strcmp(state, what) == 0)
+		return err_code(e, ERR_CONFLICT, "bad_state", "%.*s is %s already",
+				STR_FMT(str_first(old->id, 250)), state);
 	return err_code(e, ERR_CONFLICT, "bad_state", "%.*s is %s and cannot be %s",
-			STR_FMT(str_first(old->id, 250)), registry_state_name(old->stored), what);
+			STR_FMT(str_first(old->id, 250)), state, what);
 }
 
 static bool check_register(const struct registry *r, const struct registry_entry *old,

@@ -18,12 +18,12 @@
 const struct option cli_common[] = {
 	{ "--json", NULL, "print JSON instead of text", 0, false },
 	{ "--config", "FILE", "configuration (else $WRIT_CONFIG, else ./writ.lua)", 0, false },
-	{ "--server", "URL", "unix:PATH, http://LOOPBACK:PORT or https://HOST:PORT", 0, false },
 	{ "--help", NULL, "this text", 'h', false },
 	{ NULL, NULL, NULL, 0, false },
 };
 
 const struct option cli_connect[] = {
+	{ "--server", "URL", "unix:PATH, http://LOOPBACK:PORT or https://HOST:PORT", 0, false },
 	{ "--svid", "FILE", "our X.509-SVID for an https:// server (PEM)", 0, false },
 	{ "--key", "FILE", "its private key (PEM)", 0, false },
 	{ "--bundle", "FILE", "authorities to believe the server by (PEM)", 0, false },
@@ -78,6 +78,9 @@ static int unknown_command(struct cli *c, const struct command *table, const cha
 	for (const struct command *t = table; t->name && n + 1 < ARRAY_LEN(names); t++)
 		names[n++] = t->name;
 	names[n] = NULL;
+	if (arg[0] == '-')
+		return cli_misuse(c, "options stand behind the command: writ %s%sCOMMAND %.60s",
+				  c->command ? c->command->name : "", c->command ? " " : "", arg);
 	near = text_nearest(str_c(arg), names);
 	if (near)
 		return cli_misuse(c, "unknown command %.60s; did you mean %s?", arg, near);
@@ -269,11 +272,14 @@ void cli_help(const struct cli *c, FILE *out, const struct command *parent,
 	      const struct command *cmd)
 {
 	if (!cmd || cmd->sub) {
-		fprintf(out, "Usage: writ %sCOMMAND [OPTIONS]\n\n%s.\n\n", cmd ? cmd->name : "",
+		fprintf(out, "Usage: writ %s%sCOMMAND [OPTIONS]\n\n%s.\n\n", cmd ? cmd->name : "",
+			cmd ? " " : "",
 			cmd ? cmd->help : "Identity, authorization and audit for AI agents");
 		help_table(out, cmd ? cmd->sub : c->commands, cmd ? cmd->name : NULL);
 		fprintf(out, "\nOptions of every command:\n");
 		help_options(out, cli_common);
+		fprintf(out, "\nOptions of commands that talk to a server:\n");
+		help_options(out, cli_connect);
 		fprintf(out, "\nExit code: 0 done, 1 failed or denied, 2 wrong usage.\n");
 		return;
 	}

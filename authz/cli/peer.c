@@ -1,10 +1,12 @@
 #include "authz/cli/peer.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "authz/store/file.h"
 #include "spiffe/x509_svid.h"
@@ -22,6 +24,17 @@ static int no_password(char *text, int n, int writing, void *ctx)
 	return -1; /* a question at the terminal would hang a program that calls us */
 }
 
+/* OpenSSL says nothing useful of a file that is not there. */
+static bool is_readable(const char *path, const char *what, struct err *e)
+{
+	if (access(path, R_OK) == 0)
+		return true;
+	return err_code(e, ERR_INVALID, "no_svid",
+			"%s %s: %s; `writ svid x509 --join-token` fetches a first SVID, and --dir "
+			"or --svid and --key name one that is there",
+			what, path, strerror(errno));
+}
+
 SSL_CTX *peer_context(const struct client_tls *tls, struct err *e)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -29,6 +42,12 @@ SSL_CTX *peer_context(const struct client_tls *tls, struct err *e)
 	if (!ctx || SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) != 1) {
 		SSL_CTX_free(ctx);
 		crypto_err(e, "cannot set up TLS");
+		return NULL;
+	}
+	if (tls && tls->svid &&
+	    (!is_readable(tls->svid, "the SVID", e) ||
+	     (tls->key && !is_readable(tls->key, "the key of the SVID,", e)))) {
+		SSL_CTX_free(ctx);
 		return NULL;
 	}
 	SSL_CTX_set_default_passwd_cb(ctx, no_password);
@@ -152,8 +171,8 @@ static bool read_anchors(const struct client_tls *tls, struct buf *pem, struct e
 	if (!tls || !tls->bundle)
 		return err_code(
 			e, ERR_UNAUTHENTICATED, "no_bundle",
-			"no bundle to judge the server by; give --bundle FILE (the server's "
-			"data folder has bundle.pem)");
+			"no bundle to judge the server by; give --bundle FILE (bundle.pem of the "
+			"server's data folder), or with a join token --fingerprint HEX");
 	return file_read(AT_FDCWD, tls->bundle, PEM_FILE_MAX, pem, e);
 }
 

@@ -62,6 +62,12 @@ static int check(struct cli *c, const char *dir, const struct policy_limits *lim
 
 	if (!policy_sources_read(&s, dir, &e))
 		return cli_fail(c, &e);
+	if (s.n == 0) {
+		policy_sources_clear(&s);
+		err_code(&e, ERR_NOT_FOUND, "no_policies",
+			 "%s holds no policies: expected *.lua, and catalogue/*.lua below it", dir);
+		return cli_fail(c, &e);
+	}
 	ok = policy_set_load(&s, limits, &set, &f, &e);
 	if (!ok && f.errors == 0)
 		cli_fail(c, &e); /* not about a file: out of memory */

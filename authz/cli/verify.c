@@ -41,16 +41,19 @@ static void print_report(struct cli *c, const char *file, const struct verify_re
 		fprintf(c->out, "why: %s\n", r->why.msg);
 	if (r->result == VERIFY_UNREADABLE)
 		return;
-	fprintf(c->out,
-		"records: %" PRIu64 " from %" PRIu64 ", of a log of %" PRIu64 "; %" PRIu64
-		" withheld, %" PRIu64 " openings, %" PRIu64 " redacted\n",
-		r->count, r->first, r->size, r->withheld, r->openings, r->redacted);
+	/* Counts and the root are sums over what was read: of a broken file they mislead. */
+	if (r->result != VERIFY_BROKEN)
+		fprintf(c->out,
+			"records: %" PRIu64 " from %" PRIu64 ", of a log of %" PRIu64 "; %" PRIu64
+			" withheld, %" PRIu64 " openings, %" PRIu64 " redacted\n",
+			r->count, r->first, r->size, r->withheld, r->openings, r->redacted);
 	fprintf(c->out, "integrity: %s\ncompleteness: %s\nauthenticity: %s\ncontinuity: %s\n",
 		word(r->integrity), word(r->completeness), word(r->authenticity),
 		word(r->continuity));
 	if (r->origin[0])
 		fprintf(c->out, "origin: %s\n", r->origin);
-	fprintf(c->out, "root: %.64s\n", root);
+	if (r->result != VERIFY_BROKEN)
+		fprintf(c->out, "root: %.64s\n", root);
 	if (r->result == VERIFY_UNAUTHENTICATED)
 		fprintf(c->out, "A key from outside the file is needed: get it once with `writ "
 				"audit key`, keep it elsewhere, and give --key VKEY|@FILE.\n");

@@ -23,16 +23,26 @@ static void allow_header(struct call *c, unsigned door)
 		call_reply_header(c, STR("allow"), buf_str(&b));
 }
 
+static const char *door_name(unsigned door)
+{
+	return door & SIDE_AGENTS ? "agents' door (listen.http, listen.https)"
+				  : "operators' door (listen.operators, listen.admin)";
+}
+
 static const struct route *find_route(const struct call *c, unsigned door, struct err *e)
 {
-	const struct route *other = NULL;
+	const struct route *other = NULL, *elsewhere = NULL;
 	bool head = str_eq(c->method, STR("HEAD"));
 
 	for (size_t i = 0; i < route_count; i++) {
 		const struct route *r = &routes[i];
 
-		if (!(r->doors & door) || !str_eq(c->path, str_c(r->path)))
+		if (!str_eq(c->path, str_c(r->path)))
 			continue;
+		if (!(r->doors & door)) {
+			elsewhere = r;
+			continue;
+		}
 		if (str_eq(c->method, str_c(r->method)) || (head && !strcmp(r->method, "GET")))
 			return r;
 		other = r;
@@ -41,9 +51,10 @@ static const struct route *find_route(const struct call *c, unsigned door, struc
 		err_code(e, ERR_INVALID, METHOD_NOT_ALLOWED, "%.*s is not a method of %s; use %s",
 			 STR_FMT(str_first(c->method, 20)), other->path, other->method);
 	else
-		err_code(e, ERR_NOT_FOUND, "not_found", "there is nothing at %.*s%s",
-			 STR_FMT(str_first(c->path, 120)),
-			 door == SIDE_AGENTS ? " on the agents' door" : " on the operators' door");
+		err_code(e, ERR_NOT_FOUND, "not_found", "there is nothing at %.*s at the %s%s%s",
+			 STR_FMT(str_first(c->path, 120)), door_name(door),
+			 elsewhere ? "; it is at the " : "",
+			 elsewhere ? door_name(elsewhere->doors) : "");
 	return NULL;
 }
 

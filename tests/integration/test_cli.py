@@ -2,6 +2,7 @@
 """The command line of the real binary, without a server."""
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,13 +31,31 @@ def usage_goes_to_stdout_when_asked_for_and_to_stderr_when_not(d):
     assert asked.stdout == bare.stderr and not asked.stderr and not bare.stdout
     for command in ("serve", "agent register SPIFFE_ID", "audit verify FILE", "doctor"):
         assert f"  {command}" in asked.stdout, command
+    assert "Usage: writ agent COMMAND" in writ("agent", "--help", code=0, cwd=d).stdout
+
+
+@test
+def a_missing_file_is_named_with_what_to_do(d):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        for args in (("svid", "x509"), ("svid", "jwt", "--audience", "x")):
+            done = writ(*args, "--server", url, "--bundle", "x", code=1, cwd=d)
+            assert "svid.pem: No such file" in done.stderr and "--join-token" in done.stderr, done.stderr
+    os.mkdir(os.path.join(d, "empty"))
+    for args in (("policy", "check", "empty"), ("policy", "check", "absent"), ("evaluate", "absent"),
+                 ("agent", "import", "absent")):
+        done = writ(*args, code=1, cwd=d)
+        assert args[-1] in done.stderr, done.stderr
 
 
 @test
 def wrong_usage_is_2_and_names_the_near_word(d):
     for args, said in ((("agnet",), "did you mean agent?"), (("agent", "lst"), "did you mean list?"),
                        (("agent", "list", "--jsn"), "did you mean --json?"), (("evaluate",), "an operand is missing"),
-                       (("status", "--server", "http://example.org"), "plain http is for loopback only")):
+                       (("status", "--server", "http://example.org"), "plain http is for loopback only"),
+                       (("--json", "status"), "options stand behind the command: writ COMMAND --json"),
+                       (("agent", "--json", "list"), "writ agent COMMAND --json"),
+                       (("version", "--server", "unix:/x"), "unknown option --server")):
         done = writ(*args, code=2, cwd=d)
         assert said in done.stderr and not done.stdout, done.stderr
 
