@@ -408,7 +408,7 @@ static void part(struct conn *c)
 		tls_goodbye(c->tls);
 	shutdown(c->watch.fd, SHUT_WR);
 	c->state = CONN_LINGER;
-	conn_deadline(c, LINGER_MS);
+	conn_deadline(c, c->shard->draining ? GRACE_MS : LINGER_MS);
 	conn_wake(c);
 }
 
@@ -465,5 +465,9 @@ void conn_drain(struct conn *c)
 		http2_drain(c);
 	else if (c->state != CONN_LINGER && !c->current)
 		c->close = true;
+	/* Whoever is served is waited for; a client that is slow to ask holds up no stop. */
+	if (c->state == CONN_HANDSHAKE || c->state == CONN_LINGER ||
+	    (c->current && !c->current->handed))
+		conn_deadline(c, GRACE_MS);
 	conn_wake(c);
 }

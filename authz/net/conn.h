@@ -23,6 +23,7 @@
 #define KEEP_EXCHANGES 256    /* on a shard's free list */
 #define KEEP_CONNS 256
 #define LINGER_MS 1000 /* after a refusal, for the client to read it */
+#define GRACE_MS 250   /* while draining, for what is not a whole request yet; and to linger */
 
 struct conn;
 struct http2;

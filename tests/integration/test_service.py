@@ -3,9 +3,11 @@
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import threading
+import time
 
 from harness import AGENT, TRUST_DOMAIN, Deployment, Failure, check, equal, is_error, main, test
 
@@ -74,6 +76,23 @@ def a_stop_is_clean_and_the_next_start_carries_on():
     equal(reply.json["decision"], True, "decision after a restart")
     check(reply.json["context"]["record"]["seq"] > first, f"the log began anew: {reply}")
     equal(d.stop(signal.SIGINT), 0, "exit code after SIGINT")
+
+
+@test
+def slow_clients_do_not_hold_up_a_stop():
+    d = Deployment().start()
+    ports = (d.port, d.port, d.tls_port, d.operators_port, d.operators_port)
+    clients = [socket.create_connection(("127.0.0.1", port)) for port in ports]
+    half = b"POST /access/v1/evaluation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{"
+    for c in clients[1:3]:
+        c.sendall(half)
+    time.sleep(0.2)
+    began = time.monotonic()
+    equal(d.stop(), 0, "exit code")
+    took = time.monotonic() - began
+    for c in clients:
+        c.close()
+    check(took < 3, f"a stop with idle connections and half-sent requests took {took:.1f} s")
 
 
 @test
