@@ -175,6 +175,36 @@ def lint_fails_when_one_step_does():
 
 
 @test
+def packages_say_nothing_when_nothing_is_missing_and_what_to_do_when_it_is():
+    with open(os.path.join(ROOT, "scripts/packages"), encoding="utf-8") as f:
+        text = f.read()
+    # dpkg of a machine of our own making: all is installed, but what $ABSENT names.
+    dpkg = program('for name; do :; done', '[ "$name" = "$ABSENT" ] || echo installed')
+    tools = {"bin/dpkg-query": dpkg, "bin/id": program("echo 1000"), "packages": text}
+    with Tree(tools) as t:
+        for tool in ("sh", "grep", "tr", "sed"):
+            os.symlink(shutil.which(tool), os.path.join(t.dir, "bin", tool))
+        path = {"PATH": os.path.join(t.dir, "bin")}
+        equal(t.run("sh", "packages", env=dict(path, ABSENT="none")), (0, ""), "answer with all there")
+        code, out = t.run("sh", "packages", env=dict(path, ABSENT="tzdata"))
+        equal(code, 1, f"exit code without root and sudo ({out})")
+        check("tzdata (time zones in policies)" in out and "As root, run: apt-get install" in out, out)
+        asked = os.path.join(t.dir, "asked")
+        for name, text in (("sudo", f'echo "$@" >>{asked}'), ("apt-get", "exit 9")):
+            with open(os.path.join(t.dir, "bin", name), "w", encoding="utf-8") as f:
+                f.write(program(text))
+            os.chmod(os.path.join(t.dir, "bin", name), 0o755)
+        code, out = t.run("sh", "packages", env=dict(path, ABSENT="tzdata"))
+        equal(code, 0, f"exit code with sudo ({out})")
+        with open(asked, encoding="utf-8") as f:
+            lines = f.read()
+        check("--no-install-recommends install tzdata" in lines and "update" in lines, lines)
+        os.remove(os.path.join(t.dir, "bin", "dpkg-query"))
+        code, out = t.run("sh", "packages", env=path)
+        check(code == 1 and "Debian 12" in out and "liblua5.4-dev" in out, out)
+
+
+@test
 def the_load_generator_loads_this_machine_only():
     load = os.path.join(BUILD, "tests/bench/bench_load")
     check(os.path.exists(load), f"{load} is missing")
