@@ -16,8 +16,9 @@ import time
 from harness import BUILD, ROOT, SANITIZER, START_SECONDS, WRIT, Failure, check, equal, free_port, main, test
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-# What is not run, and why.
-OTHER_LANGUAGES = ("lua", "json", "c")
+OTHER_LANGUAGES = ("lua", "json", "c")  # shown, not run
+DOCUMENTS = ("README.md", "SECURITY.md", "policies/README.md", "authz/README.md", "authz/audit/FORMAT.md")
+NOT_OURS = ("acme/writ.lua",)  # made by writ init
 
 
 def document(name):
@@ -159,12 +160,39 @@ def what_make_run_prints_works():
 
 
 @test
+def what_documents_point_to_is_there():
+    found = 0
+    for name in DOCUMENTS:
+        text, folder = document(name), os.path.dirname(name)
+        pointers = [p for p in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in p]
+        pointers += re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.(?:[ch]|lua|py|md))`", text)
+        for pointer in pointers:
+            found += 1
+            places = (os.path.join(folder, pointer), os.path.join(folder, "audit", pointer), pointer)
+            check(any(os.path.exists(os.path.join(ROOT, p)) for p in places) or pointer in NOT_OURS,
+                  f"{name} points to {pointer}, which is not there")
+    check(found > 20, f"{found} pointers found")
+
+
+@test
 def the_other_documents():
     """policies/, authz/ and SECURITY.md: what they have of shell runs beside the example policies."""
     for name in ("policies/README.md", "authz/README.md", "SECURITY.md"):
         found = blocks(document(name))
         if found:
             run(found, ROOT, env={"PATH": f"{os.path.dirname(WRIT)}:{os.environ['PATH']}"})
+
+
+@test
+def policies_shown_are_policies():
+    shown = [body for language, body in BLOCK.findall(document("policies/README.md")) if language == "lua"]
+    check(shown, "no policy is shown")
+    for text in shown:
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(os.path.join(ROOT, "policies/catalogue"), os.path.join(folder, "catalogue"))
+            put(os.path.join(folder, "shown.lua"), text)
+            done = subprocess.run([WRIT, "policy", "check", folder], capture_output=True, text=True, check=False)
+            equal(done.returncode, 0, f"exit code of policy check ({done.stdout}{done.stderr}) of {text}")
 
 
 @test
