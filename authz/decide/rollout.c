@@ -87,7 +87,7 @@ static bool same_as_active(struct control *c, const struct policy_sources *s)
 	return same;
 }
 
-static bool activate_sources(struct control *c, const struct policy_sources *s, struct str by,
+static bool activate_sources(struct control *c, struct policy_sources *s, struct str by,
 			     struct err *e)
 {
 	struct policy_set *set;
@@ -106,9 +106,10 @@ static bool activate_sources(struct control *c, const struct policy_sources *s, 
 		shared_release(old ? &old->shared : NULL);
 		return true;
 	}
-	if (!policy_set_load(s, &c->config.limits, &set, NULL, e))
+	if (!generations_recall(c->generations, s, e) ||
+	    !policy_set_load(s, &c->config.limits, &set, NULL, e))
 		return false;
-	if (!generations_store(c->generations, s, by, STR(""), clock_wall_ms(c->core->clock),
+	if (!generations_store(c->generations, s, set, by, STR(""), clock_wall_ms(c->core->clock),
 			       &set->generation, &stored, e) ||
 	    !put_in_force(c, set, by, e)) {
 		shared_release(&set->shared);

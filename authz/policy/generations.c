@@ -6,6 +6,7 @@
 #include "authz/base/text.h"
 
 #define FILES_MAX 10000 /* of a stored set; what policy_sources_read lets in is fewer */
+#define ZONES_MAX 64	/* the same: a set names no more */
 
 /* Sources are kept by content, so that a hundred generations that differ in one file cost one copy
  * of the others. Nothing is ever changed or removed: records name generations. */
@@ -39,13 +40,23 @@ static const char *const schema[] = {
 	"  SELECT RAISE(ABORT, 'generations are kept'); END;"
 	"CREATE TRIGGER generation_keeps BEFORE UPDATE ON generation BEGIN"
 	"  SELECT RAISE(ABORT, 'generations are kept'); END;",
+	/* The zone files a set was loaded with. */
+	"CREATE TABLE generation_zone ("
+	"  generation INTEGER NOT NULL REFERENCES generation,"
+	"  name TEXT NOT NULL,"
+	"  sha256 BLOB NOT NULL REFERENCES source,"
+	"  PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;"
+	"CREATE TRIGGER zone_stays BEFORE DELETE ON generation_zone BEGIN"
+	"  SELECT RAISE(ABORT, 'zones of generations are kept'); END;"
+	"CREATE TRIGGER zone_keeps BEFORE UPDATE ON generation_zone BEGIN"
+	"  SELECT RAISE(ABORT, 'zones of generations are kept'); END;",
 };
 
 struct generations {
 	struct db *db;
 	struct sha256 *sha;
-	struct db_stmt *find, *get, *list, *files, *insert, *insert_source, *insert_file, *activate,
-		*active, *history;
+	struct db_stmt *find, *get, *list, *files, *zones, *insert, *insert_source, *insert_file,
+		*insert_zone, *activate, *active, *history;
 };
 
 bool generations_open(struct db *db, struct generations **out, struct err *e)
@@ -66,11 +77,16 @@ bool generations_open(struct db *db, struct generations **out, struct err *e)
 			"ON s.sha256 = f.sha256 WHERE f.generation = ? ORDER BY f.path",
 			&g->files, e) ||
 	    !db_prepare(db,
+			"SELECT z.name, z.sha256, s.text FROM generation_zone z JOIN source s "
+			"ON s.sha256 = z.sha256 WHERE z.generation = ? ORDER BY z.name",
+			&g->zones, e) ||
+	    !db_prepare(db,
 			"INSERT INTO generation (hash, files, stored_ms, by, message) "
 			"VALUES (?, ?, ?, ?, ?)",
 			&g->insert, e) ||
 	    !db_prepare(db, "INSERT OR IGNORE INTO source VALUES (?, ?)", &g->insert_source, e) ||
 	    !db_prepare(db, "INSERT INTO generation_file VALUES (?, ?, ?)", &g->insert_file, e) ||
+	    !db_prepare(db, "INSERT INTO generation_zone VALUES (?, ?, ?)", &g->insert_zone, e) ||
 	    !db_prepare(
 		    db,
 		    "INSERT INTO activation (generation, pinned, at_ms, by) VALUES (?, ?, ?, ?)",
@@ -99,9 +115,11 @@ void generations_close(struct generations *g)
 	db_finish(g->get);
 	db_finish(g->list);
 	db_finish(g->files);
+	db_finish(g->zones);
 	db_finish(g->insert);
 	db_finish(g->insert_source);
 	db_finish(g->insert_file);
+	db_finish(g->insert_zone);
 	db_finish(g->activate);
 	db_finish(g->active);
 	db_finish(g->history);
@@ -111,8 +129,9 @@ void generations_close(struct generations *g)
 
 /* --- storing --- */
 
-static bool store_file(struct generations *g, uint64_t number, const struct policy_file *f,
-		       struct err *e)
+/* @list: insert_file or insert_zone. */
+static bool store_file(struct generations *g, struct db_stmt *list, uint64_t number,
+		       const struct policy_file *f, struct err *e)
 {
 	uint8_t hash[SHA256_LEN];
 
@@ -121,10 +140,10 @@ static bool store_file(struct generations *g, uint64_t number, const struct poli
 	db_bind_blob(g->insert_source, 2, f->text.p, f->text.n);
 	if (!db_run(g->insert_source, e))
 		return false;
-	db_bind_int(g->insert_file, 1, (int64_t)number);
-	db_bind_text(g->insert_file, 2, f->path);
-	db_bind_blob(g->insert_file, 3, hash, sizeof(hash));
-	return db_run(g->insert_file, e);
+	db_bind_int(list, 1, (int64_t)number);
+	db_bind_text(list, 2, f->path);
+	db_bind_blob(list, 3, hash, sizeof(hash));
+	return db_run(list, e);
 }
 
 static bool check_note(const char *what, struct str s, size_t max, struct err *e)
@@ -135,10 +154,12 @@ static bool check_note(const char *what, struct str s, size_t max, struct err *e
 		       what, max);
 }
 
-bool generations_store(struct generations *g, const struct policy_sources *s, struct str by,
-		       struct str message, int64_t now_ms, uint64_t *number, bool *stored,
-		       struct err *e)
+bool generations_store(struct generations *g, const struct policy_sources *s,
+		       const struct policy_set *set, struct str by, struct str message,
+		       int64_t now_ms, uint64_t *number, bool *stored, struct err *e)
 {
+	size_t nzones = 0;
+	const struct policy_file *zones = set ? policy_set_zones(set, &nzones) : NULL;
 	AUTO_TX tx = { 0 };
 	struct err why = { 0 };
 
@@ -163,7 +184,10 @@ bool generations_store(struct generations *g, const struct policy_sources *s, st
 		return false;
 	*number = (uint64_t)db_last_id(g->db);
 	for (size_t i = 0; i < s->n; i++)
-		if (!store_file(g, *number, &s->files[i], e))
+		if (!store_file(g, g->insert_file, *number, &s->files[i], e))
+			return false;
+	for (size_t i = 0; i < nzones; i++)
+		if (!store_file(g, g->insert_zone, *number, &zones[i], e))
 			return false;
 	*stored = true;
 	return db_commit(&tx, e);
@@ -318,41 +342,83 @@ bool generations_list(struct generations *g, uint64_t before, size_t max,
 	return false;
 }
 
-/* The files of a generation, copied to @a since the next row overwrites the last. */
+/* The row that @s is at, copied to @a since the next one overwrites it: path or name, hash, text.
+ */
+static bool read_file(struct generations *g, uint64_t number, struct db_stmt *s, struct arena *a,
+		      struct policy_file *out, struct err *e)
+{
+	struct str stored = db_column_blob(s, 1);
+	uint8_t hash[SHA256_LEN];
+
+	out->path = arena_dup(a, db_column_text(s, 0));
+	out->text = arena_dup(a, db_column_blob(s, 2));
+	if (!out->path.p || !out->text.p)
+		return err_set(e, ERR_NOMEM, "no memory to load generation %llu",
+			       (unsigned long long)number);
+	sha256_of(g->sha, out->text, hash);
+	if (!str_eq(stored, (struct str){ (const char *)hash, sizeof(hash) }))
+		return fail_damaged(number, out->path.p, e);
+	return true;
+}
+
 static bool read_files(struct generations *g, const struct generation *gen, struct arena *a,
 		       struct policy_file *files, struct err *e)
 {
 	AUTO_RESET *s = g->files;
-	uint8_t hash[SHA256_LEN];
 	size_t n = 0;
 	bool row = false;
 
 	db_bind_int(s, 1, (int64_t)gen->number);
 	while (db_step(s, &row, e)) {
-		struct str stored;
-
 		if (!row)
 			return n == gen->files || fail_damaged(gen->number, "files are missing", e);
 		if (n == gen->files)
 			return fail_damaged(gen->number, "it has more files than it had", e);
-		stored = db_column_blob(s, 1);
-		files[n].path = arena_dup(a, db_column_text(s, 0));
-		files[n].text = arena_dup(a, db_column_blob(s, 2));
-		if (!files[n].path.p || !files[n].text.p)
-			return err_set(e, ERR_NOMEM, "no memory to load generation %llu",
-				       (unsigned long long)gen->number);
-		sha256_of(g->sha, files[n].text, hash);
-		if (!str_eq(stored, (struct str){ (const char *)hash, sizeof(hash) }))
-			return fail_damaged(gen->number, files[n].path.p, e);
-		n++;
+		if (!read_file(g, gen->number, s, a, &files[n++], e))
+			return false;
 	}
 	return false;
+}
+
+/* Into the sources' own arena, since they live as long as these. */
+static bool read_zones(struct generations *g, uint64_t number, struct policy_sources *out,
+		       struct err *e)
+{
+	AUTO_RESET *s = g->zones;
+	bool row = false;
+
+	out->zones = arena_alloc(&out->arena, ZONES_MAX * sizeof(*out->zones));
+	out->nzones = 0;
+	out->stored = true;
+	if (!out->zones)
+		return err_set(e, ERR_NOMEM, "no memory to load generation %llu",
+			       (unsigned long long)number);
+	db_bind_int(s, 1, (int64_t)number);
+	while (db_step(s, &row, e)) {
+		if (!row)
+			return true;
+		if (out->nzones == ZONES_MAX)
+			return fail_damaged(number, "it has more zones than it had", e);
+		if (!read_file(g, number, s, &out->arena, &out->zones[out->nzones++], e))
+			return false;
+	}
+	return false;
+}
+
+bool generations_recall(struct generations *g, struct policy_sources *s, struct err *e)
+{
+	struct err why = { 0 };
+	uint64_t number;
+
+	if (generations_find(g, s->hash, &number, &why))
+		return read_zones(g, number, s, e);
+	return why.class == ERR_NOT_FOUND || err_code(e, why.class, why.code, "%s", why.msg);
 }
 
 bool generations_load(struct generations *g, uint64_t number, struct policy_sources *out,
 		      struct err *e)
 {
-	struct policy_sources s;
+	struct policy_sources s = { 0 };
 	struct policy_file *files;
 	struct generation gen = { 0 };
 	struct arena a;
@@ -367,12 +433,12 @@ bool generations_load(struct generations *g, uint64_t number, struct policy_sour
 	ok = ok && files && read_files(g, &gen, &a, files, e) &&
 	     policy_sources_from(&s, files, gen.files, e);
 	arena_clear(&a);
-	if (!ok)
-		return false;
 	/* Each file is as it was; the list of them must be, too. */
-	if (memcmp(s.hash, gen.hash, sizeof(s.hash)) != 0) {
+	if (ok && memcmp(s.hash, gen.hash, sizeof(s.hash)) != 0)
+		ok = fail_damaged(number, "its files do not give its hash", e);
+	if (!ok || !read_zones(g, number, &s, e)) {
 		policy_sources_clear(&s);
-		return fail_damaged(number, "its files do not give its hash", e);
+		return false;
 	}
 	*out = s;
 	return true;

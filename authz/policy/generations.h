@@ -34,10 +34,15 @@ struct generation_active {
 MUST_USE bool generations_open(struct db *db, struct generations **out, struct err *e);
 void generations_close(struct generations *g);
 
-/* Keep @s. *number is a new one, or that of the generation with the same hash (*stored false). */
+/* Keep @s and the zone files that @set, loaded from it, has read (NULL: none). *number is a new
+ * one, or that of the generation with the same hash (*stored false). */
 MUST_USE bool generations_store(struct generations *g, const struct policy_sources *s,
-				struct str by, struct str message, int64_t now_ms, uint64_t *number,
-				bool *stored, struct err *e);
+				const struct policy_set *set, struct str by, struct str message,
+				int64_t now_ms, uint64_t *number, bool *stored, struct err *e);
+
+/* If a set with the hash of @s is stored, give @s its zones: what has a number means the same for
+ * ever, also when it comes from the folder again after tzdata has changed. */
+MUST_USE bool generations_recall(struct generations *g, struct policy_sources *s, struct err *e);
 
 /* Make a stored generation the active one. The set itself is published by the caller. */
 MUST_USE bool generations_activate(struct generations *g, uint64_t number, bool pinned,
@@ -45,7 +50,8 @@ MUST_USE bool generations_activate(struct generations *g, uint64_t number, bool 
 MUST_USE bool generations_active(struct generations *g, struct generation_active *out,
 				 struct err *e);
 
-/* The sources of a generation, hashed again: what does not give its hash is refused. */
+/* The sources of a generation with its zones, hashed again: what does not give its hash is
+ * refused. */
 MUST_USE bool generations_load(struct generations *g, uint64_t number, struct policy_sources *out,
 			       struct err *e);
 

@@ -26,6 +26,7 @@ struct loader {
 	struct sandbox sb;
 	int64_t deadline_ns;
 	uint32_t room_zones;
+	bool stored; /* the sources are a stored generation's */
 };
 
 static void set_free(struct shared *shared)
@@ -90,13 +91,17 @@ static bool zone_from_folder(struct job *j, const char *dir, struct str name, st
 	return got == st.st_size;
 }
 
-static bool zone_bytes(struct loader *l, struct str name, struct str *bytes)
+/* What a stored generation merely mentions (@literal false) and was no zone when it was stored
+ * does not become one because tzdata has it now. */
+static bool zone_bytes(struct loader *l, struct str name, bool literal, struct str *bytes)
 {
 	for (size_t i = 0; i < l->o->nzones; i++)
 		if (str_eq(l->o->zones[i].path, name)) {
 			*bytes = arena_dup(&l->job.set->arena, l->o->zones[i].text);
 			return bytes->p != NULL;
 		}
+	if (l->stored && !literal)
+		return false;
 	return zone_from_folder(&l->job, l->o->zoneinfo, name, bytes);
 }
 
@@ -115,7 +120,7 @@ static void add_zone(struct job *j, struct str name, int line, bool literal)
 	if (!literal &&
 	    (!name.n || name.p[0] < 'A' || name.p[0] > 'Z' || !memchr(name.p, '/', name.n)))
 		return;
-	if (!tz_name_ok(name) || !zone_bytes(l, name, &z.file.text)) {
+	if (!tz_name_ok(name) || !zone_bytes(l, name, literal, &z.file.text)) {
 		if (literal)
 			job_error(j, line,
 				  "there is no time zone \"%.*s\" in %s; names are as "
@@ -352,9 +357,13 @@ bool policy_set_load_with(const struct policy_sources *src, const struct policy_
 {
 	struct policy_options o = *given;
 	struct policy_findings own = { 0 }, *f = findings ? findings : &own;
-	struct loader l = { .o = &o };
+	struct loader l = { .o = &o, .stored = src->stored };
 	bool ok = true;
 
+	if (src->stored && !o.nzones) {
+		o.zones = src->zones;
+		o.nzones = src->nzones;
+	}
 	o.alloc = o.alloc ? o.alloc : &mem_system;
 	o.zoneinfo = o.zoneinfo ? o.zoneinfo : "/usr/share/zoneinfo";
 	if (!o.limits.instructions)

@@ -30,6 +30,11 @@ struct policy_sources {
 	struct policy_file *files;
 	size_t n;
 	uint8_t hash[32];
+	/* Of a stored generation: the zone files it was loaded with (path: the zone's name). It is
+	 * loaded with these again, and reads others only for a zone that the text demands. */
+	struct policy_file *zones;
+	size_t nzones;
+	bool stored;
 	struct arena arena; /* holds the above */
 };
 

@@ -53,7 +53,7 @@ static bool store(struct world *w, const char *rules, uint64_t *number, bool *st
 	bool ok;
 
 	sources(&s, rules);
-	ok = generations_store(w->g, &s, STR("ann"), STR("why"), NOW, number, stored, e);
+	ok = generations_store(w->g, &s, NULL, STR("ann"), STR("why"), NOW, number, stored, e);
 	policy_sources_clear(&s);
 	return ok;
 }
@@ -232,6 +232,62 @@ static void no_failing_disk_leaves_half_a_generation(void **state)
 	}
 }
 
+/* What decides by a time zone decides the same after tzdata has changed, whether the set comes
+ * back from storage or from the folder. */
+static void a_generation_keeps_its_zones(void **state)
+{
+	static const char rules[] = "policy \"p\" { permit \"r\" { on = { action = \"a\" }, when ="
+				    " function(q) return time.weekday(q.now, \"Test/Zone\") == 1"
+				    " end } }";
+	const struct policy_file files[] = { { STR("a.lua"), str_c(rules) } };
+	const char *folder = tmp_dir_path(state, "zoneinfo");
+	struct policy_options o = { .zoneinfo = folder };
+	struct policy_sources first, back;
+	struct policy_set *set, *again;
+	struct err e = { 0 };
+	struct world w = { 0 };
+	char command[512];
+	uint64_t number;
+	bool stored;
+	size_t n;
+
+	snprintf(command, sizeof(command),
+		 "mkdir -p '%s/Test' && cp /usr/share/zoneinfo/Asia/Tokyo '%s/Test/Zone'", folder,
+		 folder);
+	assert_int_equal(system(command), 0); /* NOLINT(cert-env33-c): a test's own folder */
+	world_open(&w, state, NULL);
+	assert_true(policy_sources_from(&first, files, 1, &e));
+	if (!policy_set_load_with(&first, &o, &set, NULL, &e) ||
+	    !generations_store(w.g, &first, set, STR("ann"), STR(""), NOW, &number, &stored, &e))
+		fail_msg("%s", e.msg);
+	/* The zone is gone from the machine. */
+	o.zoneinfo = "/nonexistent";
+	assert_false(policy_set_load_with(&first, &o, &again, NULL, &e));
+	assert_true(generations_recall(w.g, &first, &e));
+	assert_true(generations_load(w.g, number, &back, &e));
+	assert_true(first.stored && back.stored);
+	assert_int_equal(back.nzones, 1);
+	if (!policy_set_load_with(&back, &o, &again, NULL, &e))
+		fail_msg("%s", e.msg);
+	assert_true(str_eq(policy_set_zones(again, &n)->text, policy_set_zones(set, &n)->text));
+	shared_release(&again->shared);
+	if (!policy_set_load_with(&first, &o, &again, NULL, &e))
+		fail_msg("%s", e.msg);
+	shared_release(&again->shared);
+	policy_sources_clear(&back);
+	/* Damage is seen there, too. */
+	assert_true(db_exec(w.db, "DROP TRIGGER zone_stays; DROP TRIGGER source_keeps;", &e));
+	assert_true(db_exec(w.db,
+			    "UPDATE source SET text = X'00' WHERE sha256 IN"
+			    " (SELECT sha256 FROM generation_zone)",
+			    &e));
+	assert_false(generations_load(w.g, number, &back, &e));
+	assert_string_equal(e.code, "storage_corrupt");
+	policy_sources_clear(&first);
+	shared_release(&set->shared);
+	world_close(&w);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, tmp_dir_make, tmp_dir_remove)
@@ -239,6 +295,7 @@ int main(void)
 		T(the_same_set_keeps_its_number),
 		T(remembers_what_was_active),
 		T(sees_damage),
+		T(a_generation_keeps_its_zones),
 		T(no_failing_disk_leaves_half_a_generation),
 	};
 
