@@ -48,7 +48,7 @@ struct config_listener {
 
 /* Who may use writ's interfaces beyond what every registered agent may. */
 struct config_caller {
-	const char *spiffe_id; /* pattern (spiffe_pattern_check), or NULL */
+	const char *spiffe_id; /* pattern (pattern_check), or NULL */
 	uid_t uid;	       /* without spiffe_id: of a Unix peer */
 	unsigned roles;
 	const char *server; /* or NULL */

@@ -4,6 +4,7 @@
 #include <pwd.h>
 #include <sys/un.h>
 
+#include "authz/base/pattern.h"
 #include "authz/base/text.h"
 #include "authz/config_table.h"
 #include "spiffe/id.h"
@@ -348,7 +349,7 @@ static bool read_caller_member(struct config_reader *r, const char *path, const 
 	if (strcmp(name, "spiffe_id") == 0) {
 		(*whos)++;
 		k->spiffe_id = config_string(r, path, 1, SPIFFE_ID_MAX);
-		if (k->spiffe_id && !spiffe_pattern_check(str_c(k->spiffe_id), &why))
+		if (k->spiffe_id && !pattern_check(str_c(k->spiffe_id), &why))
 			return config_fail(r, path, "%s", why.msg);
 		return k->spiffe_id != NULL;
 	}

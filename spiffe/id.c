@@ -49,14 +49,13 @@ static bool scan_trust_domain(struct str text, size_t *end, struct err *e)
 	return true;
 }
 
-static bool scan_path(struct str text, size_t from, bool pattern, struct err *e)
+static bool scan_path(struct str text, size_t from, struct err *e)
 {
 	for (size_t i = from; i < text.n;) {
 		size_t start = ++i; /* past the '/' */
 		struct str segment;
 
-		while (i < text.n && text.p[i] != '/' &&
-		       (is_segment(text.p[i]) || (pattern && text.p[i] == '*')))
+		while (i < text.n && text.p[i] != '/' && is_segment(text.p[i]))
 			i++;
 		segment = (struct str){ text.p + start, i - start };
 		if (i < text.n && text.p[i] != '/')
@@ -72,16 +71,11 @@ static bool scan_path(struct str text, size_t from, bool pattern, struct err *e)
 				e, ERR_INVALID,
 				"SPIFFE ID: \"%.*s\" at byte %zu is not allowed as a path segment",
 				STR_FMT(segment), start);
-		if (pattern && segment.n > 1 && memchr(segment.p, '*', segment.n))
-			return err_set(
-				e, ERR_INVALID,
-				"SPIFFE ID pattern: '*' at byte %zu must be a whole path segment",
-				start);
 	}
 	return true;
 }
 
-static bool parse(struct str text, bool pattern, struct spiffe_id *id, struct err *e)
+bool spiffe_id_parse(struct str text, struct spiffe_id *id, struct err *e)
 {
 	const size_t scheme = sizeof(SCHEME) - 1;
 	size_t end = 0;
@@ -93,23 +87,18 @@ static bool parse(struct str text, bool pattern, struct spiffe_id *id, struct er
 		return err_set(e, ERR_INVALID,
 			       "SPIFFE ID: \"%.*s\" does not start with \"" SCHEME "\"",
 			       STR_FMT(str_first(text, 64)));
-	if (!scan_trust_domain(text, &end, e) || !scan_path(text, end, pattern, e))
+	if (!scan_trust_domain(text, &end, e) || !scan_path(text, end, e))
 		return false;
 	id->trust_domain = (struct str){ text.p + scheme, end - scheme };
 	id->path = str_from(text, end);
 	return true;
 }
 
-bool spiffe_id_parse(struct str text, struct spiffe_id *id, struct err *e)
-{
-	return parse(text, false, id, e);
-}
-
 bool spiffe_id_parse_workload(struct str text, struct spiffe_id *id, struct err *e)
 {
 	struct spiffe_id parsed = { 0 };
 
-	if (!parse(text, false, &parsed, e))
+	if (!spiffe_id_parse(text, &parsed, e))
 		return false;
 	if (parsed.path.n == 0)
 		return err_set(
@@ -151,7 +140,7 @@ bool spiffe_trust_domain_parse(struct str text, struct str *name, struct err *e)
 			       bare.n, SPIFFE_TRUST_DOMAIN_MAX);
 	memcpy(whole, SCHEME, n);
 	memcpy(whole + n, bare.p, bare.n);
-	if (!parse((struct str){ whole, n + bare.n }, false, &id, e))
+	if (!spiffe_id_parse((struct str){ whole, n + bare.n }, &id, e))
 		return err_prefix(e, "trust domain");
 	if (id.path.n)
 		return err_set(e, ERR_INVALID,
@@ -165,42 +154,4 @@ bool spiffe_trust_domain_parse(struct str text, struct str *name, struct err *e)
 			       STR_FMT(bare));
 	*name = bare;
 	return true;
-}
-
-bool spiffe_pattern_check(struct str pattern, struct err *e)
-{
-	struct spiffe_id id;
-
-	return parse(pattern, true, &id, e);
-}
-
-/* The first segment of a path ("/a/b" -> "a") and what follows ("/b"). */
-static struct str first_segment(struct str path, struct str *rest)
-{
-	size_t i = 1;
-
-	while (i < path.n && path.p[i] != '/')
-		i++;
-	*rest = str_from(path, i);
-	return (struct str){ path.p + 1, i - 1 };
-}
-
-bool spiffe_pattern_match(struct str pattern, struct str id)
-{
-	struct spiffe_id want = { 0 }, have = { 0 };
-
-	if (!parse(pattern, true, &want, NULL) || !parse(id, false, &have, NULL) ||
-	    !str_eq(want.trust_domain, have.trust_domain))
-		return false;
-	while (want.path.n && have.path.n) {
-		struct str w = first_segment(want.path, &want.path);
-		struct str h = first_segment(have.path, &have.path);
-		bool star = str_eq(w, STR("*"));
-
-		if (star && want.path.n == 0)
-			return true; /* the final one takes all that is left */
-		if (!star && !str_eq(w, h))
-			return false;
-	}
-	return want.path.n == 0 && have.path.n == 0;
 }

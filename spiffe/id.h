@@ -1,5 +1,5 @@
 /*
- * id - parse, compare and match SPIFFE IDs (spiffe://trust-domain/path).
+ * id - parse and compare SPIFFE IDs (spiffe://trust-domain/path).
  *
  * Purpose    The one parser: certificates, tokens, callers and registrations all use it. Nothing
  *            is ever normalised: IDs are compared byte for byte, and whatever would need
@@ -39,12 +39,5 @@ bool spiffe_path_reserved(struct str path);
  * Stricter than the grammar: no leading or trailing dot and no "..", since Go's X.509 parser
  * refuses every certificate of such a domain. *name borrows from @text. */
 MUST_USE bool spiffe_trust_domain_parse(struct str text, struct str *name, struct err *e);
-
-/* A pattern is a SPIFFE ID whose path may hold segments that are exactly "*": the final one stands
- * for one or more whole segments, any other for exactly one. */
-MUST_USE bool spiffe_pattern_check(struct str pattern, struct err *e);
-
-/* Does @id (valid, as text) match @pattern (checked)? Without "*" this is equality. */
-bool spiffe_pattern_match(struct str pattern, struct str id);
 
 #endif

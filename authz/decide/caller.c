@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "authz/base/pattern.h"
 #include "authz/decide/worker.h"
-#include "spiffe/id.h"
 
 #define RULES_BYTES (16 * 1024 * 1024)
 
@@ -42,8 +42,7 @@ static void by_spiffe_id(struct worker *w, struct caller *c)
 	const struct registry_entry *agent = registry_find(worker_registry(w), c->id);
 
 	for (size_t i = 0; rules && i < rules->n; i++)
-		if (rules->rules[i].spiffe_id.p &&
-		    spiffe_pattern_match(rules->rules[i].spiffe_id, c->id))
+		if (rules->rules[i].spiffe_id.p && pattern_match(rules->rules[i].spiffe_id, c->id))
 			add_rule(c, &rules->rules[i]);
 	/* A suspended or expired agent may still ask, to be told so by its denial. */
 	if (agent && agent->stored != ENTRY_RETIRED)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "authz/base/pattern.h"
 #include "spiffe/id.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n);
@@ -16,9 +17,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	char all[SPIFFE_TRUST_DOMAIN_MAX + 16];
 
 	if (!spiffe_id_parse(text, &id, &e)) {
-		if (!e.msg[0] || spiffe_pattern_match(STR("spiffe://a/*"), text))
+		if (!e.msg[0] || pattern_match(STR("spiffe://a/*"), text))
 			abort();
-		(void)!spiffe_pattern_check(text, &e);
+		(void)!pattern_check(text, &e);
 		(void)!spiffe_trust_domain_parse(text, &name, &e);
 		return 0;
 	}
@@ -30,10 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (id.path.n && (id.path.p[0] != '/' || id.path.p[id.path.n - 1] == '/'))
 		abort();
 	if (!spiffe_id_parse(text, &again, &e) || !spiffe_id_equal(&id, &again) ||
-	    !spiffe_pattern_check(text, &e) || !spiffe_pattern_match(text, text))
+	    !pattern_check(text, &e) || !pattern_match(text, text))
 		abort();
 	snprintf(all, sizeof(all), "spiffe://%.*s/*", STR_FMT(id.trust_domain));
-	if (spiffe_pattern_match(str_c(all), text) != (id.path.n > 0))
+	if (pattern_match(str_c(all), text) != (id.path.n > 0))
 		abort();
 	return 0;
 }

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "authz/base/pattern.h"
 #include "tests/policy/policy_help.h"
 
 static const char rules[] =
@@ -330,48 +329,6 @@ static void stored_zones_are_used(void **state)
 	shared_release(&again->shared);
 }
 
-static const struct {
-	const char *pattern, *id;
-	bool match;
-} patterns[] = {
-	{ "spiffe://a.b/x/y", "spiffe://a.b/x/y", true },
-	{ "spiffe://a.b/x/y", "spiffe://a.b/x/Y", false },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x/y", true },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x/y/z", true },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x", false },
-	{ "spiffe://a.b/*", "spiffe://a.b", false },
-	{ "spiffe://a.b/*", "spiffe://a.b/x", true },
-	{ "spiffe://a.b/*/y", "spiffe://a.b/x/y", true },
-	{ "spiffe://a.b/*/y", "spiffe://a.b/x/x/y", false },
-	{ "spiffe://a.b/*/*", "spiffe://a.b/x", false },
-	{ "spiffe://a.b/*/*", "spiffe://a.b/x/y/z", true },
-	{ "spiffe://a.b/x/*", "spiffe://a.b.c/x/y", false },
-	{ "spiffe://*/x", "spiffe://a.b/x", false },
-	{ "spiffe://a.b/x*", "spiffe://a.b/xy", false },
-	{ "*", "spiffe://a.b/x", false },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x/../y", false },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x/y/", false },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x//y", false },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x/*", false },
-	{ "spiffe://a.b/x/*", "spiffe://a.b/x/y%2f", false },
-	{ "spiffe://a.b", "spiffe://a.b", true },
-	{ "", "", false },
-};
-
-static void patterns_match_the_table(void **state)
-{
-	struct err e = { 0 };
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(patterns); i++)
-		if (pattern_match(str_c(patterns[i].pattern), str_c(patterns[i].id)) !=
-		    patterns[i].match)
-			fail_msg("%s and %s", patterns[i].pattern, patterns[i].id);
-	assert_true(pattern_check(STR("spiffe://a.b/*/c"), &e));
-	assert_false(pattern_check(STR("spiffe://*/c"), &e));
-	assert_non_null(strstr(e.msg, "a whole segment may be *"));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,7 +340,6 @@ int main(void)
 		cmocka_unit_test(a_full_arena_denies),
 		cmocka_unit_test(a_thousand_swaps),
 		cmocka_unit_test(stored_zones_are_used),
-		cmocka_unit_test(patterns_match_the_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* spiffe/id: every example of the standard's sheet, patterns, configured trust domains. */
+/* spiffe/id: every example of the standard's sheet, configured trust domains. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,61 +149,6 @@ static void configured_trust_domains(void **state)
 	}
 }
 
-static const struct {
-	const char *pattern, *id;
-	bool match;
-} matches[] = {
-	{ "spiffe://td/a", "spiffe://td/a", true },
-	{ "spiffe://td/a", "spiffe://td/a/b", false },
-	{ "spiffe://td/a", "spiffe://td/A", false },
-	{ "spiffe://td", "spiffe://td", true },
-	{ "spiffe://td", "spiffe://td/a", false },
-	{ "spiffe://td/*", "spiffe://td/a", true },
-	{ "spiffe://td/*", "spiffe://td/a/b/c", true },
-	{ "spiffe://td/*", "spiffe://td", false },
-	{ "spiffe://td/*", "spiffe://td2/a", false },
-	{ "spiffe://td/mesh/*", "spiffe://td/mesh/a", true },
-	{ "spiffe://td/mesh/*", "spiffe://td/mesh/a/b", true },
-	{ "spiffe://td/mesh/*", "spiffe://td/mesh", false },
-	{ "spiffe://td/mesh/*", "spiffe://td/mesha/b", false },
-	{ "spiffe://td/*/x", "spiffe://td/a/x", true },
-	{ "spiffe://td/*/x", "spiffe://td/a/b/x", false },
-	{ "spiffe://td/*/x", "spiffe://td/x", false },
-	{ "spiffe://td/*/x/*", "spiffe://td/a/x/b/c", true },
-	{ "spiffe://td/*/x/*", "spiffe://td/a/x", false },
-	{ "spiffe://td/*/*", "spiffe://td/a", false },
-	{ "spiffe://td/*/*", "spiffe://td/a/b/c", true },
-};
-
-static void patterns_match_whole_segments(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(matches); i++) {
-		struct err e = { 0 };
-
-		if (!spiffe_pattern_check(str_c(matches[i].pattern), &e))
-			fail_msg("%s: %s", matches[i].pattern, e.msg);
-		if (spiffe_pattern_match(str_c(matches[i].pattern), str_c(matches[i].id)) !=
-		    matches[i].match)
-			fail_msg("%s against %s", matches[i].pattern, matches[i].id);
-	}
-}
-
-static void bad_patterns_are_refused(void **state)
-{
-	static const char *const bad[] = { "spiffe://*",     "spiffe://*/a",
-					   "spiffe://td/a*", "spiffe://td/**",
-					   "spiffe://td/*/", "*",
-					   "spiffe://td/a?", "" };
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		assert_false(spiffe_pattern_check(str_c(bad[i]), NULL));
-		assert_false(spiffe_pattern_match(str_c(bad[i]), STR("spiffe://td/a")));
-	}
-	assert_false(spiffe_pattern_match(STR("spiffe://td/*"), STR("spiffe://td/*")));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,8 +158,6 @@ int main(void)
 		cmocka_unit_test(workloads_have_a_path),
 		cmocka_unit_test(reserved_paths),
 		cmocka_unit_test(configured_trust_domains),
-		cmocka_unit_test(patterns_match_whole_segments),
-		cmocka_unit_test(bad_patterns_are_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
