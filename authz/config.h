@@ -57,9 +57,9 @@ struct config_caller {
 
 struct config_limits {
 	size_t body, in_flight, string, headers, url, token;
-	uint32_t depth, members, values, batch, queue;
+	uint32_t depth, members, values, queue;
 	uint32_t decision_ms, request_ms;
-	uint32_t connections, connections_per_address;
+	uint32_t connections;
 	uint32_t agent_rate, agent_burst;   /* per second and agent */
 	uint32_t attest_rate, attest_burst; /* per second and address */
 	uint32_t policy_instructions, policy_ms;

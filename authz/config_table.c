@@ -28,9 +28,9 @@ static const char *const levels[] = { "debug", "info", "warn", "error", NULL };
 	{                                                           \
 		n, SET_SIZE, false, AT(m), lo, hi, dflt, NULL, help \
 	}
-#define SECONDS(n, m, lo, hi, dflt, help)                             \
-	{                                                             \
-		n, SET_SECONDS, true, AT(m), lo, hi, dflt, NULL, help \
+#define SECONDS(n, m, lo, hi, dflt, help)                              \
+	{                                                              \
+		n, SET_SECONDS, false, AT(m), lo, hi, dflt, NULL, help \
 	}
 #define MS(n, m, lo, hi, dflt, help)                              \
 	{                                                         \
@@ -67,7 +67,7 @@ const struct setting config_settings[] = {
 	  "who may use writ's own interfaces, and as what" },
 
 	STRING("policies.dir", policies.dir, 1, 4096, "policies", "folder of rules and catalogue"),
-	BOOL("policies.watch", policies.watch, true, "true",
+	BOOL("policies.watch", policies.watch, false, "true",
 	     "check, store and activate the folder when it changes"),
 	BOOL("policies.files_only", policies.files_only, true, "false",
 	     "the folder alone decides: refuse apply and rollback by command"),
@@ -86,32 +86,29 @@ const struct setting config_settings[] = {
 	MS("audit.checkpoint", audit.checkpoint_ms, 100, 3600000, "1s",
 	   "between signed checkpoints, if the log grew"),
 
-	SIZE("limits.body", limits.body, KIB, 64 * MIB, "1MiB", "a request body"),
+	SIZE("limits.body", limits.body, KIB, 4 * MIB, "1MiB", "a request body"),
 	SIZE("limits.in_flight", limits.in_flight, 64 * KIB, 4096LL * MIB, "16MiB",
 	     "all requests being served, together"),
 	SIZE("limits.string", limits.string, 256, 64 * MIB, "256KiB", "one JSON string"),
 	SIZE("limits.headers", limits.headers, KIB, MIB, "16KiB", "a header block"),
 	SIZE("limits.url", limits.url, 256, 64 * KIB, "8KiB", "a request target"),
-	SIZE("limits.token", limits.token, 512, 64 * KIB, "8KiB", "a bearer token"),
+	SIZE("limits.token", limits.token, 512, 8 * KIB, "8KiB", "a bearer token"),
 	U32("limits.depth", limits.depth, false, 4, 256, "64", "nesting of JSON"),
 	U32("limits.members", limits.members, false, 16, 65536, "256", "members of a JSON object"),
 	U32("limits.values", limits.values, false, 64, 1000000, "65536", "values in one JSON text"),
-	U32("limits.batch", limits.batch, false, 1, 1000, "100", "evaluations in one request"),
 	U32("limits.queue", limits.queue, false, 16, 1000000, "4096",
 	    "records waiting for the log"),
 	MS("limits.decision", limits.decision_ms, 10, 60000, "2s", "deadline of a decision"),
 	MS("limits.request", limits.request_ms, 100, 600000, "10s", "deadline of a whole request"),
 	U32("limits.connections", limits.connections, false, 16, 1000000, "10000",
 	    "connections at the agents' door"),
-	U32("limits.connections_per_address", limits.connections_per_address, false, 1, 1000000,
-	    "1000", "of them from one address"),
-	U32("limits.agent_rate", limits.agent_rate, true, 1, 1000000, "200",
+	U32("limits.agent_rate", limits.agent_rate, false, 1, 1000000, "200",
 	    "requests per second and agent"),
-	U32("limits.agent_burst", limits.agent_burst, true, 1, 1000000, "400",
+	U32("limits.agent_burst", limits.agent_burst, false, 1, 1000000, "400",
 	    "requests an agent may save up"),
-	U32("limits.attest_rate", limits.attest_rate, true, 1, 100000, "1",
+	U32("limits.attest_rate", limits.attest_rate, false, 1, 100000, "1",
 	    "attestations per second and address"),
-	U32("limits.attest_burst", limits.attest_burst, true, 1, 100000, "10",
+	U32("limits.attest_burst", limits.attest_burst, false, 1, 100000, "10",
 	    "attestations an address may save up"),
 	U32("limits.policy_instructions", limits.policy_instructions, false, 1000, 100000000,
 	    "200000", "Lua instructions of one evaluation"),

@@ -127,13 +127,29 @@ static bool open_folder(struct serving *s, struct err *e)
 	return true;
 }
 
+/* How long things live. Whoever configures a longer life than the signer's usual bound raises it;
+ * registrations cannot. */
+static void fill_ttls(struct core *core, const struct config *c)
+{
+	core->x509_ttl = c->ttl.x509_s;
+	core->jwt_ttl = c->ttl.jwt_s;
+	core->x509_ttl_max = c->ttl.x509_s > SIGNER_X509_TTL_MAX_S ? c->ttl.x509_s
+								   : SIGNER_X509_TTL_MAX_S;
+	core->jwt_ttl_max = c->ttl.jwt_s > SIGNER_JWT_TTL_MAX_S ? c->ttl.jwt_s
+								: SIGNER_JWT_TTL_MAX_S;
+	core->join_token_ttl = c->ttl.join_token_s;
+	core->leeway_s = c->ttl.leeway_s;
+	core->token_max = c->limits.token;
+}
+
 static bool start_signer(struct serving *s, struct err *e)
 {
 	char *keys = folder_path(&s->folder, "keys");
 	struct signer_config c = { .folder = keys,
 				   .trust_domain = str_c(s->config->trust_domain),
-				   .x509_ttl_max_s = 0,
-				   .jwt_ttl_max_s = 0,
+				   .x509_ttl_max_s = s->core.x509_ttl_max,
+				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
+				   .authority_ttl_s = s->config->ttl.authority_s,
 				   .channels = (unsigned)s->nfronts + 2 };
 	bool ok = keys ? signer_start(&c, &s->signer, e) : err_set(e, ERR_NOMEM, "no memory");
 
@@ -198,6 +214,7 @@ static bool open_log(struct serving *s, struct err *e)
 				  .origin = origin.p,
 				  .node = s->config->node,
 				  .queue = s->config->limits.queue,
+				  .checkpoint_ms = s->config->audit.checkpoint_ms,
 				  .clock = &clock_system,
 				  .sign = sign_checkpoint,
 				  .ctx = s,
@@ -306,6 +323,7 @@ static bool open_operators_door(struct serving *s, struct err *e)
 					 .verifier = setup_verifier(&s->core),
 					 .complain = complain,
 					 .limits = { .body = s->config->limits.body,
+						     .url = s->config->limits.url,
 						     .in_flight = s->config->limits.in_flight } };
 
 	s->operators = operators_new(&os, e);
@@ -376,8 +394,10 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 static bool start(struct serving *s, const char *config_path, struct err *e)
 {
 	umask(077);
-	if (!prepare(s, config_path, e) || !open_folder(s, e) || !take_signals(s, e) ||
-	    !start_signer(s, e))
+	if (!prepare(s, config_path, e))
+		return false;
+	fill_ttls(&s->core, s->config);
+	if (!open_folder(s, e) || !take_signals(s, e) || !start_signer(s, e))
 		return false;
 	s->service.folder = s->folder.path;
 	s->service.signer = s->signer;

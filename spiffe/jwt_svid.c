@@ -56,6 +56,7 @@ struct jwt_verifier {
 	struct bundle_set *bundles; /* keeps the keys of `prepared` alive */
 	struct jwt_cache cache;
 	struct jwt_verifier_counts counts;
+	int64_t leeway_s;
 };
 
 /* A token taken apart; everything in the arena. */
@@ -95,6 +96,7 @@ struct jwt_verifier *jwt_verifier_new(const struct alloc *alloc, size_t cache, s
 
 	if (v) {
 		v->alloc = *alloc;
+		v->leeway_s = JWT_LEEWAY_S;
 		v->work = EVP_MD_CTX_new();
 		v->sha = sha256_new(e);
 	}
@@ -104,6 +106,11 @@ struct jwt_verifier *jwt_verifier_new(const struct alloc *alloc, size_t cache, s
 		return NULL;
 	}
 	return v;
+}
+
+void jwt_verifier_leeway(struct jwt_verifier *v, int64_t seconds)
+{
+	v->leeway_s = seconds;
 }
 
 /* Another set of bundles: whatever was concluded from the old one is void. */
@@ -383,8 +390,8 @@ static bool check_audience(const struct json *claims, struct str ours, struct er
 }
 
 /* From when and until when the claims hold; then whether they hold now. */
-static bool check_times(const struct json *claims, int64_t now_s, struct jwt_cached *entry,
-			struct err *e)
+static bool check_times(const struct json *claims, int64_t now_s, int64_t leeway_s,
+			struct jwt_cached *entry, struct err *e)
 {
 	int64_t exp = 0, nbf = INT64_MIN / 2, iat = INT64_MIN / 2;
 
@@ -393,8 +400,8 @@ static bool check_times(const struct json *claims, int64_t now_s, struct jwt_cac
 	    !time_claim(claims, "iat", false, &iat, e))
 		return false;
 	entry->expires_s = exp;
-	entry->until_s = exp + JWT_LEEWAY_S;
-	entry->from_s = (nbf > iat ? nbf : iat) - JWT_LEEWAY_S;
+	entry->until_s = exp + leeway_s;
+	entry->from_s = (nbf > iat ? nbf : iat) - leeway_s;
 	if (now_s >= entry->until_s)
 		return refuse(e, "it has expired");
 	if (now_s < entry->from_s)
@@ -439,7 +446,7 @@ static bool verify(struct jwt_verifier *v, struct str text, struct str audience,
 		return err_code(e, ERR_UNAUTHENTICATED, CODE,
 				"token: no trust bundle for trust domain \"%.*s\"",
 				STR_FMT(id.trust_domain));
-	if (!check_signature(v, b, &t, e) || !check_times(t.claims, now_s, entry, e) ||
+	if (!check_signature(v, b, &t, e) || !check_times(t.claims, now_s, v->leeway_s, entry, e) ||
 	    !check_audience(t.claims, audience, e))
 		return false;
 	entry->id = sub->s;

@@ -19,7 +19,7 @@
 #include "spiffe/bundle.h"
 #include "spiffe/id.h"
 
-#define JWT_LEEWAY_S 30
+#define JWT_LEEWAY_S 30	      /* unless jwt_verifier_leeway says otherwise */
 #define JWT_AUDIENCES_MAX 16  /* of one token */
 #define JWT_AUDIENCE_MAX 2048 /* bytes of one audience */
 #define JWT_CACHE_DEFAULT 4096
@@ -36,6 +36,8 @@ struct jwt_verifier;
 /* @cache: tokens remembered, at most (0: none); each takes up to SPIFFE_ID_MAX + 100 bytes. */
 struct jwt_verifier *jwt_verifier_new(const struct alloc *alloc, size_t cache, struct err *e);
 void jwt_verifier_free(struct jwt_verifier *v);
+/* How far clocks may be apart; before the first verification. */
+void jwt_verifier_leeway(struct jwt_verifier *v, int64_t seconds);
 
 /* Verify @token for @audience (never empty) at @now_s against @bundles. Refusals are
  * ERR_UNAUTHENTICATED, code "invalid_token". A remembered token is forgotten when the bundle set

@@ -23,6 +23,8 @@
 #define SIGNER_PENDING_MAX 4096	   /* jobs of one client that wait, at most */
 #define SIGNER_CHECKPOINT_MAX 1024 /* bytes of a checkpoint's text */
 #define SIGNER_AUTHORITY_TTL_S (365 * 86400)
+#define SIGNER_X509_TTL_MAX_S 86400
+#define SIGNER_JWT_TTL_MAX_S 3600
 
 struct signer_config {
 	const char *folder; /* "<data>/keys"; made at the first start (its parent must exist) */
@@ -30,6 +32,7 @@ struct signer_config {
 	struct str issuer;	 /* the only "iss" tokens may carry; empty: none */
 	int64_t x509_ttl_max_s;	 /* longest life of a leaf; 0: 24 h */
 	int64_t jwt_ttl_max_s;	 /* longest life of a token; 0: 1 h */
+	int64_t authority_ttl_s; /* life of an authority that is made now; 0: a year */
 	unsigned channels;	 /* how many clients there will be: front loops + control + ... */
 };
 

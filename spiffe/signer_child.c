@@ -182,7 +182,8 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 	}
 	buf_init(&greeting, mem_system, SIGNER_FRAME_MAX);
 	ok = signer_keys_open(c->folder, c->trust_domain, clock_wall_ms(&clock_system) / 1000,
-			      SIGNER_AUTHORITY_TTL_S, &keys, &e) &&
+			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
+			      &keys, &e) &&
 	     (d = signer_desk_new(c, &keys, &clock_system, &e));
 	if (ok)
 		signer_desk_greet(d, signer_confine(), &greeting);

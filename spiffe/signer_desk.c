@@ -7,8 +7,6 @@
 #include "spiffe/signer_wire.h"
 
 #define SLACK_S 60 /* how far a request's times may be off: it waits in queues */
-#define X509_TTL_MAX_S 86400
-#define JWT_TTL_MAX_S 3600
 #define ED25519_LEN 64
 #define ROOT_LEN 32
 
@@ -37,8 +35,8 @@ struct signer_desk *signer_desk_new(const struct signer_config *c, const struct 
 	}
 	d->trust_domain = c->trust_domain;
 	d->issuer = c->issuer;
-	d->x509_ttl_max_s = c->x509_ttl_max_s ? c->x509_ttl_max_s : X509_TTL_MAX_S;
-	d->jwt_ttl_max_s = c->jwt_ttl_max_s ? c->jwt_ttl_max_s : JWT_TTL_MAX_S;
+	d->x509_ttl_max_s = c->x509_ttl_max_s ? c->x509_ttl_max_s : SIGNER_X509_TTL_MAX_S;
+	d->jwt_ttl_max_s = c->jwt_ttl_max_s ? c->jwt_ttl_max_s : SIGNER_JWT_TTL_MAX_S;
 	d->keys = k;
 	d->clock = *clock;
 	snprintf(d->origin, sizeof(d->origin), "%.*s/writ", STR_FMT(c->trust_domain));

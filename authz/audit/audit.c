@@ -124,6 +124,8 @@ bool audit_open(const struct audit_config *c, struct audit **out, struct err *e)
 	a->config.alloc = &a->alloc;
 	if (!a->config.queue)
 		a->config.queue = LIMIT_QUEUE;
+	if (!a->config.checkpoint_ms)
+		a->config.checkpoint_ms = CHECKPOINT_MS;
 	chain_init(&a->pending);
 	buf_init(&a->own, a->alloc, LIMIT_LEAF);
 	buf_init(&a->note, a->alloc, NOTE_MAX);

@@ -19,10 +19,11 @@
 struct audit;
 
 struct audit_config {
-	const char *folder; /* the data folder; log.db and last-checkpoint live in it */
-	const char *origin; /* "<trust_domain>/writ" */
-	const char *node;   /* this machine's name, [a-z0-9.-] */
-	size_t queue;	    /* records that may wait; LIMIT_QUEUE */
+	const char *folder;    /* the data folder; log.db and last-checkpoint live in it */
+	const char *origin;    /* "<trust_domain>/writ" */
+	const char *node;      /* this machine's name, [a-z0-9.-] */
+	size_t queue;	       /* records that may wait; LIMIT_QUEUE */
+	int64_t checkpoint_ms; /* between signed checkpoints; 0: 1,000 */
 	const struct clock *clock;
 	uint8_t public_key[32];	   /* Ed25519, of the log key */
 	const struct alloc *alloc; /* NULL: mem_system */

@@ -109,7 +109,7 @@ static int until_tick_ms(const struct audit *a)
 {
 	int64_t passed = (clock_mono_ns(&clock_system) - a->tick_ns) / 1000000;
 
-	return passed >= CHECKPOINT_MS ? 0 : (int)(CHECKPOINT_MS - passed);
+	return passed >= a->config.checkpoint_ms ? 0 : (int)(a->config.checkpoint_ms - passed);
 }
 
 void *checkpointer_main(void *audit)

@@ -21,7 +21,7 @@
  * fewer than one record in a hundred: with 32 in flight p99 is 10 times p50 at 1,000 and at 4,000
  * pages, and 1.6 times at 12,000 (48 MB). */
 #define WAL_PAGES_MAX 12000
-#define CHECKPOINT_MS 1000 /* between signed checkpoints, if records came */
+#define CHECKPOINT_MS 1000 /* between signed checkpoints if records came, unless configured */
 #define PROBE_MS 1000	   /* between tries while the log cannot be written */
 
 /* Someone who sleeps until a task of his was run: an eventfd, because its number may be closed

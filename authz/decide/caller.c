@@ -65,7 +65,8 @@ static void by_uid(struct worker *w, const struct call *call, struct caller *c)
 }
 
 /* The bearer token, if there is one. False: the header is unusable. */
-static bool bearer(const struct call *call, struct str *token, struct err *e)
+static bool bearer(const struct worker *w, const struct call *call, struct str *token,
+		   struct err *e)
 {
 	struct str v = call_header(call, STR("authorization"));
 
@@ -79,6 +80,10 @@ static bool bearer(const struct call *call, struct str *token, struct err *e)
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_token",
 				"Authorization must be \"Bearer <JWT-SVID>\"");
 	*token = str_from(v, 7);
+	if (token->n > w->core->token_max)
+		return err_code(e, ERR_UNAUTHENTICATED, "invalid_token",
+				"the token has %zu bytes, at most %zu are accepted", token->n,
+				w->core->token_max);
 	return true;
 }
 
@@ -151,7 +156,7 @@ bool caller_authenticate(struct worker *w, const struct call *call, struct calle
 	struct caller c = { 0 };
 	struct str token;
 
-	if (!bearer(call, &token, e))
+	if (!bearer(w, call, &token, e))
 		return false;
 	if (token.p ? !by_token(w, call, token, &c, e) : !by_transport(w, call, &c, e))
 		return false;

@@ -4,14 +4,14 @@
 
 #define SVID_BYTES (64 * 1024)
 
-static int64_t ttl_of(const struct core *core, const struct registry_entry *agent, bool jwt)
+int64_t issue_ttl(const struct core *core, const struct registry_entry *agent, bool jwt)
 {
 	int64_t ttl = jwt ? agent->jwt_ttl_s : agent->x509_ttl_s;
 	int64_t max = jwt ? core->jwt_ttl_max : core->x509_ttl_max;
 
 	if (!ttl)
-		ttl = jwt ? REGISTRY_JWT_TTL : REGISTRY_X509_TTL;
-	return max && ttl > max ? max : ttl;
+		ttl = jwt ? core->jwt_ttl : core->x509_ttl;
+	return ttl > max ? max : ttl;
 }
 
 /* Fill the signer's job from the registry, never from what the caller sent beyond its key and its
@@ -25,7 +25,7 @@ static bool prepare(struct issue *i, const struct core *core, const struct regis
 	i->id = arena_dup(i->arena, agent->id);
 	if (!i->id.p)
 		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
-	i->expires_s = now + ttl_of(core, agent, jwt);
+	i->expires_s = now + issue_ttl(core, agent, jwt);
 	if (agent->expires_ms && i->expires_s > agent->expires_ms / 1000)
 		i->expires_s = agent->expires_ms / 1000;
 	buf_in_arena(&i->svid, i->arena, SVID_BYTES);

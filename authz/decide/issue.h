@@ -28,6 +28,9 @@ struct issue {
 	struct signer_job job;
 };
 
+/* How long an SVID of @agent lives, in seconds, if its registration does not end before. */
+int64_t issue_ttl(const struct core *core, const struct registry_entry *agent, bool jwt);
+
 /* For the registered agent of @caller, which came over mutual TLS. Refuses (done with an error)
  * other proofs, unregistered, suspended and expired agents. */
 void issue_svid(struct issue *i, const struct caller *caller);

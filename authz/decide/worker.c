@@ -15,6 +15,7 @@ bool worker_init(struct worker *w, struct core *core, struct home *home,
 		worker_clear(w);
 		return false;
 	}
+	jwt_verifier_leeway(w->jwt, core->leeway_s);
 	home->worker = w;
 	worker_turn_begin(w);
 	return true;

@@ -38,9 +38,12 @@ struct core {
 	struct limit *agent_limit, *attest_limit;
 	struct refusals refusals;
 	struct control *control;
-	struct json_limits json; /* of request bodies */
-	int64_t decision_ns;	 /* deadline of a record */
-	int64_t x509_ttl_max, jwt_ttl_max;
+	struct json_limits json;	   /* of request bodies */
+	int64_t decision_ns;		   /* deadline of a record */
+	int64_t x509_ttl, jwt_ttl;	   /* seconds, where the registration says nothing */
+	int64_t x509_ttl_max, jwt_ttl_max; /* whatever it says; the signer's own bound */
+	int64_t join_token_ttl, leeway_s;
+	size_t token_max; /* bytes of a bearer token */
 };
 
 /* Counters of one worker; read by /metrics while the worker adds. */

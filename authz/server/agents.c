@@ -4,6 +4,7 @@
 
 #include "authz/base/text.h"
 #include "authz/decide/admin.h"
+#include "authz/decide/issue.h"
 #include "authz/server/handlers.h"
 #include "spiffe/crypto.h"
 
@@ -27,7 +28,8 @@ static void add_time(struct buf *b, const char *name, int64_t ms)
 	buf_printf(b, ",\"%s\":\"%s\"", name, text);
 }
 
-static void add_entry(struct buf *b, const struct registry_entry *entry, int64_t now_ms)
+static void add_entry(struct buf *b, const struct core *core, const struct registry_entry *entry,
+		      int64_t now_ms)
 {
 	buf_lit(b, "{\"spiffe_id\":");
 	buf_json(b, entry->id);
@@ -52,8 +54,8 @@ static void add_entry(struct buf *b, const struct registry_entry *entry, int64_t
 			buf_char(b, ',');
 		buf_json(b, str_c(room));
 	}
-	buf_printf(b, "],\"ttl\":%" PRId64,
-		   entry->x509_ttl_s ? entry->x509_ttl_s : (int64_t)REGISTRY_X509_TTL);
+	buf_printf(b, "],\"ttl\":%" PRId64 ",\"jwt_ttl\":%" PRId64, issue_ttl(core, entry, false),
+		   issue_ttl(core, entry, true));
 	if (entry->expires_ms)
 		add_time(b, "expires_at", entry->expires_ms);
 	add_time(b, "created_at", entry->created_ms);
@@ -300,7 +302,7 @@ static void act_change(struct request *r, struct control *c)
 		return;
 	view = (struct registry_view *)slot_acquire(&c->core->agents);
 	buf_in_arena(&act->out, r->call->arena, LIMIT_BODY);
-	add_entry(&act->out, registry_find(view, act->change.spec.id), act->change.now_ms);
+	add_entry(&act->out, c->core, registry_find(view, act->change.spec.id), act->change.now_ms);
 	shared_release(&view->shared);
 }
 
@@ -385,7 +387,7 @@ void handle_agents_token(struct request *r)
 		request_fail(r, &e);
 		return;
 	}
-	act->token_ttl_s = TOKEN_TTL;
+	act->token_ttl_s = r->site->core->join_token_ttl;
 	act->change.spec.id = id->s;
 	if (!only_known(body, known, &e) || !read_ttl(body, "ttl", &act->token_ttl_s, NULL, &e)) {
 		request_fail(r, &e);
@@ -417,7 +419,7 @@ static void list_one(struct request *r, struct str id)
 	}
 	b = request_reply(r, 200);
 	buf_lit(b, "{\"agents\":[");
-	add_entry(b, entry, clock_wall_ms(r->worker->core->clock));
+	add_entry(b, r->site->core, entry, clock_wall_ms(r->worker->core->clock));
 	buf_lit(b, "]}");
 	request_send(r);
 }
@@ -466,7 +468,7 @@ void handle_agents_list(struct request *r)
 	for (size_t i = 0; i < n; i++) {
 		if (i)
 			buf_char(b, ',');
-		add_entry(b, page[i], now);
+		add_entry(b, r->site->core, page[i], now);
 	}
 	buf_char(b, ']');
 	if (n == limit) {

@@ -61,7 +61,6 @@ static void an_empty_file_is_all_defaults(void **state)
 	assert_int_equal(c->limits.headers, LIMIT_HEADERS);
 	assert_int_equal(c->limits.url, LIMIT_URL);
 	assert_int_equal(c->limits.token, LIMIT_TOKEN);
-	assert_int_equal(c->limits.batch, LIMIT_BATCH);
 	assert_int_equal(c->limits.queue, LIMIT_QUEUE);
 	assert_int_equal(c->limits.decision_ms, LIMIT_DECISION_MS);
 	assert_int_equal(c->limits.request_ms, LIMIT_REQUEST_MS);
@@ -296,7 +295,7 @@ static void help_names_every_setting(void **state)
 	assert_true(buf_ok(&out));
 	assert_non_null(strstr(out.p, "limits.body"));
 	assert_non_null(
-		strstr(out.p, "bytes 1KiB to 64MiB; default 1MiB; a change needs a restart"));
+		strstr(out.p, "bytes 1KiB to 4MiB; default 1MiB; a change needs a restart"));
 	assert_non_null(strstr(out.p, "one of debug info warn error; default info; SIGHUP"));
 }
 

@@ -103,6 +103,11 @@ static void start_core(struct rig *r)
 	r->core.server_id = STR("spiffe://test.example/writ/server");
 	r->core.json = json_default_limits;
 	r->core.decision_ns = 2000000000;
+	r->core.x509_ttl = r->core.x509_ttl_max = 3600;
+	r->core.jwt_ttl = r->core.jwt_ttl_max = 300;
+	r->core.join_token_ttl = 600;
+	r->core.leeway_s = 30;
+	r->core.token_max = LIMIT_TOKEN;
 	r->core.agent_limit = limit_new(200, 400, 1024, NULL);
 	r->core.attest_limit = limit_new(1, 10, 1024, NULL);
 	slot_init(&r->core.policies);
