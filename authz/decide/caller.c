@@ -44,12 +44,23 @@ static void by_spiffe_id(struct worker *w, struct caller *c)
 	for (size_t i = 0; rules && i < rules->n; i++)
 		if (rules->rules[i].spiffe_id.p && pattern_match(rules->rules[i].spiffe_id, c->id))
 			add_rule(c, &rules->rules[i]);
-	/* A suspended or expired agent may still ask, to be told so by its denial. */
-	if (agent && agent->stored != ENTRY_RETIRED)
+	if (!agent)
+		return;
+	switch (registry_state(agent, clock_wall_ms(w->core->clock))) {
+	case ENTRY_ACTIVE:
 		c->roles |= ROLE_AGENT;
-	c->entry = agent && registry_state(agent, clock_wall_ms(w->core->clock)) == ENTRY_ACTIVE
-			   ? agent
-			   : NULL;
+		c->entry = agent;
+		return;
+	case ENTRY_SUSPENDED:
+	case ENTRY_EXPIRED:
+		/* Whatever `callers` gave it is taken away. It may still ask about itself, to be
+		 * told so by its denial. */
+		c->roles = ROLE_AGENT;
+		return;
+	case ENTRY_RETIRED:
+		c->roles = 0;
+		return;
+	}
 }
 
 static void by_uid(struct worker *w, const struct call *call, struct caller *c)

@@ -37,8 +37,13 @@ static struct str agent_of(const struct decision_request *q)
 
 	if (str_eq(type, STR("agent")))
 		return text_of(q->subject, STR("id"));
-	if (str_eq(type, STR("identity")) || str_eq(type, STR("user")))
+	if (str_eq(type, STR("identity")) || str_eq(type, STR("user"))) {
+		/* An agent that is named by something else than a text is one nobody knows. */
+		if (q->context && json_get(q->context, STR("agent")) &&
+		    !json_get_type(q->context, STR("agent"), JSON_STRING))
+			return STR("");
 		return text_of(q->context, STR("agent"));
+	}
 	return (struct str){ NULL, 0 };
 }
 
@@ -133,10 +138,15 @@ static void judge(struct inquiry *i)
 	}
 	if (!check_caller(i) || !check_agent(i))
 		return;
-	if (!i->w->state)
-		deny(i, REASON_NO_POLICY, "No policy is in force, so nothing is allowed.");
-	else
+	if (i->w->state) {
 		evaluate(i);
+	} else if (set) {
+		deny(i, REASON_POLICY_ERROR,
+		     "The policies cannot be run; tell your administrator.");
+		i->answer.result.error = arena_dup(i->d->arena, str_c(i->w->no_state.msg));
+	} else {
+		deny(i, REASON_NO_POLICY, "No policy is in force, so nothing is allowed.");
+	}
 }
 
 /* ---- the record ---- */
