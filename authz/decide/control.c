@@ -26,7 +26,7 @@ bool act_record_append(struct control *c, struct act_record *r, struct err *e)
 	return ok;
 }
 
-static void record_refusals(void *ctx, const char *listener, const char *code, uint64_t n)
+static bool record_refusals(void *ctx, const char *listener, const char *code, uint64_t n)
 {
 	struct act_record r;
 	struct err e = { 0 };
@@ -36,10 +36,11 @@ static void record_refusals(void *ctx, const char *listener, const char *code, u
 	record_str(&r.job.record, STR("kind"), STR("request.refused"));
 	record_str(&r.job.record, STR("listener"), str_c(listener));
 	record_str(&r.job.record, STR("reason"), str_c(code));
-	if (!act_record_append(ctx, &r, &e))
-		log_event(LOG_WARN, "refusals.unrecorded",
-			  "listener=%s code=%s count=%llu why=\"%s\"", listener, code,
-			  (unsigned long long)n, e.msg);
+	if (act_record_append(ctx, &r, &e))
+		return true;
+	log_event(LOG_WARN, "refusals.unrecorded", "listener=%s code=%s count=%llu why=\"%s\"",
+		  listener, code, (unsigned long long)n, e.msg);
+	return false;
 }
 
 /* What is due by the clock. */
@@ -48,9 +49,11 @@ static void housekeeping(struct control *c)
 	int64_t now = clock_mono_ns(c->core->clock), wall = clock_wall_ms(c->core->clock);
 	struct err e = { 0 };
 
-	if (now >= c->next_look_ns || atomic_exchange(&c->reload, false)) {
+	if (atomic_exchange(&c->reload, false)) {
+		control_look(c, true);
+	} else if (now >= c->next_look_ns) {
 		c->next_look_ns = now + LOOK_NS;
-		control_look(c);
+		control_look(c, false);
 	}
 	if (now >= c->next_minute_ns) {
 		c->next_minute_ns = now + MINUTE_NS;
@@ -134,7 +137,7 @@ bool control_start(struct control *c, struct err *e)
 
 	if (!control_renew_leaf(c, e) || !control_activate_stored(c, e))
 		return false;
-	control_look(c);
+	control_look(c, true);
 	c->next_minute_ns = clock_mono_ns(c->core->clock) + MINUTE_NS;
 	rc = pthread_create(&c->thread, NULL, control_thread, c);
 	if (rc)

@@ -95,7 +95,8 @@ MUST_USE bool act_record_append(struct control *c, struct act_record *r, struct 
 /* rollout.c */
 bool control_activate_folder(struct control *c, struct str by, struct err *e);
 bool control_activate_stored(struct control *c, struct err *e);
-void control_look(struct control *c);
+/* @asked: by somebody, at start or by SIGHUP; then it does not matter whether it is watched. */
+void control_look(struct control *c, bool asked);
 bool control_renew_leaf(struct control *c, struct err *e);
 
 #endif

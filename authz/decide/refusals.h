@@ -29,9 +29,15 @@ struct refusals {
 /* @listener and @code are static. Beyond REFUSALS_MAX pairs the last item counts for all. */
 void refusals_count(struct refusals *r, const char *listener, const char *code);
 
-/* Call @each for every pair that has counts not yet recorded, and mark them recorded. */
+/* Call @each for every pair that has counts not yet recorded. True: they are now; else they are
+ * offered again next time. From one thread only. */
 void refusals_take(struct refusals *r,
-		   void (*each)(void *ctx, const char *listener, const char *code, uint64_t n),
+		   bool (*each)(void *ctx, const char *listener, const char *code, uint64_t n),
 		   void *ctx);
+
+/* All counts so far, each pair once. */
+void refusals_totals(const struct refusals *r,
+		     void (*each)(void *ctx, const char *listener, const char *code, uint64_t n),
+		     void *ctx);
 
 #endif

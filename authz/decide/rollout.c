@@ -163,9 +163,11 @@ bool control_activate_stored(struct control *c, struct err *e)
 }
 
 /* Names, sizes and times of everything below: differs when anything was changed. */
-static void fingerprint(int dir, const char *name, unsigned depth, uint64_t *h)
+static void fingerprint(int dir, const char *name, unsigned depth, uint64_t seed, uint64_t *h)
 {
-	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	/* The folder itself may be a link, as it may for those who read it. */
+	int fd = openat(dir, name,
+			O_RDONLY | O_DIRECTORY | O_CLOEXEC | (dir == AT_FDCWD ? 0 : O_NOFOLLOW));
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *entry;
 	struct stat st;
@@ -176,15 +178,18 @@ static void fingerprint(int dir, const char *name, unsigned depth, uint64_t *h)
 		*h += 1;
 		return;
 	}
-	/* Entries come in any order, so their hashes are added up. */
+	/* Entries come in any order, so their hashes are added up; each starts from its folder's,
+	 * as a file that moved to another means something else there. */
+	for (const char *p = name; *p; p++)
+		seed = (seed ^ (unsigned char)*p) * 0x100000001b3u;
 	while ((entry = readdir(d))) { /* NOLINT(concurrency-mt-unsafe): one thread */
-		uint64_t one = 0xcbf29ce484222325u;
+		uint64_t one = seed;
 
 		if (entry->d_name[0] == '.' || fstatat(fd, entry->d_name, &st, 0))
 			continue;
 		if (S_ISDIR(st.st_mode)) {
 			if (depth)
-				fingerprint(fd, entry->d_name, depth - 1, h);
+				fingerprint(fd, entry->d_name, depth - 1, seed, h);
 			continue;
 		}
 		for (const char *p = entry->d_name; *p; p++)
@@ -193,24 +198,25 @@ static void fingerprint(int dir, const char *name, unsigned depth, uint64_t *h)
 		one = (one ^ (uint64_t)st.st_ino) * 0x100000001b3u;
 		one = (one ^ (uint64_t)st.st_mtim.tv_nsec) * 0x100000001b3u;
 		one = (one ^ (uint64_t)st.st_mtim.tv_sec) * 0x100000001b3u;
+		one = (one ^ (uint64_t)st.st_ctim.tv_nsec) * 0x100000001b3u;
 		*h += one;
 	}
 	closedir(d);
 }
 
-void control_look(struct control *c)
+void control_look(struct control *c, bool asked)
 {
 	struct policy_standing *standing;
 	struct err e = { 0 };
 	uint64_t seen = 0;
 	bool pinned;
 
-	if (!c->config.watch && c->folder_seen)
+	if (!c->config.watch && !asked)
 		return;
 	standing = (struct policy_standing *)slot_acquire(&c->standing);
 	pinned = standing && standing->pinned;
 	shared_release(standing ? &standing->shared : NULL);
-	fingerprint(AT_FDCWD, c->config.policies, 4, &seen);
+	fingerprint(AT_FDCWD, c->config.policies, 4, 0xcbf29ce484222325u, &seen);
 	if (seen == c->folder_seen || pinned)
 		return;
 	if (!control_activate_folder(c, STR("writ:watch"), &e)) {

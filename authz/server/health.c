@@ -91,18 +91,16 @@ static void one(struct buf *b, const char *name, const char *type, const char *h
 	buf_printf(b, "%s %" PRIu64 "\n", name, v);
 }
 
+static void add_refusal(void *b, const char *listener, const char *code, uint64_t n)
+{
+	buf_printf(b, "writ_refused_total{listener=\"%s\",code=\"%s\"} %" PRIu64 "\n", listener,
+		   code, n);
+}
+
 static void add_refusals(struct buf *b, struct refusals *all)
 {
 	metric(b, "writ_refused_total", "counter", "Requests refused before authentication.");
-	for (size_t i = 0; i < REFUSALS_MAX; i++) {
-		const char *listener = atomic_load(&all->items[i].listener);
-		const char *code = atomic_load(&all->items[i].code);
-
-		if (listener && code)
-			buf_printf(b,
-				   "writ_refused_total{listener=\"%s\",code=\"%s\"} %" PRIu64 "\n",
-				   listener, code, (uint64_t)atomic_load(&all->items[i].total));
-	}
+	refusals_totals(all, add_refusal, b);
 }
 
 static uint64_t resident_bytes(void)
