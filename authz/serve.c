@@ -35,6 +35,8 @@ struct front {
 	struct loop *loop;
 	struct signer_client *signer;
 	struct loop_watch signer_watch;
+	struct loop_timer late; /* when the oldest record that waits is given up */
+	struct worker *worker;
 	pthread_t thread;
 	bool running;
 };
@@ -88,12 +90,26 @@ static void log_is_lost(void *ctx, const struct err *e)
 
 static void turn_begin(void *ctx)
 {
-	worker_turn_begin(ctx);
+	worker_turn_begin(((struct front *)ctx)->worker);
 }
 
+/* Nothing else may wake the loop before the deadline of a record that does not come back. */
 static void turn_end(void *ctx)
 {
-	worker_turn_end(ctx);
+	struct front *f = ctx;
+	int64_t deadline;
+
+	worker_turn_end(f->worker);
+	deadline = worker_deadline(f->worker);
+	if (deadline)
+		loop_timer_set(f->loop, &f->late, deadline);
+}
+
+static void is_late(struct loop_timer *t)
+{
+	struct front *f = (struct front *)(void *)((char *)t - offsetof(struct front, late));
+
+	worker_turn_begin(f->worker);
 }
 
 static void signer_is_readable(struct loop_watch *w, uint32_t events)
@@ -263,8 +279,10 @@ static bool make_front(struct serving *s, size_t i, struct err *e)
 				    .index = (unsigned)i,
 				    .turn_begin = turn_begin,
 				    .turn_end = turn_end,
-				    .ctx = &s->service.workers[i] };
+				    .ctx = f };
 
+	f->worker = &s->service.workers[i];
+	f->late.fire = is_late;
 	f->loop = loop_new(&ls, e);
 	f->signer = f->loop ? signer_client_new(s->signer, e) : NULL;
 	if (!f->signer ||
@@ -397,7 +415,8 @@ static bool start(struct serving *s, const char *config_path, struct err *e)
 	if (!prepare(s, config_path, e))
 		return false;
 	fill_ttls(&s->core, s->config);
-	if (!open_folder(s, e) || !take_signals(s, e) || !start_signer(s, e))
+	if (!setup_may_run(s->config, e) || !open_folder(s, e) || !take_signals(s, e) ||
+	    !start_signer(s, e))
 		return false;
 	s->service.folder = s->folder.path;
 	s->service.signer = s->signer;
@@ -455,11 +474,13 @@ static void say_change(void *ctx, const char *name, bool restart)
 static void reload(struct serving *s)
 {
 	struct caller_rules *callers;
-	struct config *fresh;
+	struct config *fresh = NULL;
 	struct err e = { 0 };
 
 	control_reload(s->core.control);
-	if (!config_load(s->config->file, &fresh, &e) || !(callers = setup_callers(fresh, &e))) {
+	callers = config_load(s->config->file, &fresh, &e) ? setup_callers(fresh, &e) : NULL;
+	if (!callers) {
+		config_free(fresh);
 		log_event(LOG_ERROR, "config.refused", "why=\"%s\" effect=\"nothing changed\"",
 			  e.msg);
 		return;
@@ -467,6 +488,9 @@ static void reload(struct serving *s)
 	config_diff(s->config, fresh, say_change, NULL);
 	log_set_level((enum log_level)fresh->log_level);
 	slot_publish(&s->core.callers, &callers->shared);
+	if (setup_admin_mode(fresh) != setup_admin_mode(s->config))
+		log_event(LOG_WARN, "config.changed",
+			  "setting=\"mode of listen.admin\" effect=\"after a restart\"");
 	config_free(fresh);
 }
 
@@ -518,13 +542,16 @@ static void stop(struct serving *s)
 	if (s->core.control)
 		control_stop(s->core.control);
 	audit_close(s->core.audit);
+	s->core.audit = NULL; /* a task that comes back now finds that nothing can be recorded */
 	for (size_t i = 0; i < s->nfronts && s->fronts; i++)
 		if (s->fronts[i].loop)
 			loop_finish(s->fronts[i].loop);
 	server_free(s->service.agents_door);
 	if (s->operators)
 		operators_free(s->operators);
-	for (size_t i = 0; i < s->nfronts && s->fronts; i++) {
+	for (size_t i = 0; i < s->nfronts && s->fronts && s->service.workers; i++) {
+		if (s->fronts[i].loop)
+			loop_timer_stop(s->fronts[i].loop, &s->fronts[i].late);
 		if (s->fronts[i].loop && s->fronts[i].signer_watch.ready)
 			loop_unwatch(s->fronts[i].loop, &s->fronts[i].signer_watch);
 		signer_client_free(s->fronts[i].signer);

@@ -194,6 +194,31 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 	return f;
 }
 
+#ifdef WRIT_BENCH_UNRECORDED
+/* The build of `make bench` that answers without a record. Nobody may take it for writ. */
+bool setup_may_run(const struct config *c, struct err *e)
+{
+	for (size_t i = 0; i < c->nlisteners; i++)
+		if (!c->listeners[i].loopback && !c->listeners[i].unix_socket)
+			return err_set(
+				e, ERR_INVALID,
+				"this is the build of `make bench` that keeps no records; it "
+				"serves loopback and Unix sockets only, not %s",
+				c->listeners[i].address);
+	fprintf(stderr,
+		"\n  *** THIS BUILD KEEPS NO RECORDS OF ITS DECISIONS. It measures what records "
+		"cost\n  *** (`make bench`) and is not writ: never let anything depend on it.\n\n");
+	return true;
+}
+#else
+bool setup_may_run(const struct config *c, struct err *e)
+{
+	(void)c;
+	(void)e;
+	return true;
+}
+#endif
+
 /* ---- client certificates ---- */
 
 static bool verify_chain(struct core *core, STACK_OF(X509) * chain, struct x509_svid *svid,

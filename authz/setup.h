@@ -45,6 +45,9 @@ void setup_not_in_effect(const struct config *c, struct arena *a,
 /* Every weakened default, by name. */
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n);
 
+/* False: this build must not serve what @c says (the one of `make bench` that keeps no records). */
+MUST_USE bool setup_may_run(const struct config *c, struct err *e);
+
 /* How client certificates are judged: against the core's bundle. @ctx is the core. */
 struct tls_verifier setup_verifier(struct core *core);
 

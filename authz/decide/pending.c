@@ -153,6 +153,9 @@ static bool submit(struct worker *w, struct err *e)
 #else
 static bool submit(struct worker *w, struct err *e)
 {
+	if (!w->core->audit) /* closed: what still comes back while the service stops */
+		return err_code(e, ERR_UNAVAILABLE, REASON_AUDIT_UNAVAILABLE,
+				"the server is stopping");
 	return audit_submit(w->core->audit, &w->staged, e);
 }
 #endif
@@ -183,6 +186,15 @@ void pending_expire(struct worker *w)
 			 (long long)(w->core->decision_ns / 1000000));
 		answer(p, &late);
 	}
+}
+
+int64_t worker_deadline(const struct worker *w)
+{
+	const struct pending *p = w->oldest;
+
+	while (p && !p->owner) /* answered already; only while the log is stuck */
+		p = p->after;
+	return p ? p->deadline_ns : 0;
 }
 
 void worker_refuse(struct worker *w, const struct caller *c, const struct err *why,

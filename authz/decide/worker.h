@@ -78,6 +78,9 @@ void worker_clear(struct worker *w);
 void worker_turn_begin(struct worker *w);
 /* Hand what was staged to the committer. */
 void worker_turn_end(struct worker *w);
+/* When the next turn must begin at the latest, by the monotonic clock: somebody waits for a record
+ * until then. 0: nobody does. */
+int64_t worker_deadline(const struct worker *w);
 
 /* Snapshots of this turn; NULL if there is none. */
 struct policy_set *worker_policy(const struct worker *w);
