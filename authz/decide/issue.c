@@ -81,9 +81,10 @@ static void on_record(void *owner, const struct recorded *r)
 {
 	struct issue *i = owner;
 
-	atomic_fetch_add_explicit(i->naudience ? &i->worker->counters.issued_jwt
-					       : &i->worker->counters.issued_x509,
-				  1, memory_order_relaxed);
+	if (r->ok)
+		atomic_fetch_add_explicit(i->naudience ? &i->worker->counters.issued_jwt
+						       : &i->worker->counters.issued_x509,
+					  1, memory_order_relaxed);
 	i->done(i, r->ok, r->ok ? NULL : &r->err);
 }
 

@@ -75,6 +75,11 @@ void call_reply_header(struct call *c, struct str name, struct str value)
 	c->reply.headers[c->reply.nheaders++] = (struct http_header){ name, value };
 }
 
+void call_challenge(struct call *c)
+{
+	call_reply_header(c, STR("www-authenticate"), STR("Bearer realm=\"writ\""));
+}
+
 void call_reply(struct call *c, int status, const char *type, size_t max)
 {
 	c->reply.status = status;

@@ -101,6 +101,9 @@ size_t call_header_count(const struct call *c, struct str name);
 /* Add a reply header; both texts must live as long as the call. */
 void call_reply_header(struct call *c, struct str name, struct str value);
 
+/* What comes with a 401 (RFC 9110 15.5.2). */
+void call_challenge(struct call *c);
+
 /* Set status and type and make reply.body an empty buf of at most @max bytes. */
 void call_reply(struct call *c, int status, const char *type, size_t max);
 

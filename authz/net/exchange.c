@@ -123,6 +123,7 @@ bool exchange_hand(struct exchange *x)
 	struct err e;
 
 	if (v && v->still_valid && !v->still_valid(v->ctx, &c->peer, &e)) {
+		call_challenge(&x->call);
 		exchange_refuse(x, 401, &e);
 		x->call.reply.close = true;
 		x->finished = true;

@@ -141,12 +141,19 @@ void operators_handle(struct task *t)
 
 	take(x);
 	if (peer->chain && v->still_valid && !v->still_valid(v->ctx, peer, &e)) {
+		if (o->settings.handler.refused)
+			o->settings.handler.refused(o->settings.handler.ctx, x->door->listener, &e);
+		call_challenge(&x->call);
 		call_fail_as(&x->call, 401, &e);
 		x->call.reply.close = true;
 		x->finished = true;
 		give_back(x);
 		return;
 	}
+	x->peer = *peer;
+	x->peer.chain = NULL;
+	x->peer.spiffe_id = arena_dup(&x->arena, peer->spiffe_id);
+	x->call.peer = &x->peer;
 	x->call.finish = finish;
 	x->handed = true;
 	o->settings.handler.handle(o->settings.handler.ctx, &x->call);

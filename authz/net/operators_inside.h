@@ -69,6 +69,7 @@ struct opcall {
 	struct arena arena;
 	struct opdoor *door;
 	struct opclient *client;
+	struct peer peer; /* a copy: the call may outlive its connection */
 	struct MHD_Connection *connection;
 	struct opcall *prev, *next; /* of operators.first */
 	enum opstate state;

@@ -10,6 +10,7 @@
 
 #define PAGE_DEFAULT 100
 #define PAGE_MAX 1000
+#define PAGE_BYTES (2 * 1024 * 1024)
 
 struct agent_act {
 	struct registry_change change;
@@ -245,8 +246,11 @@ static struct agent_act *read_act(struct request *r, enum registry_verb verb)
 	     read_ttl(body, "ttl", &spec->x509_ttl_s, &act->ttl, &e) &&
 	     read_ttl(body, "jwt_ttl", &spec->jwt_ttl_s, &act->jwt_ttl, &e) &&
 	     read_expires(body, act, act->change.now_ms, &e);
-	revision = json_get_type(body, STR("revision"), JSON_INT);
-	if (ok && revision && revision->i > 0)
+	revision = json_get(body, STR("revision"));
+	if (ok && revision && (revision->type != JSON_INT || revision->i < 1))
+		ok = err_code(&e, ERR_INVALID, "invalid_agent",
+			      "revision must be the number that `show` gave, from 1");
+	else if (revision)
 		act->change.if_revision = (uint64_t)revision->i;
 	if (ok && !spec->id.n)
 		ok = err_code(&e, ERR_INVALID, "invalid_agent",
@@ -312,6 +316,7 @@ static void reply_changed(struct request *r)
 	struct buf *b = request_reply(r, act->change.verb == REGISTRY_REGISTER ? 201 : 200);
 
 	buf_add(b, buf_str(&act->out));
+	b->failed = b->failed || !buf_ok(&act->out);
 	request_send(r);
 }
 
@@ -469,6 +474,8 @@ void handle_agents_list(struct request *r)
 		if (i)
 			buf_char(b, ',');
 		add_entry(b, r->site->core, page[i], now);
+		if (b->n > PAGE_BYTES) /* a shorter page, so that the next one follows */
+			limit = n = i + 1;
 	}
 	buf_char(b, ']');
 	if (n == limit) {

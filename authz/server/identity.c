@@ -195,13 +195,12 @@ void handle_attest(struct request *r)
 	const struct json *body, *token;
 	struct identity *i;
 	struct err e = { 0 };
-	int64_t wait_ms;
 
 	if (!limit_take(r->worker->core->attest_limit, host_of(r->call->peer),
-			clock_mono_ns(r->worker->core->clock), &wait_ms)) {
+			clock_mono_ns(r->worker->core->clock), &r->retry_ms)) {
 		err_set(&e, ERR_RATE,
 			"too many attestations from this address; try again in %" PRId64 " ms",
-			wait_ms);
+			r->retry_ms);
 		request_fail(r, &e);
 		return;
 	}

@@ -51,6 +51,11 @@ static bool query_filter(struct request *r, struct audit_filter *f, struct err *
 	(void)request_query(r, STR("agent"), &f->agent, e);
 	(void)request_query(r, STR("decision"), &f->decision, e);
 	(void)request_query(r, STR("kind"), &f->kind, e);
+	if (f->decision.p && !str_eq(f->decision, STR("permit")) &&
+	    !str_eq(f->decision, STR("deny")) && !str_eq(f->decision, STR("ask")))
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"decision must be permit, deny or ask, not \"%.*s\"",
+				STR_FMT(str_first(f->decision, 40)));
 	if (e->class != ERR_NONE || !query_time(r, "since", &f->since_ms, e) ||
 	    !query_time(r, "until", &f->until_ms, e))
 		return false;
@@ -107,7 +112,8 @@ void handle_records(struct request *r)
 		return;
 	if (query_u64(r, "limit", RECORDS_MAX, &p.limit, &given, &e) && !p.limit)
 		err_code(&e, ERR_INVALID, "invalid_request", "limit must be 1 to %d", RECORDS_MAX);
-	if (e.class != ERR_NONE || !query_u64(r, "after", INT64_MAX, &p.after, &p.has_after, &e) ||
+	if (e.class != ERR_NONE ||
+	    !query_u64(r, "after", INT64_MAX - 1, &p.after, &p.has_after, &e) ||
 	    !query_filter(r, &p.filter, &e) || !write_page(r, &p, request_reply(r, 200), &e)) {
 		request_fail(r, &e);
 		return;
@@ -191,10 +197,17 @@ void handle_export(struct request *r)
 	if (!x)
 		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
 	/* Openings are part of an export unless it is meant for long keeping: openings=no. */
-	if (x)
-		x->filter.openings = !request_query(r, STR("openings"), &openings, &e) ||
-				     !str_eq(openings, STR("no"));
-	if (!x || !query_filter(r, &x->filter, &e)) {
+	if (x) {
+		x->filter.openings = true;
+		if (request_query(r, STR("openings"), &openings, &e)) {
+			x->filter.openings = str_eq(openings, STR("yes"));
+			if (!x->filter.openings && !str_eq(openings, STR("no")))
+				err_code(&e, ERR_INVALID, "invalid_request",
+					 "openings must be yes or no, not \"%.*s\"",
+					 STR_FMT(str_first(openings, 40)));
+		}
+	}
+	if (!x || e.class != ERR_NONE || !query_filter(r, &x->filter, &e)) {
 		request_fail(r, &e);
 		return;
 	}

@@ -18,6 +18,8 @@ static void allow_header(struct call *c, unsigned door)
 			if (b.n)
 				buf_lit(&b, ", ");
 			buf_add(&b, str_c(routes[i].method));
+			if (!strcmp(routes[i].method, "GET"))
+				buf_lit(&b, ", HEAD");
 		}
 	if (buf_ok(&b))
 		call_reply_header(c, STR("allow"), buf_str(&b));
@@ -58,14 +60,20 @@ static const struct route *find_route(const struct call *c, unsigned door, struc
 	return NULL;
 }
 
-/* traceparent (W3C Trace Context 3.2): version-traceid-parentid-flags, lower-case hex. */
+/* traceparent (W3C Trace Context 3.2): version-traceid-parentid-flags, lower-case hex; version ff
+ * and an id of zeros are invalid, and so is the header if it comes twice. */
 static struct str trace_of(const struct call *c)
 {
+	static const uint8_t zeros[16];
 	struct str v = call_header(c, STR("traceparent"));
-	uint8_t id[16];
 	struct str trace = str_first(str_from(v, 3), 32);
+	uint8_t version[1], id[16], parent[8];
 
-	if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || !text_unhex(trace, id, sizeof(id)))
+	if (v.n < 55 || v.p[2] != '-' || v.p[35] != '-' || v.p[52] != '-' ||
+	    !text_unhex(str_first(v, 2), version, 1) || version[0] == 0xff ||
+	    !text_unhex(trace, id, sizeof(id)) || !memcmp(id, zeros, sizeof(id)) ||
+	    !text_unhex(str_first(str_from(v, 36), 16), parent, sizeof(parent)) ||
+	    call_header_count(c, STR("traceparent")) > 1)
 		return (struct str){ NULL, 0 };
 	return trace;
 }
@@ -93,38 +101,59 @@ static bool open_here(const struct route *route, const struct call *c)
 	return (route->roles & ROUTE_OPEN_LOCALLY) && c->peer->listener->loopback;
 }
 
-/* A site that is on loopback for `make run` must not be reachable from a web page: design 12. */
-static bool browser_proof(const struct request *r, struct err *e)
+/* Host without its port. */
+static struct str host_name(struct str host)
 {
-	struct str host = call_header(r->call, STR("host")), name, port;
-	static const struct str local[] = { STR_INIT("localhost"), STR_INIT("127.0.0.1"),
-					    STR_INIT("[::1]") };
+	struct str name = host, port;
+	const char *end;
 
-	if (call_header(r->call, STR("origin")).p)
+	if (host.n && host.p[0] == '[') {
+		end = memchr(host.p, ']', host.n);
+		name.n = end ? (size_t)(end - host.p) + 1 : host.n;
+		/* What follows the address is a port or nothing. */
+		return name.n == host.n || host.p[name.n] == ':' ? name : host;
+	}
+	(void)str_cut(host, ':', &name, &port);
+	return name;
+}
+
+/* localhost, 127.0.0.0/8, [::1]. Names that only look like such an address are not. */
+static bool is_local(struct str name)
+{
+	size_t dots = 0;
+
+	if (str_eq(name, STR("[::1]")) ||
+	    (name.n == 9 && !strncasecmp(name.p, "localhost", name.n)))
+		return true;
+	for (size_t i = 0; i < name.n; i++)
+		if (name.p[i] == '.')
+			dots++;
+		else if (name.p[i] < '0' || name.p[i] > '9')
+			return false;
+	return dots == 3 && str_starts(name, STR("127."));
+}
+
+/* A site that is on loopback for `make run` must not be reachable from a web page (design 12): no
+ * request of one, whatever else it proves. */
+static bool browser_proof(const struct call *c, struct err *e)
+{
+	const struct listener_caller *l = c->peer->listener->user;
+	struct str host = call_header(c, STR("host"));
+
+	if (!l || (!l->roles && !l->id.n))
+		return true;
+	if (call_header(c, STR("origin")).p)
 		return err_code(
 			e, ERR_FORBIDDEN, "origin_refused",
 			"this listener takes every local process for its fixed caller, so it "
 			"refuses requests with an Origin header: a web page could send them");
-	if (r->call->peer->listener->unix_socket)
+	if (c->peer->listener->unix_socket || is_local(host_name(host)))
 		return true;
-	name = host;
-	if (host.n && host.p[0] != '[')
-		(void)str_cut(host, ':', &name, &port);
-	else if (host.n > 5)
-		name = str_first(host, 5);
-	for (size_t i = 0; i < ARRAY_LEN(local); i++)
-		if (str_eq(name, local[i]))
-			return true;
 	return err_code(
 		e, ERR_FORBIDDEN, "host_refused",
 		"this listener takes every local process for its fixed caller, so Host must be "
-		"localhost, 127.0.0.1 or [::1], not \"%.*s\"",
+		"localhost or a loopback address, not \"%.*s\"",
 		STR_FMT(str_first(host, 100)));
-}
-
-static void challenge(struct call *c)
-{
-	call_reply_header(c, STR("www-authenticate"), STR("Bearer realm=\"writ\""));
 }
 
 static void dispatch(const struct site *site, struct call *c)
@@ -145,17 +174,12 @@ static void dispatch(const struct site *site, struct call *c)
 	r->request_id = call_header(c, STR("x-request-id"));
 	r->trace_id = trace_of(c);
 	route = find_route(c, site->side, &e);
-	if (!route) {
+	if (!route || !browser_proof(c, &e)) {
 		request_fail(r, &e);
 		return;
 	}
 	if (route->roles && !open_here(route, c)) {
 		if (!caller_authenticate(r->worker, c, &r->caller, &e)) {
-			request_fail(r, &e);
-			return;
-		}
-		if (r->caller.proof == PROOF_FIXED && !browser_proof(r, &e)) {
-			r->caller = (struct caller){ 0 };
 			request_fail(r, &e);
 			return;
 		}
@@ -198,7 +222,10 @@ static void send_failure(struct request *r, const struct err *e)
 		call_fail(r->call, e);
 	}
 	if (e->class == ERR_UNAUTHENTICATED)
-		challenge(r->call);
+		call_challenge(r->call);
+	if (e->class == ERR_RATE)
+		call_reply_header(r->call, STR("retry-after"),
+				  arena_printf(r->call->arena, "%" PRId64, r->retry_ms / 1000 + 1));
 	call_finish(r->call);
 }
 

@@ -25,6 +25,7 @@ struct request {
 	struct str trace_id;  /* of a well-formed traceparent header; may be empty */
 	struct str request_id;
 	struct err failed; /* what an act left, or the refusal being recorded */
+	int64_t retry_ms;  /* with ERR_RATE: when to come again */
 	const struct site *site;
 	struct task task; /* of request_on_control */
 	void (*act)(struct request *r, struct control *c);

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 /* cmocka wants the standard headers first */
 #include <cmocka.h>
 
@@ -91,6 +92,112 @@ static void decides_the_table(void **state)
 		assert_int_equal(rig_size(&r), before + 1);
 	}
 	rig_stop(&r);
+}
+
+static int answers;
+
+static void count_answers(void *n, const struct recorded *r)
+{
+	(void)r;
+	++*(int *)n;
+}
+
+/* Names that are no text must not turn a person's agent into nobody's request. */
+static void an_agent_that_is_no_text_is_unknown(void **state)
+{
+	static const char *const agents[] = { "5", "null", "[\"" FIN "\"]", "{}", "\"\"", "true" };
+	char request[512];
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	rig_agent(&r, FIN, "finance");
+	for (size_t i = 0; i < ARRAY_LEN(agents); i++) {
+		struct rig_answer got;
+
+		snprintf(request, sizeof(request),
+			 "{\"subject\":{\"type\":\"user\",\"id\":\"alice\"},"
+			 "\"action\":{\"name\":\"x\"},\"resource\":{\"type\":\"y\",\"id\":\"z\"},"
+			 "\"context\":{\"agent\":%s}}",
+			 agents[i]);
+		got = rig_ask(&r, STR(PEP), ROLE_PEP, request);
+		if (!got.a.recorded || !str_eq(got.a.result.reason, STR("unknown_agent")))
+			fail_msg("%s: %.*s", agents[i], STR_FMT(got.a.result.reason));
+	}
+	rig_stop(&r);
+}
+
+/* Somebody waits until then, and nothing else may wake the loop. */
+static void a_worker_knows_its_deadline(void **state)
+{
+	struct pending *p;
+	struct err e = { 0 };
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	assert_int_equal(worker_deadline(&r.worker), 0);
+	p = pending_new(&r.worker, &e);
+	assert_non_null(p);
+	record_str(&p->job.record, STR("kind"), STR("request.refused"));
+	pending_stage(p, count_answers, &answers);
+	assert_int_equal(worker_deadline(&r.worker), r.time.ns + r.core.decision_ns);
+	r.time.ns += r.core.decision_ns;
+	worker_turn_begin(&r.worker);
+	assert_int_equal(answers, 1);
+	assert_int_equal(worker_deadline(&r.worker), 0);
+	while (r.worker.oldest && rig_pump(&r, 2000))
+		;
+	assert_int_equal(answers, 1);
+	rig_stop(&r);
+}
+
+static struct {
+	uint64_t kept, seen;
+	bool take;
+} counted;
+
+static bool count_refusals(void *ctx, const char *listener, const char *code, uint64_t n)
+{
+	(void)ctx;
+	(void)listener;
+	(void)code;
+	counted.seen += n;
+	counted.kept += counted.take ? n : 0;
+	return counted.take;
+}
+
+static void count_pairs(void *pairs, const char *listener, const char *code, uint64_t n)
+{
+	(void)listener;
+	(void)code;
+	(void)n;
+	++*(int *)pairs;
+}
+
+/* What the log could not take is offered again; equal texts at two addresses are one pair. */
+static void refusals_are_not_lost(void **state)
+{
+	static char http[] = "http", again[] = "http";
+	struct refusals *all = calloc(1, sizeof(*all));
+	int pairs = 0;
+
+	(void)state;
+	assert_non_null(all);
+	refusals_count(all, http, "not_found");
+	refusals_count(all, again, "not_found");
+	refusals_count(all, http, "unauthenticated");
+	refusals_totals(all, count_pairs, &pairs);
+	assert_int_equal(pairs, 2);
+	refusals_take(all, count_refusals, NULL);
+	assert_int_equal(counted.seen, 3);
+	assert_int_equal(counted.kept, 0);
+	counted.take = true;
+	refusals_take(all, count_refusals, NULL);
+	assert_int_equal(counted.kept, 3);
+	refusals_take(all, count_refusals, NULL);
+	assert_int_equal(counted.kept, 3);
+	free(all);
 }
 
 static const char by_context[] =
@@ -219,6 +326,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(decides_the_table),
+		cmocka_unit_test(an_agent_that_is_no_text_is_unknown),
+		cmocka_unit_test(a_worker_knows_its_deadline),
+		cmocka_unit_test(refusals_are_not_lost),
 		cmocka_unit_test(a_pep_names_the_agent_of_a_user),
 		cmocka_unit_test(states_of_an_agent),
 		cmocka_unit_test(without_a_policy_everything_is_denied),
