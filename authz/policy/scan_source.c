@@ -1,186 +1,14 @@
-/* Look over the tokens of a policy file. It has been compiled before, so the text is Lua; the
- * reader here knows just enough of it to tell names, texts and operators apart. */
+/* Look over the tokens of a policy file. */
 #include <stdio.h>
 
 #include "authz/base/text.h"
 #include "authz/policy/scan.h"
+#include "authz/policy/scan_tokens.h"
 
-enum kind { TOKEN_END, TOKEN_NAME, TOKEN_TEXT, TOKEN_NUMBER, TOKEN_MARK };
-
-struct token {
-	enum kind kind;
-	struct str text; /* of a text: between its quotes, as written */
-	int line;
-};
-
-struct tokens {
-	struct token *items;
+struct subjects {
+	struct str names[16]; /* that stand for the request: q, and parameters of when */
 	size_t n;
-	struct str subject[16]; /* names that stand for the request: q, and parameters of when */
-	size_t nsubjects;
 };
-
-struct reader {
-	const char *p, *end;
-	int line;
-};
-
-static bool name_char(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-	       c == '_';
-}
-
-static bool digit(char c)
-{
-	return c >= '0' && c <= '9';
-}
-
-/* At "[", "[=", ...: the level of a long bracket, or -1. */
-static int long_level(const struct reader *r)
-{
-	const char *p = r->p + 1;
-	int level = 0;
-
-	for (; p < r->end && *p == '='; p++)
-		level++;
-	return p < r->end && *p == '[' ? level : -1;
-}
-
-/* Past a long bracket of @level; returns what stands inside. */
-static struct str long_text(struct reader *r, int level)
-{
-	const char *start = r->p + level + 2;
-
-	for (r->p = start; r->p < r->end; r->p++) {
-		if (*r->p == '\n')
-			r->line++;
-		if (*r->p == ']' && r->end - r->p >= level + 2 && r->p[level + 1] == ']') {
-			int i = 1;
-
-			while (i <= level && r->p[i] == '=')
-				i++;
-			if (i > level) {
-				struct str s = { start, (size_t)(r->p - start) };
-
-				r->p += level + 2;
-				return s;
-			}
-		}
-	}
-	return (struct str){ start, 0 };
-}
-
-static void skip_blank(struct reader *r)
-{
-	while (r->p < r->end) {
-		if (*r->p == '\n') {
-			r->line++;
-			r->p++;
-		} else if (*r->p == ' ' || (*r->p >= '\t' && *r->p <= '\r')) {
-			r->p++;
-		} else if (r->end - r->p >= 2 && r->p[0] == '-' && r->p[1] == '-') {
-			int level;
-
-			r->p += 2;
-			level = r->p < r->end && *r->p == '[' ? long_level(r) : -1;
-			if (level >= 0)
-				long_text(r, level);
-			else
-				while (r->p < r->end && *r->p != '\n')
-					r->p++;
-		} else {
-			return;
-		}
-	}
-}
-
-static struct str short_text(struct reader *r)
-{
-	char quote = *r->p++;
-	const char *start = r->p;
-	struct str s;
-
-	while (r->p < r->end && *r->p != quote) {
-		if (*r->p == '\\' && r->end - r->p >= 2)
-			r->p++;
-		if (*r->p == '\n')
-			r->line++;
-		r->p++;
-	}
-	s = (struct str){ start, (size_t)(r->p - start) };
-	if (r->p < r->end)
-		r->p++;
-	return s;
-}
-
-static struct token next(struct reader *r)
-{
-	static const char *const marks[] = { "...", "<<", ">>", "//", "==", "~=",
-					     "<=",  ">=", "::", "..", NULL };
-	struct token t;
-	const char *start;
-
-	skip_blank(r);
-	t = (struct token){ TOKEN_MARK, { r->p, 1 }, r->line };
-	start = r->p;
-	if (r->p >= r->end) {
-		t.kind = TOKEN_END;
-		t.text.n = 0;
-	} else if (digit(*r->p) || (*r->p == '.' && r->end - r->p > 1 && digit(r->p[1]))) {
-		t.kind = TOKEN_NUMBER;
-		while (r->p < r->end &&
-		       (name_char(*r->p) || *r->p == '.' ||
-			((*r->p == '+' || *r->p == '-') && strchr("eEpP", r->p[-1]))))
-			r->p++;
-		t.text.n = (size_t)(r->p - start);
-	} else if (name_char(*r->p)) {
-		t.kind = TOKEN_NAME;
-		while (r->p < r->end && name_char(*r->p))
-			r->p++;
-		t.text.n = (size_t)(r->p - start);
-	} else if (*r->p == '"' || *r->p == '\'') {
-		t.kind = TOKEN_TEXT;
-		t.text = short_text(r);
-	} else if (*r->p == '[' && long_level(r) >= 0) {
-		t.kind = TOKEN_TEXT;
-		t.text = long_text(r, long_level(r));
-	} else {
-		for (size_t i = 0; marks[i]; i++)
-			if (str_starts((struct str){ r->p, (size_t)(r->end - r->p) },
-				       str_c(marks[i]))) {
-				t.text.n = strlen(marks[i]);
-				break;
-			}
-		r->p += t.text.n;
-	}
-	return t;
-}
-
-static bool read_tokens(struct job *j, struct str text, struct tokens *out)
-{
-	struct reader r = { text.p, text.p + text.n, 1 };
-	size_t n = 1;
-
-	while (next(&r).kind != TOKEN_END)
-		n++;
-	out->items = arena_alloc(&j->set->arena, (n + 8) * sizeof(*out->items));
-	if (!out->items) {
-		j->out_of_memory = true;
-		return false;
-	}
-	r = (struct reader){ text.p, text.p + text.n, 1 };
-	for (out->n = 0; out->n + 1 < n; out->n++)
-		out->items[out->n] = next(&r);
-	for (size_t i = 0; i < 9; i++) /* so that looking ahead needs no check */
-		out->items[out->n + i] = (struct token){ TOKEN_END, { "", 0 }, r.line };
-	return true;
-}
-
-static bool is(const struct token *t, const char *text)
-{
-	return t->kind != TOKEN_TEXT && str_eq(t->text, str_c(text));
-}
 
 /* Members of q */
 
@@ -198,35 +26,35 @@ static bool listed(const char *const *names, struct str name)
 	return false;
 }
 
-static bool is_subject(const struct tokens *t, struct str name)
+static bool is_subject(const struct subjects *s, struct str name)
 {
-	for (size_t i = 0; i < t->nsubjects; i++)
-		if (str_eq(t->subject[i], name))
+	for (size_t i = 0; i < s->n; i++)
+		if (str_eq(s->names[i], name))
 			return true;
 	return false;
 }
 
-static void collect_subjects(struct tokens *t)
+static void collect_subjects(const struct tokens *t, struct subjects *s)
 {
-	t->subject[t->nsubjects++] = STR("q");
+	s->names[s->n++] = STR("q");
 	for (size_t i = 0; i < t->n; i++) {
 		const struct token *at = &t->items[i];
 
-		if (is(at, "when") && is(at + 1, "=") && is(at + 2, "function") &&
-		    is(at + 3, "(") && at[4].kind == TOKEN_NAME && !is_subject(t, at[4].text) &&
-		    t->nsubjects < ARRAY_LEN(t->subject))
-			t->subject[t->nsubjects++] = at[4].text;
+		if (token_is(at, "when") && token_is(at + 1, "=") && token_is(at + 2, "function") &&
+		    token_is(at + 3, "(") && at[4].kind == TOKEN_NAME &&
+		    !is_subject(s, at[4].text) && s->n < ARRAY_LEN(s->names))
+			s->names[s->n++] = at[4].text;
 	}
 }
 
 /* At ".name" or ["name"]: the name and how many tokens it took, or 0. */
 static size_t member(const struct token *at, struct str *name)
 {
-	if (is(at, ".") && at[1].kind == TOKEN_NAME) {
+	if (token_is(at, ".") && at[1].kind == TOKEN_NAME) {
 		*name = at[1].text;
 		return 2;
 	}
-	if (is(at, "[") && at[1].kind == TOKEN_TEXT && is(at + 2, "]")) {
+	if (token_is(at, "[") && at[1].kind == TOKEN_TEXT && token_is(at + 2, "]")) {
 		*name = at[1].text;
 		return 3;
 	}
@@ -297,7 +125,7 @@ static void check_member(struct job *j, const struct token *at)
 		used += more;
 		more = member(at + used, &inner);
 	}
-	if (is(at + used, "="))
+	if (token_is(at + used, "="))
 		job_error(j, at->line, "q is read-only; keep what you compute in a local");
 }
 
@@ -319,20 +147,21 @@ static bool is_zone_argument(const struct token *t, size_t i)
 	int depth = 0, commas = 0;
 	size_t k = i;
 
-	if (!is(&t[i + 1], ")") || i == 0 || !is(&t[i - 1], ","))
+	if (!token_is(&t[i + 1], ")") || i == 0 || !token_is(&t[i - 1], ","))
 		return false;
 	while (k-- > 0) {
-		if (is(&t[k], ")") || is(&t[k], "}") || is(&t[k], "]"))
+		if (token_is(&t[k], ")") || token_is(&t[k], "}") || token_is(&t[k], "]"))
 			depth++;
-		else if ((is(&t[k], "(") || is(&t[k], "{") || is(&t[k], "[")) && depth-- == 0)
+		else if ((token_is(&t[k], "(") || token_is(&t[k], "{") || token_is(&t[k], "[")) &&
+			 depth-- == 0)
 			break;
-		else if (is(&t[k], ",") && depth == 0)
+		else if (token_is(&t[k], ",") && depth == 0)
 			commas++;
 	}
-	if (k == SIZE_MAX || k < 3 || !is(&t[k], "(") || !is(&t[k - 2], ".") ||
-	    !is(&t[k - 3], "time"))
+	if (k == SIZE_MAX || k < 3 || !token_is(&t[k], "(") || !token_is(&t[k - 2], ".") ||
+	    !token_is(&t[k - 3], "time"))
 		return false;
-	return is(&t[k - 1], "between") ? commas == 3 : commas == 1;
+	return token_is(&t[k - 1], "between") ? commas == 3 : commas == 1;
 }
 
 /* This Lua (5.4.4) compiles T[a < b] wrongly when T is a variable of an enclosing function. */
@@ -343,12 +172,13 @@ static void check_index(struct job *j, const struct token *t, size_t i)
 	int depth = 0;
 
 	if (i == 0 || !(before->kind == TOKEN_NAME || before->kind == TOKEN_TEXT ||
-			is(before, ")") || is(before, "]")))
+			token_is(before, ")") || token_is(before, "]")))
 		return;
 	for (size_t k = i + 1; t[k].kind != TOKEN_END; k++) {
-		if (is(&t[k], "(") || is(&t[k], "[") || is(&t[k], "{"))
+		if (token_is(&t[k], "(") || token_is(&t[k], "[") || token_is(&t[k], "{"))
 			depth++;
-		else if ((is(&t[k], ")") || is(&t[k], "]") || is(&t[k], "}")) && depth-- == 0)
+		else if ((token_is(&t[k], ")") || token_is(&t[k], "]") || token_is(&t[k], "}")) &&
+			 depth-- == 0)
 			return;
 		else if (depth == 0 && t[k].kind == TOKEN_MARK && listed(comparisons, t[k].text)) {
 			job_error(
@@ -364,13 +194,13 @@ static void check_banned(struct job *j, const struct token *at)
 {
 	static const char *const bits[] = { "&", "|", "~", "<<", ">>", NULL };
 
-	if (at->kind == TOKEN_NAME && is(at, "_ENV"))
+	if (at->kind == TOKEN_NAME && token_is(at, "_ENV"))
 		job_error(j, at->line, "_ENV is not for policies");
 	else if (at->kind == TOKEN_MARK && listed(bits, at->text))
 		job_error(j, at->line,
 			  "bit operators are not for policies (this Lua compiles some "
 			  "of them wrongly)");
-	else if (is(at, "<") && is(at + 1, "close") && is(at + 2, ">"))
+	else if (token_is(at, "<") && token_is(at + 1, "close") && token_is(at + 2, ">"))
 		job_error(j, at->line, "variables to be closed are not for policies");
 }
 
@@ -378,21 +208,24 @@ void scan_source(struct job *j, struct str text,
 		 void (*zone)(struct job *j, struct str name, int line, bool literal))
 {
 	struct tokens t = { 0 };
+	struct subjects s = { 0 };
 
-	if (!read_tokens(j, text, &t))
+	if (!tokens_read(text, &j->set->arena, &t)) {
+		j->out_of_memory = true;
 		return;
-	collect_subjects(&t);
+	}
+	collect_subjects(&t, &s);
 	for (size_t i = 0; i < t.n; i++) {
 		const struct token *at = &t.items[i];
 		bool named = at->kind == TOKEN_NAME &&
-			     (i == 0 || !(is(at - 1, ".") || is(at - 1, ":")));
+			     (i == 0 || !(token_is(at - 1, ".") || token_is(at - 1, ":")));
 
 		check_banned(j, at);
-		if (named && is_subject(&t, at->text) && !is(at + 1, "="))
+		if (named && is_subject(&s, at->text) && !token_is(at + 1, "="))
 			check_member(j, at + 1);
 		if (named)
 			check_vocabulary(j, at);
-		if (is(at, "["))
+		if (token_is(at, "["))
 			check_index(j, t.items, i);
 		if (at->kind == TOKEN_TEXT)
 			zone(j, at->text, at->line, is_zone_argument(t.items, i));
