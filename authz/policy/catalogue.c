@@ -7,7 +7,7 @@
 #include "authz/policy/sandbox.h"
 #include "authz/policy/value.h"
 
-const char *const catalogue_word_names[] = { "tool", "model", NULL };
+const char *const catalogue_word_names[] = { "tool", "model", "attributes", NULL };
 
 static const char *const effects[] = { "read", "write",	  "delete", "spend",
 				       "send", "execute", "admin",  NULL };
@@ -65,6 +65,7 @@ static int word_model(lua_State *L)
 const struct prelude_word catalogue_words[] = {
 	{ "tool", word_tool },
 	{ "model", word_model },
+	{ "attributes", word_attributes },
 	{ NULL, NULL },
 };
 
@@ -357,5 +358,7 @@ void catalogue_check_rules(struct job *j)
 		for (uint32_t k = 0; k < r->non; k++)
 			if (r->on[k].dim == DIM_TOOL || r->on[k].dim == DIM_MODEL)
 				check_condition(j, r, &r->on[k]);
+			else if (r->on[k].dim == DIM_AGENT)
+				declared_check(j, r->on[k].name, r->line, &r->on[k]);
 	}
 }

@@ -254,6 +254,8 @@ static void run_plain(struct evaluation *ev)
 	for (uint32_t i = 0; i < ev->n && !ev->deny; i++) {
 		const struct rule *r = &ev->set->rules[ev->rules[i]];
 
+		if (ev->watch && ev->watch->seen)
+			ev->watch->seen[ev->rules[i]] |= WATCH_TRUE;
 		if (r->effect == DECISION_DENY)
 			ev->deny = r;
 		else if (r->effect == DECISION_ASK && !ev->ask)
@@ -308,7 +310,7 @@ void policy_evaluate(struct policy_state *st, const struct policy_request *q, st
 			   .action = json_get_type(q->action, STR("name"), JSON_STRING),
 			   .type = json_get_type(q->resource, STR("type"), JSON_STRING),
 			   .id = json_get_type(q->resource, STR("id"), JSON_STRING) };
-	struct evaluation ev = { .facts = &f, .set = s, .rules = st->found };
+	struct evaluation ev = { .facts = &f, .set = s, .rules = st->found, .watch = st->watch };
 	bool lua = false;
 
 	*out = (struct policy_result){ .decision = DECISION_DENY, .reason = STR(REASON_NO_RULE) };
@@ -323,6 +325,8 @@ void policy_evaluate(struct policy_state *st, const struct policy_request *q, st
 	if (!known(&f, a, out))
 		return;
 	ev.n = index_find(s->index, &f, st->found);
+	if (st->watch)
+		st->watch->ran = true;
 	for (uint32_t i = 0; i < ev.n; i++) {
 		const struct rule *r = &s->rules[st->found[i]];
 

@@ -11,6 +11,7 @@
 void findings_init(struct policy_findings *f, const struct alloc *alloc)
 {
 	*f = (struct policy_findings){ 0 };
+	f->code = "policy";
 	arena_init(&f->arena, alloc, 4 * 1024 * 1024);
 }
 
@@ -57,7 +58,50 @@ void finding(struct policy_findings *f, bool error, struct str file, int line, c
 	copy = arena_dup(&f->arena, str_c(text));
 	file = arena_dup(&f->arena, file);
 	if (copy.p && file.p)
-		f->items[f->n++] = (struct policy_finding){ error, file, line, copy };
+		f->items[f->n++] = (struct policy_finding){
+			.error = error, .file = file, .line = line, .code = f->code, .message = copy
+		};
+}
+
+/* The line @n of @text. */
+static struct str line_of(struct str text, int n)
+{
+	struct str line = text, rest = text;
+
+	for (int i = 0; i < n; i++) {
+		if (!str_cut(rest, '\n', &line, &rest)) {
+			line = i + 1 == n ? rest : STR("");
+			break;
+		}
+	}
+	return line;
+}
+
+/* Where on its line a finding points to: at the first word that it quotes and that stands there,
+ * else at the first that is not blank. */
+void finding_place(struct policy_finding *f, struct str text)
+{
+	struct str line = line_of(text, f->line), word, rest = f->message;
+	size_t at = 0;
+
+	if (f->line <= 0)
+		return;
+	while (at < line.n && (line.p[at] == ' ' || line.p[at] == '\t'))
+		at++;
+	while (str_cut(rest, '"', &word, &rest) && str_cut(rest, '"', &word, &rest)) {
+		const char *p;
+
+		/* "finance/payments" is a rule's whole name; its line has the second half */
+		for (size_t i = word.n; i > 0; i--)
+			if (word.p[i - 1] == '/' && !memmem(line.p, line.n, word.p, word.n))
+				word = str_from(word, i);
+		p = word.n && line.n ? memmem(line.p, line.n, word.p, word.n) : NULL;
+		if (p) {
+			at = (size_t)(p - line.p);
+			break;
+		}
+	}
+	f->column = (int)at + 1;
 }
 
 static int compare(const void *pa, const void *pb)

@@ -14,6 +14,8 @@
 void findings_init(struct policy_findings *f, const struct alloc *alloc);
 void finding(struct policy_findings *f, bool error, struct str file, int line, const char *fmt, ...)
 	PRINTF(5, 6);
+/* Find the column of @f in @text, the source of its file. */
+void finding_place(struct policy_finding *f, struct str text);
 /* By file, line and text: what is printed does not depend on the order of tables. */
 void findings_sort(struct policy_findings *f);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "authz/base/text.h"
+#include "authz/policy/lint.h"
 #include "authz/policy/rules.h"
 #include "authz/policy/scan.h"
 #include "authz/policy/state.h"
@@ -174,6 +175,7 @@ static int run_file(lua_State *L)
 	char name[16];
 	struct buf b;
 
+	j->findings->code = "syntax";
 	snprintf(name, sizeof(name), "=%u", j->file);
 	words_of(f->kind, &words, &names);
 	prelude_push(L, words);
@@ -184,11 +186,13 @@ static int run_file(lua_State *L)
 	buf_in_arena(&b, &j->set->arena, 16 * 1024 * 1024);
 	if (lua_dump(L, dump_into, &b, 0) != 0)
 		return luaL_error(L, "no memory for the compiled form");
+	j->findings->code = "global";
 	scan_dump(j, buf_str(&b), names);
 	if (j->findings->errors != before)
 		return 0; /* running it would say the same again, worse */
 	if (f->kind == FILE_RULES)
 		f->dump = buf_str(&b);
+	j->findings->code = f->kind == FILE_CATALOGUE ? "catalogue" : "rule";
 	prelude_push_env(L, 2);
 	if (!lua_setupvalue(L, -2, 1))
 		return luaL_error(L, "the chunk has no environment");
@@ -289,16 +293,29 @@ static void try_binding(struct loader *l)
 	policy_state_free(st);
 }
 
+static void place_findings(struct policy_findings *f, const struct set *s)
+{
+	for (size_t i = 0; i < f->n; i++)
+		for (uint32_t k = 0; k < s->nfiles; k++)
+			if (str_eq(f->items[i].file, s->files[k].path))
+				finding_place(&f->items[i], s->files[k].text);
+}
+
 static void load_all(struct loader *l)
 {
 	struct set *s = l->job.set;
+	const char **code = &l->job.findings->code;
 
 	for (uint32_t i = 0; i < s->nfiles; i++)
 		load_file(l, i);
+	*code = "duplicate";
 	rules_finish(&l->job);
 	catalogue_finish(&l->job);
+	*code = "unknown-name";
 	catalogue_check_rules(&l->job);
+	*code = "source";
 	scan_all(l);
+	*code = "policy";
 	check_rules_exist(l);
 	l->job.file = 0;
 	s->index = index_build(s->rules, s->nrules, &s->arena);
@@ -307,6 +324,9 @@ static void load_all(struct loader *l)
 			"no memory for the policy set");
 	else if (!l->job.findings->errors)
 		try_binding(l);
+	if (l->o->lint && s->by_name)
+		lint_set(&l->job);
+	place_findings(l->job.findings, s);
 	/* The sources are the caller's. */
 	for (uint32_t i = 0; i < s->nfiles; i++)
 		s->files[i].text = (struct str){ NULL, 0 };

@@ -49,12 +49,14 @@ void policy_sources_clear(struct policy_sources *s);
 struct policy_finding {
 	bool error;
 	struct str file;
-	int line;	    /* from 1; 0: the whole file */
+	int line, column;   /* from 1; 0: the whole file */
+	const char *code;   /* [a-z-], static: what kind of mistake; programs compare it */
 	struct str message; /* what is wrong, what was expected, how to mend it */
 };
 struct policy_findings {
 	struct policy_finding *items;
 	size_t n, errors;
+	const char *code; /* of the findings that come next */
 	struct arena arena;
 };
 void policy_findings_clear(struct policy_findings *f);
@@ -87,6 +89,7 @@ struct policy_options {
 	const char *zoneinfo;		 /* folder of TZif files, "/usr/share/zoneinfo" */
 	const struct policy_file *zones; /* stored zone files (path: zone name), used before */
 	size_t nzones;			 /* the folder is, so an old generation stays the same */
+	bool lint;			 /* look for what works and is hardly meant, too */
 };
 MUST_USE bool policy_set_load_with(const struct policy_sources *s, const struct policy_options *o,
 				   struct policy_set **out, struct policy_findings *findings,

@@ -32,7 +32,7 @@ struct job {
 	bool out_of_memory;
 	struct pending *pending;
 	uint32_t npending, room_pending;
-	uint32_t room_rules, room_tools, room_models;
+	uint32_t room_rules, room_tools, room_models, room_declared;
 	/* JOB_BIND */
 	int line;	   /* of the rule whose function is frozen */
 	const void *whens; /* key, in the registry, of the functions by number of rule */
@@ -69,6 +69,11 @@ void catalogue_check_rules(struct job *j);
 /* Is @name an attribute of any tool (or model)? If not and @near, the nearest one's text. */
 bool catalogue_knows(const struct catalogue *c, struct str name);
 const char *catalogue_near(const struct catalogue *c, struct str name, struct arena *a);
+
+/* attributes { team = "string", tier = { "gold", "silver" } }: what agents may be registered with.
+ * Where anything is declared, rules that name something else are warned of. */
+int word_attributes(lua_State *L);
+void declared_check(struct job *j, struct str name, int line, const struct condition *c);
 
 /* Make room for one more in an array that lives in an arena. */
 bool job_room(struct job *j, void **items, uint32_t n, uint32_t *room, size_t size);

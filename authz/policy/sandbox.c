@@ -175,6 +175,7 @@ static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
 		if (n - old > sb->cap || sb->used > sb->cap - (n - old))
 			return NULL;
 		sb->copied += n;
+		sb->asked += n - old;
 		if (sb->copied > COPIED_MAX) {
 			sb->copied = 0;
 			sb->starved = sb->trip == TRIP_NONE && too_late(sb);
@@ -230,8 +231,11 @@ static void on_count(lua_State *L, lua_Debug *ar)
 {
 	struct sandbox *sb = sandbox_of(L);
 
-	(void)ar;
-	sb->steps += SANDBOX_STEP;
+	if (ar->event == LUA_HOOKLINE) {
+		sb->line(sb->line_ctx, L, ar);
+		return;
+	}
+	sb->steps += (uint64_t)sb->step;
 	look(L, sb);
 }
 
@@ -247,7 +251,7 @@ void sandbox_charge(lua_State *L, size_t steps)
 bool sandbox_open(struct sandbox *sb, const struct alloc *alloc, const struct clock *clock,
 		  size_t cap, struct err *e)
 {
-	*sb = (struct sandbox){ .alloc = alloc, .clock = clock, .cap = cap };
+	*sb = (struct sandbox){ .alloc = alloc, .clock = clock, .cap = cap, .step = SANDBOX_STEP };
 	sb->lua = lua_newstate(lua_alloc, sb);
 	if (!sb->lua) {
 		sandbox_close(sb);
@@ -316,7 +320,7 @@ bool sandbox_call(struct sandbox *sb, lua_CFunction fn, void *arg, uint32_t inst
 	sb->starved = false;
 	sb->deadline_ns = clock_mono_ns(sb->clock) + (int64_t)wall_ms * 1000000;
 	lua_settop(L, 0);
-	lua_sethook(L, on_count, LUA_MASKCOUNT, SANDBOX_STEP);
+	lua_sethook(L, on_count, LUA_MASKCOUNT | (sb->line ? LUA_MASKLINE : 0), sb->step);
 	lua_pushcfunction(L, fn); /* a light function and a pointer: nothing is allocated */
 	lua_pushlightuserdata(L, arg);
 	rc = lua_pcall(L, 1, 0, 0);

@@ -32,6 +32,13 @@ struct sandbox {
 	const void *set; /* the policy set whose zones the time functions may name */
 	void *work;	 /* what the C functions of the host are busy with */
 
+	/* For tests and measurements: instructions between two counts, and who is
+	 * told of every line that runs. */
+	int step;
+	void (*line)(void *ctx, lua_State *L, lua_Debug *ar);
+	void *line_ctx;
+	uint64_t asked; /* bytes asked for, ever */
+
 	/* Memory */
 	size_t used, cap;
 	size_t max_nodes; /* of one table's hash part; 0: no bound */

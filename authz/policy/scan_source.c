@@ -121,6 +121,8 @@ static void check_member(struct job *j, const struct token *at)
 		check_attribute(j, &j->set->models, "model", inner, at->line);
 	else if (more && str_eq(name, STR("args")))
 		check_argument(j, inner, at->line);
+	else if (more && str_eq(name, STR("agent")))
+		declared_check(j, inner, at->line, NULL);
 	while (more) {
 		used += more;
 		more = member(at + used, &inner);

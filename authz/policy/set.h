@@ -100,6 +100,8 @@ struct set {
 	const struct rule **by_name; /* by policy and name */
 	struct index *index;
 	struct catalogue tools, models;
+	struct json *declared; /* attributes of agents: by name, a text or a list of the values */
+	uint32_t ndeclared;
 	struct zone *zones; /* sorted by name */
 	struct policy_file *zone_files;
 	uint32_t nzones;
@@ -109,6 +111,9 @@ static inline const struct set *set_of(const struct policy_set *s)
 {
 	return (const struct set *)s;
 }
+
+/* What is declared of the agents' attribute @name, or NULL. writ's own count as declared. */
+const struct json *declared_find(const struct set *s, struct str name);
 
 /* The entry @id, or NULL. */
 const struct entry *catalogue_find(const struct catalogue *c, struct str id);

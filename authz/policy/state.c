@@ -61,6 +61,11 @@ bool state_open(struct policy_state *st, char why[static WHY_MAX])
 		return false;
 	}
 	st->sb.set = st->set;
+	if (st->watch) {
+		st->sb.step = st->watch->step ? st->watch->step : SANDBOX_STEP;
+		st->sb.line = st->watch->line;
+		st->sb.line_ctx = st->watch->ctx;
+	}
 	if (!sandbox_call(&st->sb, open_words, NULL, OPEN_STEPS, OPEN_MS, why, WHY_MAX)) {
 		state_close(st);
 		return false;
@@ -131,6 +136,26 @@ bool state_bind(struct policy_state *st, uint32_t file, char why[static WHY_MAX]
 	return true;
 }
 
+/* Call a `when`, the function and q on top; measured if somebody wants to know. */
+static void call_when(lua_State *L, const struct evaluation *ev, uint32_t rule)
+{
+	struct sandbox *sb = sandbox_of(L);
+	struct watch_cost *cost = ev->watch && ev->watch->cost ? &ev->watch->cost[rule] : NULL;
+	uint64_t steps = sb->steps, bytes = sb->asked;
+	int64_t start;
+
+	if (!cost) {
+		lua_call(L, 1, 1);
+		return;
+	}
+	start = clock_mono_ns(&clock_system);
+	lua_call(L, 1, 1);
+	cost->ns += (uint64_t)(clock_mono_ns(&clock_system) - start);
+	cost->steps += sb->steps - steps;
+	cost->bytes += sb->asked - bytes;
+	cost->runs++;
+}
+
 /* Run all applicable rules, strongest effect first and by name, until one denies or errs. */
 static int run_rules(lua_State *L)
 {
@@ -148,7 +173,7 @@ static int run_rules(lua_State *L)
 			ev->current = r;
 			lua_rawgeti(L, 2, (lua_Integer)ev->rules[i] + 1);
 			lua_pushvalue(L, 3);
-			lua_call(L, 1, 1);
+			call_when(L, ev, ev->rules[i]);
 			/* 0, "" and {} count as true in Lua: return q.args.amount would permit */
 			if (!lua_isboolean(L, -1))
 				return luaL_error(L, "when returned %s, not true or false",
@@ -156,6 +181,8 @@ static int run_rules(lua_State *L)
 			hit = lua_toboolean(L, -1);
 			lua_pop(L, 1);
 		}
+		if (ev->watch && ev->watch->seen)
+			ev->watch->seen[ev->rules[i]] |= hit ? WATCH_TRUE : WATCH_FALSE;
 		if (!hit)
 			continue;
 		if (r->effect == DECISION_DENY) {

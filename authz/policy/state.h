@@ -15,16 +15,31 @@
 
 #define WHY_MAX 512 /* bytes of an error's text */
 
+/* What tests and measurements see of the rules; any array may be NULL. */
+enum { WATCH_TRUE = 1, WATCH_FALSE = 2 };
+struct watch_cost {
+	uint64_t runs, ns, steps, bytes;
+};
+struct watch {
+	uint8_t *seen;		 /* of each rule of the set: WATCH_* */
+	struct watch_cost *cost; /* of the `when` of each rule */
+	bool ran;		 /* an evaluation came as far as the rules */
+	int step;		 /* as the sandbox has it; 0: its default */
+	void (*line)(void *ctx, lua_State *L, lua_Debug *ar);
+	void *ctx;
+};
+
 struct policy_state {
 	struct policy_set *shared;
 	const struct set *set;
 	const struct alloc *alloc;
 	const struct clock *clock;
 	struct sandbox sb;
-	bool open;	 /* the sandbox can be used */
-	size_t resident; /* bytes in use after the last file was run */
-	bool *bound;	 /* files that were run */
-	uint32_t *found; /* room for candidates */
+	bool open;	     /* the sandbox can be used */
+	size_t resident;     /* bytes in use after the last file was run */
+	bool *bound;	     /* files that were run */
+	uint32_t *found;     /* room for candidates */
+	struct watch *watch; /* or NULL; set before the first evaluation */
 };
 
 /* One evaluation, for the C functions that build q and run rules. */
@@ -35,6 +50,7 @@ struct evaluation {
 	uint32_t n;
 	const struct rule *current; /* whose `when` runs */
 	const struct rule *deny, *ask, *permit;
+	struct watch *watch; /* or NULL */
 };
 
 /* Make the sandbox usable again, if need be. On failure @why has the text. */
