@@ -22,6 +22,7 @@ UNIT    := $(patsubst %.c,$(B)/%,$(wildcard tests/*/test_*.c))
 BENCH   := $(patsubst %.c,$(B)/%,$(wildcard tests/bench/bench_*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 HELPERS := $(patsubst %.c,$(B)/%.o,$(filter-out $(wildcard tests/*/test_*.c tests/bench/*.c tests/fuzz/*.c),$(wildcard tests/*/*.c)))
+WRAP    := $(foreach f,malloc calloc realloc strdup strndup,-Wl,--wrap=$(f))
 LINK     = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 
 .PHONY: all run demo test check units tsan fuzz soak bench interop lint clean packages help
@@ -32,6 +33,7 @@ $(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) $(B)/embedded.o ; @rm -f $@; $(AR) rcs $@ $^
 $(B)/embedded.c: $(POLICIES) scripts/embed ; @mkdir -p $(@D); scripts/embed $(POLICIES) >$@.new && mv $@.new $@
 $(B)/embedded.o: $(B)/embedded.c ; $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
 $(B)/tests/%: $(B)/tests/%.o $(HELPERS) $(B)/libwrit.a ; $(LINK) -lcmocka -ljwt
+$(B)/tests/fault/test_%: LDFLAGS += $(WRAP)
 $(B)/tests/bench/bench_load: $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/load*.c))
 $(B)/%.o: %.c ; @mkdir -p $(@D); $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
 .SECONDARY:
@@ -48,7 +50,7 @@ units: $(UNIT)
 ## make tsan      the unit tests under ThreadSanitizer
 tsan: packages
 	@$(MAKE) --no-print-directory units B=build/tsan CFLAGS='-O1 -g -fsanitize=thread'
-	@TSAN_OPTIONS='suppressions=scripts/tsan.supp' setarch -R scripts/run-tests build/tsan \
+	@setarch -R scripts/run-tests build/tsan \
 	  $(patsubst $(B)/%,build/tsan/%,$(UNIT))
 ## make fuzz      every fuzz target for FUZZ_SECONDS (20) each
 fuzz: packages ; @$(MAKE) --no-print-directory $(FUZZ) && scripts/run-fuzz $(or $(FUZZ_SECONDS),20) $(FUZZ)

@@ -13,7 +13,8 @@
 
 #include "authz/audit/read.h"
 
-static struct arena request_arena;
+/* What was sent, and what is made of it: apart, so that a test of faults finds the second empty. */
+static struct arena request_arena, answer_arena;
 
 static bool sign(void *ctx, struct str text, uint8_t signature[static 64], struct err *e)
 {
@@ -30,15 +31,15 @@ static bool sign(void *ctx, struct str text, uint8_t signature[static 64], struc
 static void fatal(void *ctx, const struct err *e)
 {
 	(void)e;
-	((struct rig *)ctx)->fatal++;
+	atomic_fetch_add(&((struct rig *)ctx)->fatal, 1);
 }
 
-static void start_log(struct rig *r)
+static void start_log(struct rig *r, const struct rig_options *o)
 {
 	struct audit_config c = { .folder = r->folder,
 				  .origin = "test.example/writ",
 				  .node = "test",
-				  .queue = 64,
+				  .queue = o->queue ? o->queue : 64,
 				  .clock = &r->clock,
 				  .sign = sign,
 				  .ctx = r,
@@ -73,7 +74,7 @@ static void start_registry(struct rig *r)
 		fail_msg("registry_open: %s", e.msg);
 }
 
-static void start_policies(struct rig *r, const char *source, const char *catalogue)
+void rig_policies(struct rig *r, const char *source, const char *catalogue, uint64_t generation)
 {
 	struct policy_file files[] = { { STR_INIT("catalogue/tools.lua"), str_c(catalogue) },
 				       { STR_INIT("rules.lua"), str_c(source) } };
@@ -82,15 +83,13 @@ static void start_policies(struct rig *r, const char *source, const char *catalo
 	struct err e = { 0 };
 	size_t from = catalogue ? 0 : 1;
 
-	if (!source)
-		return;
 	if (!policy_sources_from(&s, files + from, 2 - from, &e) ||
 	    !policy_set_load(&s, &policy_default_limits, &set, NULL, &e)) {
 		fail_msg("policies: %s", e.msg);
 		return;
 	}
 	policy_sources_clear(&s);
-	set->generation = 7;
+	set->generation = generation;
 	slot_publish(&r->core.policies, &set->shared);
 }
 
@@ -118,24 +117,32 @@ static void start_core(struct rig *r)
 	slot_publish(&r->core.callers, &rules->shared);
 }
 
-void rig_start(struct rig *r, const char *source, const char *catalogue)
+void rig_start_with(struct rig *r, const struct rig_options *o)
 {
 	struct err e = { 0 };
 
 	memset(r, 0, sizeof(*r));
-	snprintf(r->folder, sizeof(r->folder), "/tmp/writ-rig-XXXXXX");
+	snprintf(r->folder, sizeof(r->folder), "%s/writ-rig-XXXXXX", o->base ? o->base : "/tmp");
 	assert_non_null(mkdtemp(r->folder));
-	r->time = (struct clock_fixed){ 1800000000000, 1000000000 };
+	r->time = (struct clock_fixed){ o->now_ms ? o->now_ms : 1800000000000, 1000000000 };
 	r->clock = clock_of_fixed(&r->time);
 	start_core(r);
-	start_log(r);
-	start_registry(r);
-	start_policies(r, source, catalogue);
+	start_log(r, o);
+	if (!o->no_registry)
+		start_registry(r);
+	if (o->source)
+		rig_policies(r, o->source, o->catalogue, 7);
 	r->home.inbox = queue_new(1024, false, &e);
 	assert_non_null(r->home.inbox);
 	if (!worker_init(&r->worker, &r->core, &r->home, NULL, &e))
 		fail_msg("worker_init: %s", e.msg);
 	arena_init(&request_arena, &mem_system, (size_t)64 * 1024 * 1024);
+	arena_init(&answer_arena, &mem_system, (size_t)64 * 1024 * 1024);
+}
+
+void rig_start(struct rig *r, const char *source, const char *catalogue)
+{
+	rig_start_with(r, &(struct rig_options){ .source = source, .catalogue = catalogue });
 }
 
 void rig_stop(struct rig *r)
@@ -159,6 +166,7 @@ void rig_stop(struct rig *r)
 	limit_free(r->core.attest_limit);
 	EVP_PKEY_free(r->log_key);
 	arena_clear(&request_arena);
+	arena_clear(&answer_arena);
 	snprintf(command, sizeof(command), "rm -rf %s", r->folder);
 	if (system(command)) /* NOLINT(cert-env33-c): a test's own folder */
 		fail_msg("cannot remove %s", r->folder);
@@ -222,7 +230,8 @@ static void answered(struct evaluation *v, const struct decision_answer *a)
 	out->a = *a;
 }
 
-struct rig_answer rig_ask(struct rig *r, struct str caller_id, unsigned roles, const char *request)
+struct rig_answer *rig_ask_only(struct rig *r, struct str caller_id, unsigned roles,
+				const char *request)
 {
 	struct caller *caller;
 	struct evaluation *v;
@@ -231,8 +240,10 @@ struct rig_answer rig_ask(struct rig *r, struct str caller_id, unsigned roles, c
 	struct err e = { 0 };
 
 	/* The last answer may still wait for its late record: then its memory must stay. */
-	if (!r->worker.oldest)
+	if (!r->worker.oldest) {
 		arena_reset(&request_arena);
+		arena_clear(&answer_arena);
+	}
 	caller = arena_zero(&request_arena, sizeof(*caller));
 	v = arena_zero(&request_arena, sizeof(*v));
 	out = arena_zero(&request_arena, sizeof(*out));
@@ -246,13 +257,24 @@ struct rig_answer rig_ask(struct rig *r, struct str caller_id, unsigned roles, c
 						.resource = json_get(body, STR("resource")),
 						.context = json_get(body, STR("context")) };
 	v->caller = caller;
-	v->arena = &request_arena;
+	v->arena = &answer_arena;
 	v->done = answered;
 	v->user = out;
+	if (r->before)
+		r->before(r->ctx);
 	worker_turn_begin(&r->worker);
 	decide(&r->worker, v);
+	return out;
+}
+
+struct rig_answer rig_ask(struct rig *r, struct str caller_id, unsigned roles, const char *request)
+{
+	struct rig_answer *out = rig_ask_only(r, caller_id, roles, request);
+
 	while (!out->done && rig_pump(r, 5000))
 		;
+	if (r->after)
+		r->after(r->ctx);
 	return *out;
 }
 

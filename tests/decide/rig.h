@@ -20,9 +20,24 @@ struct rig {
 	struct registry *registry;
 	struct home home;
 	struct worker worker;
-	void *log_key; /* EVP_PKEY */
-	int fatal;     /* how often the log said it is lost */
+	void *log_key;	  /* EVP_PKEY */
+	atomic_int fatal; /* how often the log said it is lost */
+	/* Of rig_ask: called when the request is read and before the turn begins, where faults are
+	 * armed; and when the answer is there. May be NULL. */
+	void (*before)(void *ctx);
+	void (*after)(void *ctx);
+	void *ctx;
 };
+
+struct rig_options {
+	const char *source;    /* text of the one policy file; NULL: no policies */
+	const char *catalogue; /* text of the catalogue; NULL: none */
+	const char *base;      /* where the temporary folder is made; NULL: /tmp */
+	size_t queue;	       /* records that may wait; 0: 64 */
+	int64_t now_ms;	       /* where the clock stands; 0: in 2027 */
+	bool no_registry;      /* the test brings its own */
+};
+void rig_start_with(struct rig *r, const struct rig_options *o);
 
 /* @source is the text of the one policy file, @catalogue of the catalogue (may be NULL). Fails the
  * test if anything does not start. */
@@ -41,6 +56,13 @@ struct rig_answer {
 
 /* Ask as @roles named @caller, with the JSON text of a request; wait for the answer. */
 struct rig_answer rig_ask(struct rig *r, struct str caller, unsigned roles, const char *request);
+
+/* Put the set of @source in force as @generation. Fails the test if it does not load. */
+void rig_policies(struct rig *r, const char *source, const char *catalogue, uint64_t generation);
+
+/* The same, in two steps: ask only. The answer is filled when the record is there. */
+struct rig_answer *rig_ask_only(struct rig *r, struct str caller, unsigned roles,
+				const char *request);
 
 /* One turn: expire, submit, take what the committer sent. False: nothing came for @ms. */
 bool rig_pump(struct rig *r, int ms);

@@ -3,7 +3,7 @@
  *
  * Purpose    Register it once, open databases with .vfs = "fault", then let each write, sync,
  *            truncation or open fail in turn and look for damage.
- * Threads    One test thread.
+ * Threads    Arming: the test's own. Databases may be used by any thread meanwhile.
  */
 #ifndef WRIT_TEST_VFS_FAULT_H
 #define WRIT_TEST_VFS_FAULT_H
@@ -27,6 +27,18 @@ void vfs_fault_register(void);
 /* From now on count calls of the kinds in @which; the @nth of them (from 1) returns the SQLite
  * code @code. With @stays all later ones do, too: a disk that is gone. nth 0: none fails. */
 void vfs_fault_arm(unsigned which, long nth, int code, bool stays);
+
+/* Only files whose name contains @part count from now on; NULL: all. The text must last. */
+void vfs_fault_only(const char *part);
+
+/* Have every database that names no file system use "fault". */
+void vfs_fault_default(void);
+
+/* From now on calls of the kinds in @which hang until vfs_fault_release. */
+void vfs_fault_hang(unsigned which);
+void vfs_fault_release(void);
+/* Wait until a call hangs. */
+void vfs_fault_await(void);
 
 /* Calls counted and failures given since vfs_fault_arm. */
 long vfs_fault_calls(void);
