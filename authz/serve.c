@@ -433,11 +433,8 @@ static bool is_fixed(const struct listener *l)
 	return who->roles || who->id.n;
 }
 
-static void announce(struct serving *s)
+static void announce(const struct serving *s)
 {
-	struct policy_standing *standing = (struct policy_standing *)slot_acquire(
-		&s->core.control->standing);
-
 	printf("writ " WRIT_VERSION ": trust domain %s, data in %s\n", s->config->trust_domain,
 	       s->folder.path);
 	for (size_t i = 0; i < s->nlisteners; i++) {
@@ -452,12 +449,7 @@ static void announce(struct serving *s)
 	for (size_t i = 0; i < s->service.nfindings; i++)
 		printf("  weakened: %s: %s\n", s->service.findings[i].name,
 		       s->service.findings[i].message);
-	if (standing && standing->generation)
-		printf("ready\n");
-	else
-		printf("not ready: no policy set is in force, so every answer is deny; "
-		       "`writ status` says why\n");
-	shared_release(standing ? &standing->shared : NULL);
+	printf("ready\n");
 	fflush(stdout);
 }
 

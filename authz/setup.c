@@ -114,60 +114,9 @@ const char *setup_fixed_caller(const struct config_listener *l, struct arena *a)
 		.p;
 }
 
-struct ignored {
-	struct arena *arena;
-	void (*each)(void *ctx, const char *message);
-	void *ctx;
-};
-
-static void each_changed(void *ctx, const char *name, bool restart)
-{
-	static const char *const ignored[] = {
-		"ttl.x509",	"ttl.jwt",	 "ttl.join_token",
-		"ttl.leeway",	"ttl.authority", "audit.checkpoint",
-		"limits.token", "limits.batch",	 "limits.connections_per_address",
-	};
-	struct ignored *g = ctx;
-
-	(void)restart;
-	for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
-		if (strcmp(name, ignored[i]) == 0)
-			g->each(g->ctx, arena_printf(g->arena,
-						     "%s is set, but this version goes by its "
-						     "default; remove it",
-						     name)
-						.p);
-}
-
-void setup_not_in_effect(const struct config *c, struct arena *a,
-			 void (*each)(void *ctx, const char *message), void *ctx)
-{
-	struct ignored g = { a, each, ctx };
-	AUTO_CONFIG *defaults = NULL;
-	struct err e = { 0 };
-
-	if (config_parse(STR(""), "defaults", c->base, &defaults, &e))
-		config_diff(defaults, c, each_changed, &g);
-}
-
-struct finding_list {
-	struct finding *items;
-	size_t *n, max;
-};
-
-static void add_not_in_effect(void *ctx, const char *message)
-{
-	struct finding_list *l = ctx;
-
-	if (message && *l->n < l->max)
-		l->items[(*l->n)++] = (struct finding){ "not_in_effect", message };
-}
-
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n)
 {
-	size_t max = c->nlisteners + 16;
-	struct finding *f = arena_zero(a, max * sizeof(*f));
-	struct finding_list list = { f, n, max };
+	struct finding *f = arena_zero(a, (c->nlisteners + 4) * sizeof(*f));
 
 	*n = 0;
 	if (!f)
@@ -190,7 +139,6 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 			"the server runs as root, which it does not need; run it as a user "
 			"of its own";
 	}
-	setup_not_in_effect(c, a, add_not_in_effect, &list);
 	return f;
 }
 

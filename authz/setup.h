@@ -37,11 +37,6 @@ unsigned setup_admin_mode(const struct config *c);
 /* What the fixed caller of @l means, for whoever runs it; in @a. NULL: it has none. */
 const char *setup_fixed_caller(const struct config_listener *l, struct arena *a);
 
-/* Settings that differ from their defaults and that nothing reads yet: @each gets a sentence about
- * each, from @a. Silence would let an operator believe in a bound that is not there. */
-void setup_not_in_effect(const struct config *c, struct arena *a,
-			 void (*each)(void *ctx, const char *message), void *ctx);
-
 /* Every weakened default, by name. */
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n);
 

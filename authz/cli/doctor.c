@@ -161,11 +161,6 @@ static void each_changed(void *ctx, const char *name, bool restart)
 		find(ch->r, INFO, "changed_limit", "%s is not at its default", name);
 }
 
-static void each_ignored(void *ctx, const char *message)
-{
-	find(ctx, WARNING, "not_in_effect", "%s", message ? message : "out of memory");
-}
-
 static void check_limits(struct report *r, const struct config *cfg)
 {
 	struct changed ch = { r };
@@ -268,7 +263,6 @@ int run_doctor(struct cli *c)
 		check_callers(&r, cfg);
 		check_settings(&r, cfg);
 		check_limits(&r, cfg);
-		setup_not_in_effect(cfg, &r.arena, each_ignored, &r);
 		check_folder(&r, cfg);
 		ask_server(&r);
 	}

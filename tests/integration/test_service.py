@@ -297,18 +297,6 @@ def doctor_names_what_is_weakened():
 
 
 @test
-def a_setting_that_nothing_reads_is_named():
-    d = Deployment(config='ttl = { leeway = "5s" }\nlimits = { batch = 7 }\n').start()
-    for running in (True, False):
-        said = d.writ("doctor").stdout
-        for name in ("ttl.leeway", "limits.batch"):
-            equal(said.count(f"not_in_effect: {name} is set"), 1, f"findings about {name} in {said}")
-        if running:
-            d.stop()
-    check("not_in_effect" not in server().writ("doctor").stdout, "a finding about nothing")
-
-
-@test
 def ready_checks_give_details_only_of_what_is_wrong():
     reply = server().admin("GET", "/readyz")
     for c in reply.json["checks"]:
