@@ -49,6 +49,15 @@ static void stands_failed(struct control *c, const struct err *why)
 	shared_release(set ? &set->shared : NULL);
 }
 
+static uint64_t in_force(struct control *c)
+{
+	struct policy_set *set = (struct policy_set *)slot_acquire(&c->core->policies);
+	uint64_t generation = set ? set->generation : 0;
+
+	shared_release(set ? &set->shared : NULL);
+	return generation;
+}
+
 static bool record_load(struct control *c, const struct policy_set *set, struct str by,
 			struct err *e)
 {
@@ -221,8 +230,10 @@ void control_look(struct control *c, bool asked)
 		return;
 	if (!control_activate_folder(c, STR("writ:watch"), &e)) {
 		stands_failed(c, &e);
-		log_event(LOG_ERROR, "policy.refused", "folder=\"%s\" why=\"%s\"",
-			  c->config.policies, e.msg);
+		log_event(LOG_ERROR, "policy.refused",
+			  "folder=\"%s\" why=\"%s\" in_force=%llu effect=\"%s\"",
+			  c->config.policies, e.msg, (unsigned long long)in_force(c),
+			  in_force(c) ? "nothing changed" : "every answer is deny");
 		/* Storage may be short for a moment; a policy mistake stays until it is mended. */
 		if (e.class == ERR_UNAVAILABLE || e.class == ERR_IO)
 			return;

@@ -78,9 +78,24 @@ static struct str trace_of(const struct call *c)
 	return trace;
 }
 
+/* "admin or auditor" */
+static void put_roles(struct buf *b, unsigned roles)
+{
+	static const char *const names[] = ROLE_NAMES;
+
+	for (unsigned i = 0; names[i]; i++)
+		if (roles & (1u << i)) {
+			if (b->n)
+				buf_lit(b, " or ");
+			buf_add(b, str_c(names[i]));
+		}
+}
+
 /* Does some role of the caller open this route? */
 static bool may_use(struct request *r, const struct route *route, struct err *e)
 {
+	struct buf needed;
+
 	if (!route->roles)
 		return true;
 	if (!r->caller.roles)
@@ -89,10 +104,13 @@ static bool may_use(struct request *r, const struct route *route, struct err *e)
 			"%.*s is authenticated but has no role here: it is neither a registered "
 			"agent nor in `callers`",
 			STR_FMT(r->caller.id));
-	if (!(r->caller.roles & route->roles))
-		return err_code(e, ERR_FORBIDDEN, "forbidden", "%.*s has no role that may use %s",
-				STR_FMT(r->caller.id), route->path);
-	return true;
+	if (r->caller.roles & route->roles)
+		return true;
+	buf_in_arena(&needed, r->call->arena, 128);
+	put_roles(&needed, route->roles);
+	return err_code(e, ERR_FORBIDDEN, "forbidden",
+			"%.*s may not use %s %s, which needs the role %.*s", STR_FMT(r->caller.id),
+			route->method, route->path, STR_FMT(buf_str(&needed)));
 }
 
 /* Some routes are open on loopback and Unix sockets and want a role elsewhere. */

@@ -271,6 +271,24 @@ def other_users_do_not_reach_the_admin_socket():
 
 
 @test
+def refusals_say_what_is_needed_and_where():
+    d = Deployment(caller="pep", config='callers = { { unix_uid = 65534, role = "auditor" } }\n').start()
+    error = is_error(d.http("GET", "/v1/agents"), 404, "a path of the other door")
+    check("it is at the operators' door" in error["message"], error)
+    error = is_error(d.admin("POST", "/access/v1/evaluation", {}), 404, "a path of the other door")
+    check("it is at the agents' door" in error["message"], error)
+    check("; it is at" not in is_error(d.http("GET", "/nothing"), 404)["message"], "a door for nothing")
+    if os.geteuid() != 0:
+        return  # cannot become somebody else
+    code = ("import os,socket,sys\nos.setgid(65534); os.setuid(65534)\ns = socket.socket(socket.AF_UNIX)\n"
+            "s.connect(sys.argv[1])\ns.sendall(b'POST /v1/agents HTTP/1.1\\r\\nHost: localhost\\r\\n'"
+            "b'Content-Type: application/json\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\n{}')\n"
+            "while p := s.recv(4096): print(p.decode())\n")
+    done = subprocess.run(["python3", "-c", code, d.admin_socket], capture_output=True, text=True, check=True)
+    check("403" in done.stdout and "needs the role admin" in done.stdout, done.stdout)
+
+
+@test
 def a_folder_of_init_serves_at_once():
     d = Deployment(policies={})
     d.writ("init", d.path("new"), "--trust-domain", TRUST_DOMAIN, "--local-pep", "--http", f"127.0.0.1:{d.port}",
