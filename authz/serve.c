@@ -25,6 +25,7 @@
 #include "authz/server/router.h"
 #include "authz/setup.h"
 #include "authz/store/folder.h"
+#include "spiffe/registry.h"
 
 #define DRAIN_MS 5000
 #define LIMIT_KEYS_AGENTS 65536

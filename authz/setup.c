@@ -205,6 +205,7 @@ static bool still_valid(void *ctx, struct peer *p, struct err *e)
 				"the client certificate has expired; connect again with a new one");
 	if (p->generation == atomic_load_explicit(&core->bundles.version, memory_order_acquire))
 		return true;
+	svid.not_after_s = 0;
 	if (!p->chain || !verify_chain(core, p->chain, &svid, &p->generation, e))
 		return err_prefix(e, "the trust bundle changed");
 	p->expires_ms = svid.not_after_s * 1000;

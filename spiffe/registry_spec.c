@@ -7,9 +7,7 @@
 #include "spiffe/registry.h"
 
 #define X509_TTL_MIN 60
-#define X509_TTL_MAX (30 * 86400)
 #define JWT_TTL_MIN 30
-#define JWT_TTL_MAX 86400
 
 /* The selectors that some attestor of writ or of a foreign registry gives. A type that nobody
  * gives matches nothing, so a slip of the pen would be a silent refusal later. */
@@ -200,8 +198,8 @@ bool registry_check_spec(const struct registry_spec *s, struct str trust_domain,
 	if (s->expires_ms < 0)
 		return invalid(e, "the moment of expiry lies before 1970");
 	return check_lists(s, e) &&
-	       check_ttl("an X.509", s->x509_ttl_s, X509_TTL_MIN, X509_TTL_MAX, e) &&
-	       check_ttl("a JWT", s->jwt_ttl_s, JWT_TTL_MIN, JWT_TTL_MAX, e);
+	       check_ttl("an X.509", s->x509_ttl_s, X509_TTL_MIN, REGISTRY_X509_TTL_MAX, e) &&
+	       check_ttl("a JWT", s->jwt_ttl_s, JWT_TTL_MIN, REGISTRY_JWT_TTL_MAX, e);
 }
 
 struct registry_spec registry_spec_of(const struct registry_entry *n)

@@ -300,19 +300,23 @@ int run_agent_update(struct cli *c)
 
 int run_agent_state(struct cli *c)
 {
+	const char *name = c->command->name;
+	const char *done = strcmp(name, "suspend") == 0	 ? "suspended"
+			   : strcmp(name, "resume") == 0 ? "resumed"
+							 : "retired";
 	AUTO_ANSWER a = { 0 };
 	char path[64];
 	AUTO_BUF b = { 0 };
 	int exit_code;
 
-	snprintf(path, sizeof(path), "/v1/agents/%s", c->command->name);
+	snprintf(path, sizeof(path), "/v1/agents/%s", name);
 	buf_init(&b, mem_system, AGENT_BODY);
 	put_string(&b, "spiffe_id", c->operands[0]);
 	put_string(&b, "reason", cli_value(c, "--reason"));
 	buf_char(&b, '}');
 	if (!api_call(c, API_ADMIN, "POST", path, buf_str(&b), &a, &exit_code))
 		return exit_code;
-	return print_entry(c, &a, NULL);
+	return print_entry(c, &a, done);
 }
 
 int run_agent_token(struct cli *c)

@@ -10,6 +10,7 @@
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
 #include "authz/cli/print.h"
+#include "spiffe/id.h"
 
 #define TAIL_LINES 20
 #define TAIL_PAGE 500
@@ -214,6 +215,8 @@ static bool write_piece(void *ctx, struct str bytes, struct err *e)
 
 static int export_to(struct cli *c, FILE *to, uint64_t *bytes)
 {
+	const char *agent = cli_value(c, "--agent");
+	struct spiffe_id id;
 	struct output o = { .to = to };
 	struct client_request q = { .method = "GET", .sink = write_piece, .ctx = &o };
 	struct api api;
@@ -222,6 +225,8 @@ static int export_to(struct cli *c, FILE *to, uint64_t *bytes)
 	AUTO_BUF path;
 	int exit_code = CLI_FAILED;
 
+	if (agent && !spiffe_id_parse(str_c(agent), &id, &e))
+		return cli_misuse(c, "--agent: %s", e.msg);
 	buf_init(&path, mem_system, PATH_MAX_BYTES);
 	put_export_path(c, &path);
 	if (!buf_ok(&path))

@@ -53,6 +53,7 @@ def wrong_usage_is_2_and_names_the_near_word(d):
     for args, said in ((("agnet",), "did you mean agent?"), (("agent", "lst"), "did you mean list?"),
                        (("agent", "list", "--jsn"), "did you mean --json?"), (("evaluate",), "an operand is missing"),
                        (("status", "--server", "http://example.org"), "plain http is for loopback only"),
+                       (("audit", "export", "--agent", "nonsense"), "does not start with"),
                        (("--json", "status"), "options stand behind the command: writ COMMAND --json"),
                        (("agent", "--json", "list"), "writ agent COMMAND --json"),
                        (("version", "--server", "unix:/x"), "unknown option --server")):

@@ -445,6 +445,17 @@ def the_command_line_fetches_svids():
 
 
 @test
+def an_entry_may_ask_for_the_longest_life_it_is_allowed():
+    agent, days = f"spiffe://{TRUST_DOMAIN}/agent/long", 30
+    d = server()
+    d.writ("agent", "register", agent, "--owner", "bob", "--ttl", f"{days}d", code=0)
+    token = json.loads(d.writ("agent", "token", agent, "--json", code=0).stdout)["join_token"]
+    folder = d.path("long")
+    d.writ("svid", "x509", "--join-token", token, "--server", f"http://127.0.0.1:{d.port}", "--dir", folder, code=0)
+    openssl("x509", "-in", os.path.join(folder, "svid.pem"), "-noout", "-checkend", str(days * 86400 - 600))
+
+
+@test
 def the_command_line_registers_and_shows():
     d = server()
     spiffe_id = f"spiffe://{TRUST_DOMAIN}/agent/cli-1"
