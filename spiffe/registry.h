@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "authz/base/arena.h"
+#include "authz/base/buf.h"
 #include "authz/base/mem.h"
 #include "authz/base/snapshot.h"
 #include "authz/store/db.h"
@@ -83,6 +84,9 @@ const struct registry_entry *registry_find(const struct registry_view *v, struct
 enum registry_state registry_state(const struct registry_entry *entry, int64_t now_ms);
 const char *registry_state_name(enum registry_state s); /* "active" ... */
 bool registry_state_named(struct str name, enum registry_state *out);
+
+/* {"team":"finance",...}, in order of name. */
+void registry_write_attributes(struct buf *b, const struct registry_entry *entry);
 
 const struct registry_attribute *registry_attribute(const struct registry_entry *entry,
 						    struct str name);

@@ -307,3 +307,16 @@ const struct registry_attribute *registry_attribute(const struct registry_entry 
 			return &n->attributes[i];
 	return NULL;
 }
+
+void registry_write_attributes(struct buf *b, const struct registry_entry *entry)
+{
+	buf_char(b, '{');
+	for (size_t i = 0; i < entry->nattributes; i++) {
+		if (i)
+			buf_char(b, ',');
+		buf_json(b, entry->attributes[i].name);
+		buf_char(b, ':');
+		buf_json(b, entry->attributes[i].value);
+	}
+	buf_char(b, '}');
+}

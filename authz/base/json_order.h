@@ -1,7 +1,7 @@
 /*
  * json_order - the canonical order of the members of an object (RFC 8785 3.2.3).
  *
- * Purpose    Names are compared by UTF-16 code units, not by bytes. Only json*.c include this.
+ * Purpose    Names are compared by UTF-16 code units, not by bytes.
  * Ownership  Nothing is allocated.
  * Threads    No state: call from any thread.
  */

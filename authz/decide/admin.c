@@ -13,15 +13,9 @@ static struct str entry_json(struct arena *a, const struct registry_entry *entry
 	struct buf b;
 
 	buf_in_arena(&b, a, LIMIT_BODY);
-	buf_lit(&b, "{\"attributes\":{");
-	for (size_t i = 0; i < entry->nattributes; i++) {
-		if (i)
-			buf_char(&b, ',');
-		buf_json(&b, entry->attributes[i].name);
-		buf_char(&b, ':');
-		buf_json(&b, entry->attributes[i].value);
-	}
-	buf_printf(&b, "},\"expires\":%" PRId64 ",\"owner\":", entry->expires_ms);
+	buf_lit(&b, "{\"attributes\":");
+	registry_write_attributes(&b, entry);
+	buf_printf(&b, ",\"expires\":%" PRId64 ",\"owner\":", entry->expires_ms);
 	buf_json(&b, entry->owner);
 	if (why.n) {
 		buf_lit(&b, ",\"reason\":");

@@ -223,15 +223,9 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 	buf_in_arena(&b, a, LIMIT_BODY);
 	buf_char(&b, '{');
 	if (i->agent) {
-		buf_lit(&b, "\"agent\":{\"attributes\":{");
-		for (size_t k = 0; k < i->agent->nattributes; k++) {
-			if (k)
-				buf_char(&b, ',');
-			buf_json(&b, i->agent->attributes[k].name);
-			buf_char(&b, ':');
-			buf_json(&b, i->agent->attributes[k].value);
-		}
-		buf_lit(&b, "},\"id\":");
+		buf_lit(&b, "\"agent\":{\"attributes\":");
+		registry_write_attributes(&b, i->agent);
+		buf_lit(&b, ",\"id\":");
 		buf_json(&b, i->agent->id);
 		buf_lit(&b, ",\"owner\":");
 		buf_json(&b, i->agent->owner);

@@ -4,30 +4,15 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "authz/base/json_order.h"
 #include "authz/base/text.h"
 
 #define DEPTH_MAX 16
 #define INTEGER_MAX ((INT64_C(1) << 53) - 1)
 
-/* Order of UTF-16 code units (RFC 8785 3.2.3): as bytes, save that what needs a surrogate pair
- * (lead byte F0 and up) sorts before U+E000 to U+FFFF (lead EE and EF). */
 static int compare_names(const void *pa, const void *pb)
 {
-	struct str a = ((const struct json *)pa)->name, b = ((const struct json *)pb)->name;
-	size_t n = a.n < b.n ? a.n : b.n;
-
-	for (size_t i = 0; i < n; i++) {
-		unsigned char x = (unsigned char)a.p[i], y = (unsigned char)b.p[i];
-
-		if (x == y)
-			continue;
-		if (x >= 0xf0 && (y == 0xee || y == 0xef))
-			return -1;
-		if (y >= 0xf0 && (x == 0xee || x == 0xef))
-			return 1;
-		return x < y ? -1 : 1;
-	}
-	return (a.n > b.n) - (a.n < b.n);
+	return json_name_cmp(((const struct json *)pa)->name, ((const struct json *)pb)->name);
 }
 
 static bool copy_text(lua_State *L, int index, struct arena *a, struct str *out, const char **why)

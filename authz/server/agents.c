@@ -36,16 +36,10 @@ static void add_entry(struct buf *b, const struct core *core, const struct regis
 	buf_json(b, entry->id);
 	buf_lit(b, ",\"owner\":");
 	buf_json(b, entry->owner);
-	buf_printf(b, ",\"state\":\"%s\",\"attributes\":{",
+	buf_printf(b, ",\"state\":\"%s\",\"attributes\":",
 		   registry_state_name(registry_state(entry, now_ms)));
-	for (size_t i = 0; i < entry->nattributes; i++) {
-		if (i)
-			buf_char(b, ',');
-		buf_json(b, entry->attributes[i].name);
-		buf_char(b, ':');
-		buf_json(b, entry->attributes[i].value);
-	}
-	buf_lit(b, "},\"selectors\":[");
+	registry_write_attributes(b, entry);
+	buf_lit(b, ",\"selectors\":[");
 	for (size_t i = 0; i < entry->nselectors; i++) {
 		char room[REGISTRY_VALUE + REGISTRY_NAME + 2];
 
@@ -220,18 +214,13 @@ static const char *const spec_members[] = { "spiffe_id", "owner",   "attributes"
 static struct agent_act *read_act(struct request *r, enum registry_verb verb)
 {
 	const struct json *body = request_json(r), *revision;
-	struct agent_act *act = body ? arena_zero(r->call->arena, sizeof(*act)) : NULL;
+	struct agent_act *act = body ? request_alloc(r, sizeof(*act)) : NULL;
 	struct registry_spec *spec;
 	struct err e = { 0 };
 	bool ok;
 
-	if (!body)
+	if (!act)
 		return NULL;
-	if (!act) {
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-		request_fail(r, &e);
-		return NULL;
-	}
 	r->user = act;
 	spec = &act->change.spec;
 	act->change.verb = verb;
@@ -386,12 +375,9 @@ void handle_agents_token(struct request *r)
 	id = request_member(r, body, "spiffe_id", JSON_STRING);
 	if (!id)
 		return;
-	act = arena_zero(r->call->arena, sizeof(*act));
-	if (!act) {
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-		request_fail(r, &e);
+	act = request_alloc(r, sizeof(*act));
+	if (!act)
 		return;
-	}
 	act->token_ttl_s = r->site->core->join_token_ttl;
 	act->change.spec.id = id->s;
 	if (!only_known(body, known, &e) || !read_ttl(body, "ttl", &act->token_ttl_s, NULL, &e)) {

@@ -142,12 +142,9 @@ void handle_evaluation(struct request *r)
 
 	if (!body)
 		return;
-	d = arena_zero(r->call->arena, sizeof(*d));
-	if (!d) {
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-		request_fail(r, &e);
+	d = request_alloc(r, sizeof(*d));
+	if (!d)
 		return;
-	}
 	if (!parse(body, &d->request, &e)) {
 		request_fail(r, &e);
 		return;

@@ -16,14 +16,10 @@ struct identity {
 
 static struct identity *start(struct request *r)
 {
-	struct identity *i = arena_zero(r->call->arena, sizeof(*i));
-	struct err e = { 0 };
+	struct identity *i = request_alloc(r, sizeof(*i));
 
-	if (!i) {
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-		request_fail(r, &e);
+	if (!i)
 		return NULL;
-	}
 	i->r = r;
 	i->issue.worker = r->worker;
 	i->issue.arena = r->call->arena;
@@ -112,21 +108,6 @@ static void issued(struct issue *issue, bool ok, const struct err *e)
 		reply_x509(i);
 }
 
-void handle_svid_x509(struct request *r)
-{
-	const struct json *body = request_json(r);
-	struct identity *i = body ? start(r) : NULL;
-	struct err e = { 0 };
-
-	if (!i)
-		return;
-	i->issue.done = issued;
-	if (!read_key(i, body, &e))
-		request_fail(r, &e);
-	else
-		issue_svid(&i->issue, &r->caller);
-}
-
 static bool read_audience(struct identity *i, const struct json *body, struct err *e)
 {
 	const struct json *v = json_get(body, STR("audience"));
@@ -148,7 +129,9 @@ static bool read_audience(struct identity *i, const struct json *body, struct er
 	return true;
 }
 
-void handle_svid_jwt(struct request *r)
+/* @read takes from the body what the SVID is to be about. */
+static void handle_svid(struct request *r,
+			bool (*read)(struct identity *i, const struct json *body, struct err *e))
 {
 	const struct json *body = request_json(r);
 	struct identity *i = body ? start(r) : NULL;
@@ -157,10 +140,20 @@ void handle_svid_jwt(struct request *r)
 	if (!i)
 		return;
 	i->issue.done = issued;
-	if (!read_audience(i, body, &e))
+	if (!read(i, body, &e))
 		request_fail(r, &e);
 	else
 		issue_svid(&i->issue, &r->caller);
+}
+
+void handle_svid_x509(struct request *r)
+{
+	handle_svid(r, read_key);
+}
+
+void handle_svid_jwt(struct request *r)
+{
+	handle_svid(r, read_audience);
 }
 
 /* ---- attestation ---- */

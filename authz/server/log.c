@@ -188,26 +188,25 @@ void handle_export(struct request *r)
 {
 	static const char *const known[] = { "agent", "decision", "kind",     "since", "until",
 					     "from",  "to",	  "openings", NULL };
-	struct export *x = arena_zero(r->call->arena, sizeof(*x));
+	struct export *x;
 	struct str openings;
 	struct err e = { 0 };
 
 	if (!request_query_only(r, known))
 		return;
+	x = request_alloc(r, sizeof(*x));
 	if (!x)
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+		return;
 	/* Openings are part of an export unless it is meant for long keeping: openings=no. */
-	if (x) {
-		x->filter.openings = true;
-		if (request_query(r, STR("openings"), &openings, &e)) {
-			x->filter.openings = str_eq(openings, STR("yes"));
-			if (!x->filter.openings && !str_eq(openings, STR("no")))
-				err_code(&e, ERR_INVALID, "invalid_request",
-					 "openings must be yes or no, not \"%.*s\"",
-					 STR_FMT(str_first(openings, 40)));
-		}
+	x->filter.openings = true;
+	if (request_query(r, STR("openings"), &openings, &e)) {
+		x->filter.openings = str_eq(openings, STR("yes"));
+		if (!x->filter.openings && !str_eq(openings, STR("no")))
+			err_code(&e, ERR_INVALID, "invalid_request",
+				 "openings must be yes or no, not \"%.*s\"",
+				 STR_FMT(str_first(openings, 40)));
 	}
-	if (!x || e.class != ERR_NONE || !query_filter(r, &x->filter, &e)) {
+	if (e.class != ERR_NONE || !query_filter(r, &x->filter, &e)) {
 		request_fail(r, &e);
 		return;
 	}

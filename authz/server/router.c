@@ -266,6 +266,18 @@ void request_fail(struct request *r, const struct err *e)
 	worker_refuse(r->worker, &r->caller, e, refusal_recorded, r);
 }
 
+void *request_alloc(struct request *r, size_t n)
+{
+	void *p = arena_zero(r->call->arena, n);
+	struct err e = { 0 };
+
+	if (!p) {
+		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+		request_fail(r, &e);
+	}
+	return p;
+}
+
 /* application/json, with or without parameters (RFC 9110 8.3.1). */
 static bool is_json(struct str type)
 {

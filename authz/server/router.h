@@ -56,6 +56,9 @@ void router_refused(void *site, const struct listener *l, const struct err *e);
 /* Answer with an error. Of an authenticated caller it is put on record first, of others counted. */
 void request_fail(struct request *r, const struct err *e);
 
+/* Zeroed memory of the call's arena. NULL: refused and answered. */
+void *request_alloc(struct request *r, size_t n);
+
 /* Read the body as a JSON object: media type application/json (400 otherwise, AuthZEN sheet 8),
  * strict JSON. NULL: refused and answered. */
 const struct json *request_json(struct request *r);
