@@ -127,6 +127,11 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 		if (f[*n].message)
 			++*n;
 	}
+#ifdef WRIT_BENCH_UNRECORDED
+	f[*n].name = "no_records";
+	f[(*n)++].message = "this is the build of `make bench` that keeps no records; it is not "
+			    "writ: use build/writ";
+#endif
 	if (setup_admin_mode(c) != 0600) {
 		f[*n].name = "admin_socket_shared";
 		f[(*n)++].message =

@@ -69,11 +69,15 @@ static bool takes_away(enum registry_verb v)
 static bool take_away(struct control *c, const struct registry_change *change, struct err *e)
 {
 	struct registry_view *view;
-	bool ok;
+	struct err why = { 0 };
+	bool ok, revoked;
 
-	if (!registry_apply(c->registry, change, e) ||
-	    !tokens_revoke(c->tokens, change->spec.id, change->now_ms, NULL, e))
+	if (!registry_apply(c->registry, change, e))
 		return false;
+	/* Should this fail, the tokens are still of no use: their agent is looked up first. */
+	revoked = tokens_revoke(c->tokens, change->spec.id, change->now_ms, NULL, &why);
+	if (!revoked)
+		log_event(LOG_ERROR, "tokens.revoke", "why=\"%s\"", why.msg);
 	view = (struct registry_view *)slot_acquire(&c->core->agents);
 	ok = record_change(c, change, registry_find(view, change->spec.id), "done", e);
 	shared_release(&view->shared);

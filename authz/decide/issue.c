@@ -28,6 +28,9 @@ static bool prepare(struct issue *i, const struct core *core, const struct regis
 	i->expires_s = now + issue_ttl(core, agent, jwt);
 	if (agent->expires_ms && i->expires_s > agent->expires_ms / 1000)
 		i->expires_s = agent->expires_ms / 1000;
+	if (i->expires_s <= now)
+		return err_code(e, ERR_FORBIDDEN, REASON_AGENT_EXPIRED,
+				"the registration of %.*s ends this second", STR_FMT(i->id));
 	buf_in_arena(&i->svid, i->arena, SVID_BYTES);
 	i->job = (struct signer_job){ .op = jwt ? SIGNER_JWT_SVID : SIGNER_X509_SVID,
 				      .out = &i->svid,

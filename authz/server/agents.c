@@ -354,6 +354,7 @@ static void reply_token(struct request *r)
 	struct agent_act *act = r->user;
 	struct buf *b = request_reply(r, 201);
 
+	call_reply_header(r->call, STR("cache-control"), STR("no-store"));
 	buf_lit(b, "{\"spiffe_id\":");
 	buf_json(b, act->change.spec.id);
 	buf_printf(b, ",\"join_token\":\"%s\"", act->token.text);

@@ -45,10 +45,12 @@ void handle_readyz(struct request *r)
 		      : standing->failed.class != ERR_NONE ? standing->failed.msg
 		      : standing->generation		   ? ""
 					     : "no policy set is in force: the folder is empty");
-		check(b, &all, "signer", !signer_dead(r->site->service->signer),
-		      "the process that holds the keys has ended");
-		check(b, &all, "serving", !atomic_load(&r->site->service->draining),
-		      "the service is stopping");
+		bool dead = signer_dead(r->site->service->signer);
+		bool stopping = atomic_load(&r->site->service->draining);
+
+		check(b, &all, "signer", !dead,
+		      dead ? "the process that holds the keys has ended" : "");
+		check(b, &all, "serving", !stopping, stopping ? "the service is stopping" : "");
 	}
 	buf_printf(b, "],\"status\":\"%s\"}", all ? "ready" : "unavailable");
 	shared_release(standing ? &standing->shared : NULL);

@@ -49,6 +49,13 @@ static bool read_key(struct identity *i, const struct json *body, struct err *e)
 	return true;
 }
 
+/* What was made for one must not be found in a cache by another. */
+static struct buf *secret_reply(struct request *r, int status)
+{
+	call_reply_header(r->call, STR("cache-control"), STR("no-store"));
+	return request_reply(r, status);
+}
+
 static void add_expiry(struct buf *b, int64_t s)
 {
 	char text[CLOCK_RFC3339_MAX];
@@ -65,7 +72,7 @@ static void reply_x509(struct identity *i)
 					      ? bundle_find(worker_bundle(r->worker),
 							    r->worker->core->trust_domain)
 					      : NULL;
-	struct buf *b = request_reply(r, 200), pem;
+	struct buf *b = secret_reply(r, 200), pem;
 
 	buf_in_arena(&pem, r->call->arena, LIMIT_BODY);
 	crypto_pem(&pem, "CERTIFICATE", buf_str(&i->issue.svid));
@@ -86,7 +93,7 @@ static void reply_x509(struct identity *i)
 
 static void reply_jwt(struct identity *i)
 {
-	struct buf *b = request_reply(i->r, 200);
+	struct buf *b = secret_reply(i->r, 200);
 
 	buf_lit(b, "{\"spiffe_id\":");
 	buf_json(b, i->issue.id);

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 from harness import (AGENT, TRUST_DOMAIN, Deployment, call, check, equal, exchange, is_error, join_token, leaves,
@@ -270,6 +271,53 @@ def a_port_in_use_ends_the_start_and_the_log_in_order():
     kinds = [value["kind"] for _, value in leaves(d.export()).values()]
     check("log.close" in kinds, f"kinds: {kinds}")
     check("log.gap" not in kinds, f"kinds: {kinds}")
+    d.close()
+
+
+@test
+def readiness_names_only_what_is_wrong():
+    for check_ in server().operators("GET", "/readyz").json["checks"]:
+        equal(sorted(check_), ["name", "ok"], f"members of {check_}")
+
+
+@test
+def a_stop_in_the_middle_of_everything_is_clean():
+    """Changes, attestations and decisions in flight, and an export that nobody reads."""
+    d = Deployment(config="limits = { attest_rate = 10000, attest_burst = 10000 }\n").start()
+    d.register()
+    for _ in range(300):
+        d.evaluate(context={"x": "y" * 20000})
+    slow = socket.socket(socket.AF_UNIX)
+    slow.connect(d.admin_socket)
+    slow.sendall(b"GET /v1/audit/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    over = threading.Event()
+
+    def busy(n):
+        k = 0
+        while not over.is_set():
+            k += 1
+            try:
+                spiffe_id = f"spiffe://{TRUST_DOMAIN}/agent/busy-{n}-{k}"
+                d.admin("POST", "/v1/agents", {"spiffe_id": spiffe_id, "owner": "o"}, timeout=5)
+                d.admin("POST", "/v1/agents/update", {"spiffe_id": spiffe_id, "owner": 5}, timeout=5)
+                d.http("POST", "/v1/attest", {"join_token": "x", "csr": "x"}, timeout=5)
+                d.evaluate()
+            except (OSError, http.client.HTTPException):
+                pass  # it is stopping
+
+    threads = [threading.Thread(target=busy, args=(n,)) for n in range(4)]
+    for t in threads:
+        t.start()
+    time.sleep(1)
+    equal(d.stop(seconds=60), 0, "exit code")
+    over.set()
+    for t in threads:
+        t.join()
+    slow.close()
+    d.start()
+    path = d.export()
+    d.writ("audit", "verify", "--key", d.log_key(), path, code=0)
+    check("log.gap" not in [value["kind"] for _, value in leaves(path).values()], "the stop was not clean")
     d.close()
 
 
