@@ -445,15 +445,13 @@ void handle_agents_list(struct request *r)
 			err_code(&e, ERR_INVALID, "invalid_request",
 				 "state must be active, suspended, expired or retired");
 	}
-	page = e.class == ERR_NONE
-		       ? arena_alloc(r->call->arena, limit * sizeof(struct registry_entry *))
-		       : NULL;
-	if (!page) {
-		if (e.class == ERR_NONE)
-			err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+	if (e.class != ERR_NONE) {
 		request_fail(r, &e);
 		return;
 	}
+	page = request_alloc(r, (limit + 1) * sizeof(struct registry_entry *));
+	if (!page)
+		return;
 	n = registry_list(worker_registry(r->worker), &f, page, limit);
 	b = request_reply(r, 200);
 	buf_lit(b, "{\"agents\":[");

@@ -4,6 +4,7 @@
 
 #include "authz/audit/export.h"
 #include "authz/base/text.h"
+#include "authz/decide/admin.h"
 #include "authz/server/handlers.h"
 #include "authz/server/service.h"
 
@@ -226,7 +227,9 @@ static void act_checkpoint(struct request *r, struct control *c)
 		return;
 	}
 	buf_in_arena(note, r->call->arena, 8192);
-	(void)!audit_checkpoint(c->core->audit, note, &r->failed);
+	/* Who asked is on record before what it covers is signed. */
+	if (admin_record(c, "log.checkpoint", r->caller.id, &r->failed))
+		(void)!audit_checkpoint(c->core->audit, note, &r->failed);
 }
 
 static void reply_checkpoint(struct request *r)

@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 /* cmocka wants the standard headers first */
 #include <cmocka.h>
 
@@ -152,54 +151,6 @@ static void a_worker_knows_its_deadline(void **state)
 	rig_stop(&r);
 }
 
-static struct {
-	uint64_t kept, seen;
-	bool take;
-} counted;
-
-static bool count_refusals(void *ctx, const char *listener, const char *code, uint64_t n)
-{
-	(void)ctx;
-	(void)listener;
-	(void)code;
-	counted.seen += n;
-	counted.kept += counted.take ? n : 0;
-	return counted.take;
-}
-
-static void count_pairs(void *pairs, const char *listener, const char *code, uint64_t n)
-{
-	(void)listener;
-	(void)code;
-	(void)n;
-	++*(int *)pairs;
-}
-
-/* What the log could not take is offered again; equal texts at two addresses are one pair. */
-static void refusals_are_not_lost(void **state)
-{
-	static char http[] = "http", again[] = "http";
-	struct refusals *all = calloc(1, sizeof(*all));
-	int pairs = 0;
-
-	(void)state;
-	assert_non_null(all);
-	refusals_count(all, http, "not_found");
-	refusals_count(all, again, "not_found");
-	refusals_count(all, http, "unauthenticated");
-	refusals_totals(all, count_pairs, &pairs);
-	assert_int_equal(pairs, 2);
-	refusals_take(all, count_refusals, NULL);
-	assert_int_equal(counted.seen, 3);
-	assert_int_equal(counted.kept, 0);
-	counted.take = true;
-	refusals_take(all, count_refusals, NULL);
-	assert_int_equal(counted.kept, 3);
-	refusals_take(all, count_refusals, NULL);
-	assert_int_equal(counted.kept, 3);
-	free(all);
-}
-
 static const char by_context[] =
 	"{\"subject\":{\"type\":\"user\",\"id\":\"alice@test.example\"},"
 	"\"action\":{\"name\":\"tools/call\",\"properties\":{\"amount\":5,\"to\":\"x\"}},"
@@ -328,7 +279,6 @@ int main(void)
 		cmocka_unit_test(decides_the_table),
 		cmocka_unit_test(an_agent_that_is_no_text_is_unknown),
 		cmocka_unit_test(a_worker_knows_its_deadline),
-		cmocka_unit_test(refusals_are_not_lost),
 		cmocka_unit_test(a_pep_names_the_agent_of_a_user),
 		cmocka_unit_test(states_of_an_agent),
 		cmocka_unit_test(without_a_policy_everything_is_denied),

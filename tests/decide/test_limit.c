@@ -111,9 +111,10 @@ static void threads_share_one_bucket(void **state)
 struct seen {
 	int items;
 	uint64_t sum;
+	bool refuse; /* the log takes nothing */
 };
 
-static void see(void *ctx, const char *listener, const char *code, uint64_t n)
+static bool see(void *ctx, const char *listener, const char *code, uint64_t n)
 {
 	struct seen *s = ctx;
 
@@ -121,6 +122,35 @@ static void see(void *ctx, const char *listener, const char *code, uint64_t n)
 	assert_non_null(code);
 	s->items++;
 	s->sum += n;
+	return !s->refuse;
+}
+
+static void see_total(void *ctx, const char *listener, const char *code, uint64_t n)
+{
+	(void)see(ctx, listener, code, n);
+}
+
+/* What the log could not take is offered again; equal texts at two addresses are one pair. */
+static void refusals_are_not_lost(void **state)
+{
+	static char http[] = "http", again[] = "http";
+	static struct refusals r;
+	struct seen total = { 0 }, s = { .refuse = true };
+
+	(void)state;
+	refusals_count(&r, http, "not_found");
+	refusals_count(&r, again, "not_found");
+	refusals_count(&r, http, "unauthenticated");
+	refusals_totals(&r, see_total, &total);
+	assert_int_equal(total.items, 2);
+	assert_int_equal(total.sum, 3);
+	refusals_take(&r, see, &s);
+	assert_int_equal(s.sum, 3);
+	s = (struct seen){ 0 };
+	refusals_take(&r, see, &s);
+	assert_int_equal(s.sum, 3);
+	refusals_take(&r, see, &s);
+	assert_int_equal(s.sum, 3);
 }
 
 static void refusals_are_taken_once(void **state)
@@ -168,6 +198,7 @@ int main(void)
 		cmocka_unit_test(a_flood_of_keys_takes_no_memory_and_frees_nobody),
 		cmocka_unit_test(threads_share_one_bucket),
 		cmocka_unit_test(refusals_are_taken_once),
+		cmocka_unit_test(refusals_are_not_lost),
 		cmocka_unit_test(refusals_past_the_table_still_count),
 	};
 
