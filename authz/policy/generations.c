@@ -408,7 +408,7 @@ static bool read_zones(struct generations *g, uint64_t number, struct policy_sou
 bool generations_recall(struct generations *g, struct policy_sources *s, struct err *e)
 {
 	struct err why = { 0 };
-	uint64_t number;
+	uint64_t number = 0;
 
 	if (generations_find(g, s->hash, &number, &why))
 		return read_zones(g, number, s, e);

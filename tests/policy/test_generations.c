@@ -247,7 +247,7 @@ static void a_generation_keeps_its_zones(void **state)
 	struct err e = { 0 };
 	struct world w = { 0 };
 	char command[512];
-	uint64_t number;
+	uint64_t number = 0;
 	bool stored;
 	size_t n;
 
