@@ -38,8 +38,8 @@
 #define REGISTRY_REASON 1024   /* bytes of why a change was made */
 #define REGISTRY_X509_TTL 3600 /* seconds, unless the entry says otherwise */
 #define REGISTRY_JWT_TTL 300
-#define REGISTRY_X509_TTL_MAX (30 * 86400)
-#define REGISTRY_JWT_TTL_MAX 86400
+#define REGISTRY_X509_TTL_MAX 86400 /* what the signer signs: more would be cut in silence */
+#define REGISTRY_JWT_TTL_MAX 3600
 
 struct registry_attribute {
 	struct str name, value;
