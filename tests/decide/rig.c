@@ -209,7 +209,8 @@ bool rig_pump(struct rig *r, int ms)
 
 	if (r->core.audit)
 		worker_turn_end(&r->worker);
-	if (!queue_wait(r->home.inbox, &tasks, ms))
+	/* A log that takes nothing answers at once. */
+	if (!queue_wait(r->home.inbox, &tasks, r->worker.oldest ? ms : 0))
 		return false;
 	for (struct link *l = tasks.first; l; l = next) {
 		struct task *t = LINK_OF(l, struct task, link);
