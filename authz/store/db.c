@@ -12,6 +12,7 @@ struct db {
 	sqlite3 *sq;
 	char *path; /* for messages */
 	int lost;   /* the SQLite code that broke the connection, or 0 */
+	bool stale; /* a rollback failed: the transaction it was to end is still open */
 	struct db_stmt *begin, *commit, *rollback;
 };
 
@@ -238,12 +239,29 @@ int64_t db_last_id(const struct db *db)
 	return sqlite3_last_insert_rowid(db->sq);
 }
 
+/* End the transaction that is over, or what comes next would join it, report success and never be
+ * committed. */
+static bool settle(struct db *db)
+{
+	sqlite3_step(db->rollback->st);
+	sqlite3_reset(db->rollback->st);
+	db->stale = !sqlite3_get_autocommit(db->sq);
+	return !db->stale;
+}
+
+static bool fail_stale(const struct db *db, struct err *e)
+{
+	return err_set(e, ERR_NOMEM, "%s: no memory to take the last change back", db->path);
+}
+
 bool db_exec(struct db *db, const char *sql, struct err *e)
 {
 	int code;
 
 	if (db->lost)
 		return fail_lost(db, e);
+	if (db->stale && !settle(db))
+		return fail_stale(db, e);
 	code = sqlite3_exec(db->sq, sql, NULL, NULL, NULL);
 	return code == SQLITE_OK ? true : fail(db, code, e);
 }
@@ -330,6 +348,10 @@ bool db_step(struct db_stmt *s, bool *row, struct err *e)
 		db_reset(s);
 		return fail_lost(s->db, e);
 	}
+	if (s->db->stale && !settle(s->db)) {
+		db_reset(s);
+		return fail_stale(s->db, e);
+	}
 	if (!code)
 		code = sqlite3_step(s->st);
 	if (code == SQLITE_ROW || code == SQLITE_DONE) {
@@ -411,12 +433,10 @@ void db_rollback(struct db_tx *tx)
 	struct db *db = tx->db;
 
 	tx->db = NULL;
-	/* Some failures have already rolled back. A rollback itself cannot fail in a way that
-	 * matters: what was not committed is not read back by anybody. */
-	if (db && !sqlite3_get_autocommit(db->sq)) {
-		sqlite3_step(db->rollback->st);
-		sqlite3_reset(db->rollback->st);
-	}
+	/* Some failures have already rolled back. One for lack of memory may not be able to: then
+	 * nothing else is done on this connection before it is. */
+	if (db && !sqlite3_get_autocommit(db->sq))
+		(void)settle(db);
 }
 
 bool db_checkpoint(struct db *db, enum db_checkpoint mode, int *wal, int *moved, struct err *e)
