@@ -64,20 +64,27 @@ static bool takes_away(enum registry_verb v)
 	return v == REGISTRY_SUSPEND || v == REGISTRY_RETIRE;
 }
 
+/* State and tokens go in one transaction: an agent that is resumed later must not find a token that
+ * a failure left behind. */
+static bool stop_agent(struct control *c, const struct registry_change *change, struct err *e)
+{
+	if (!registry_prepare(c->registry, change, e))
+		return false;
+	if (tokens_revoke(c->tokens, change->spec.id, change->now_ms, NULL, e))
+		return registry_commit(c->registry, e);
+	registry_abort(c->registry);
+	return false;
+}
+
 /* Suspending and retiring hold first, tokens included; a record that then fails is reported, but
  * the agent stays out. */
 static bool take_away(struct control *c, const struct registry_change *change, struct err *e)
 {
 	struct registry_view *view;
-	struct err why = { 0 };
-	bool ok, revoked;
+	bool ok;
 
-	if (!registry_apply(c->registry, change, e))
+	if (!stop_agent(c, change, e))
 		return false;
-	/* Should this fail, the tokens are still of no use: their agent is looked up first. */
-	revoked = tokens_revoke(c->tokens, change->spec.id, change->now_ms, NULL, &why);
-	if (!revoked)
-		log_event(LOG_ERROR, "tokens.revoke", "why=\"%s\"", why.msg);
 	view = (struct registry_view *)slot_acquire(&c->core->agents);
 	ok = record_change(c, change, registry_find(view, change->spec.id), "done", e);
 	shared_release(&view->shared);
