@@ -39,6 +39,12 @@ struct signer_client *signer_client_new(struct signer *s, struct err *e)
 	chain_init(&c->pending);
 	buf_init(&c->in, mem_system, ANSWERS_MAX);
 	buf_init(&c->out, mem_system, QUEUED_MAX);
+	/* Now: an answer that finds no memory could only be met by giving up the signer. */
+	if (!buf_room(&c->in, ANSWERS_MAX)) {
+		signer_client_free(c);
+		err_set(e, ERR_NOMEM, "no memory for a channel to the signer");
+		return NULL;
+	}
 	return c;
 }
 

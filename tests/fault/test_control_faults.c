@@ -1,0 +1,488 @@
+/* Acts of administrators while memory or the disk runs out: what was granted is on record and
+ * stays, what failed is not in force, a token opens one door once. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+/* cmocka wants the standard headers first */
+#include <cmocka.h>
+#include <sqlite3.h>
+
+#include "authz/decide/admin.h"
+#include "authz/decide/issue.h"
+#include "tests/decide/rig.h"
+#include "tests/fault/alloc_fault.h"
+#include "tests/fault/vfs_fault.h"
+#include "tests/spiffe/forge.h"
+
+#define BY STR_INIT("unix:0")
+
+/* The rig with a signer and a control thread's state, whose acts the test carries out itself. */
+struct desk {
+	struct rig rig;
+	struct signer *signer;
+	struct signer_public public;
+	struct slot certificate;
+	struct control *control;
+	char dir[96], db[128], policies[128], keys[128];
+	struct str spki;
+};
+
+static void open_control(struct desk *d)
+{
+	struct control_config c = { .core = &d->rig.core,
+				    .db_path = d->db,
+				    .policies = d->policies,
+				    .limits = policy_default_limits,
+				    .signer = d->signer,
+				    .certificate = &d->certificate };
+	struct err e = { 0 };
+
+	if (!control_open(&c, &d->control, &e))
+		fail_msg("control_open: %s", e.msg);
+}
+
+/* What a restart does: all of writ.db's users go, and it is read anew. */
+static void reopen(struct desk *d)
+{
+	control_close(d->control);
+	open_control(d);
+}
+
+static void open_desk(struct desk *d)
+{
+	const char *base = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
+	struct signer_config c = { .folder = d->keys,
+				   .trust_domain = STR("test.example"),
+				   .channels = 64 };
+	EVP_PKEY *key = forge_key("P-256");
+	struct err e = { 0 };
+
+	*d = (struct desk){ 0 };
+	snprintf(d->dir, sizeof(d->dir), "%s/writ-desk-XXXXXX", base);
+	assert_non_null(mkdtemp(d->dir));
+	snprintf(d->db, sizeof(d->db), "%s/writ.db", d->dir);
+	snprintf(d->keys, sizeof(d->keys), "%s/keys", d->dir);
+	snprintf(d->policies, sizeof(d->policies), "%s/policies", d->dir);
+	assert_int_equal(mkdir(d->policies, 0700), 0);
+	if (!signer_start(&c, &d->signer, &e)) /* forks: before there are threads */
+		fail_msg("signer_start: %s", e.msg);
+	rig_start_with(&d->rig, &(struct rig_options){ .base = base,
+						       .now_ms = clock_wall_ms(&clock_system),
+						       .no_registry = true });
+	slot_init(&d->certificate);
+	d->spki = forge_spki(key);
+	EVP_PKEY_free(key);
+	open_control(d);
+}
+
+static void close_desk(struct desk *d)
+{
+	char command[128];
+
+	control_close(d->control);
+	rig_stop(&d->rig);
+	slot_clear(&d->certificate);
+	signer_stop(d->signer);
+	forge_free(d->spki);
+	snprintf(command, sizeof(command), "rm -rf %s", d->dir);
+	if (system(command)) /* NOLINT(cert-env33-c): a test's own folder */
+		fail_msg("cannot remove %s", d->dir);
+}
+
+/* --- looking --- */
+
+static enum registry_state state_of(struct desk *d, const char *id)
+{
+	struct registry_view *v = (struct registry_view *)slot_acquire(&d->rig.core.agents);
+	const struct registry_entry *entry = registry_find(v, str_c(id));
+	enum registry_state s = entry ? registry_state(entry, d->rig.time.ms) : ENTRY_RETIRED;
+
+	shared_release(&v->shared);
+	return s;
+}
+
+/* How many records from @from on hold both texts. */
+static int records(struct desk *d, uint64_t from, const char *one, const char *two)
+{
+	uint64_t size = rig_size(&d->rig);
+	int n = 0;
+
+	for (uint64_t seq = from; seq < size; seq++) {
+		const char *leaf = rig_leaf(&d->rig, seq);
+
+		n += strstr(leaf, one) && strstr(leaf, two);
+	}
+	return n;
+}
+
+/* --- acts --- */
+
+static bool change(struct desk *d, const char *id, enum registry_verb verb, struct err *e)
+{
+	struct registry_attribute team = { STR_INIT("team"), STR_INIT("finance") };
+	struct registry_selector user = { STR_INIT("unix"), STR_INIT("uid:1000") };
+	struct registry_change c = {
+		.verb = verb, .spec = { .id = str_c(id) }, .by = BY, .now_ms = d->rig.time.ms
+	};
+
+	if (verb == REGISTRY_REGISTER) {
+		c.spec.owner = STR("ops@test.example");
+		c.spec.attributes = &team;
+		c.spec.nattributes = 1;
+		c.spec.selectors = &user;
+		c.spec.nselectors = 1;
+	}
+	return admin_change(d->control, &c, e);
+}
+
+static void must_change(struct desk *d, const char *id, enum registry_verb verb)
+{
+	struct err e = { 0 };
+
+	if (!change(d, id, verb, &e))
+		fail_msg("%s %s: %s", registry_verb_name(verb), id, e.msg);
+}
+
+static bool attest(struct desk *d, const char *token, struct err *e)
+{
+	struct arena a;
+	struct issue i = { .arena = &a, .spki = d->spki };
+	bool ok;
+
+	arena_init(&a, &mem_system, 1 << 20);
+	ok = issue_attest(d->control, &i, str_c(token), e);
+	if (ok)
+		assert_true(i.svid.n > 100);
+	arena_clear(&a);
+	return ok;
+}
+
+/* --- what fails, and how a trial is run --- */
+
+struct trial {
+	struct desk *d;
+	long nth;
+	bool stays;
+	const struct fault *disk; /* NULL: memory */
+	uint64_t from;		  /* the log's size before */
+	bool failed;
+	char id[64];
+};
+
+static const struct fault {
+	const char *why;
+	unsigned which;
+	int code;
+} faults[] = {
+	{ "disk full", VFS_WRITE, SQLITE_FULL },
+	{ "write fails", VFS_WRITE, SQLITE_IOERR_WRITE },
+	{ "fsync fails", VFS_SYNC, SQLITE_IOERR_FSYNC },
+};
+
+static void arm(struct trial *t)
+{
+	t->from = rig_size(&t->d->rig);
+	if (t->disk)
+		vfs_fault_arm(t->disk->which, t->nth, t->disk->code, t->stays);
+	else
+		alloc_fault_arm(t->nth, t->stays);
+}
+
+static void disarm(struct trial *t)
+{
+	t->failed = t->disk ? vfs_fault_hits() > 0 : alloc_fault_disarm();
+	vfs_fault_arm(0, 0, 0, false);
+}
+
+/* After a fault of the disk the connection is lost until the next start. */
+static void heal(struct trial *t)
+{
+	if (t->disk)
+		reopen(t->d);
+}
+
+static void try_register(struct trial *t)
+{
+	struct err e = { 0 };
+	bool ok;
+
+	arm(t);
+	ok = change(t->d, t->id, REGISTRY_REGISTER, &e);
+	disarm(t);
+	for (int again = 0; again < 2; again++) { /* now, and after a restart */
+		if (ok != (state_of(t->d, t->id) == ENTRY_ACTIVE))
+			fail_msg("register %ld: said %d, is not so (%d)", t->nth, ok, again);
+		heal(t);
+	}
+	if (ok)
+		assert_int_equal(records(t->d, t->from, t->id, "\"outcome\":\"done\""), 1);
+	else if (!t->stays) /* a grant that is on record and failed is taken back there */
+		assert_int_equal(records(t->d, t->from, t->id, "\"outcome\":\"done\""),
+				 records(t->d, t->from, t->id, "\"outcome\":\"failed\""));
+	if (!ok) {
+		assert_true(t->failed && e.msg[0]);
+		must_change(t->d, t->id, REGISTRY_REGISTER);
+	}
+}
+
+static void try_suspend(struct trial *t)
+{
+	struct admin_token token;
+	struct err e = { 0 };
+	bool ok;
+
+	must_change(t->d, t->id, REGISTRY_REGISTER);
+	assert_true(admin_token(t->d->control, str_c(t->id), 600, STR("unix:0"), &token, &e));
+	arm(t);
+	ok = change(t->d, t->id, REGISTRY_SUSPEND, &e);
+	disarm(t);
+	if (ok)
+		assert_int_equal(records(t->d, t->from, t->id, "agent.suspend"), 1);
+	for (int again = 0; again < 2; again++) {
+		enum registry_state s = state_of(t->d, t->id);
+
+		if (ok && s != ENTRY_SUSPENDED)
+			fail_msg("suspend %ld: said so, is not (%d)", t->nth, again);
+		/* Half taken away is not taken away: with the state go the tokens. */
+		if (again && s == ENTRY_SUSPENDED) {
+			must_change(t->d, t->id, REGISTRY_RESUME);
+			assert_false(attest(t->d, token.text, &e));
+		} else if (again) {
+			must_change(t->d, t->id, REGISTRY_SUSPEND);
+		}
+		heal(t);
+	}
+}
+
+static void try_token(struct trial *t)
+{
+	struct admin_token token = { 0 };
+	struct err e = { 0 };
+	bool ok;
+
+	must_change(t->d, t->id, REGISTRY_REGISTER);
+	arm(t);
+	ok = admin_token(t->d->control, str_c(t->id), 600, STR("unix:0"), &token, &e);
+	disarm(t);
+	heal(t);
+	if (!ok) {
+		assert_true(t->failed && !token.text[0]);
+		assert_true(
+			admin_token(t->d->control, str_c(t->id), 600, STR("unix:0"), &token, &e));
+	} else {
+		assert_int_equal(records(t->d, t->from, t->id, "agent.token"), 1);
+	}
+	if (!attest(t->d, token.text, &e))
+		fail_msg("token %ld: %s", t->nth, e.msg);
+}
+
+static void try_attest(struct trial *t)
+{
+	struct admin_token token;
+	struct err e = { 0 };
+	bool ok;
+
+	must_change(t->d, t->id, REGISTRY_REGISTER);
+	assert_true(admin_token(t->d->control, str_c(t->id), 600, STR("unix:0"), &token, &e));
+	arm(t);
+	ok = attest(t->d, token.text, &e);
+	disarm(t);
+	assert_true(ok || (t->failed && e.msg[0]));
+	if (ok)
+		assert_int_equal(records(t->d, t->from, t->id, "identity.issue"), 1);
+	heal(t);
+	/* Once, whatever failed on the way. */
+	for (int again = 0; again < 3; again++) {
+		bool now = attest(t->d, token.text, &e);
+
+		if (ok && now)
+			fail_msg("attest %ld: one token, two SVIDs", t->nth);
+		ok = ok || now;
+	}
+	/* And the next one works. */
+	assert_true(admin_token(t->d->control, str_c(t->id), 600, STR("unix:0"), &token, &e));
+	if (!attest(t->d, token.text, &e))
+		fail_msg("after attest %ld: %s", t->nth, e.msg);
+}
+
+static void write_policy(struct desk *d, const char *reason)
+{
+	char path[160];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/rules.lua", d->policies);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	fprintf(f, "policy \"p\" { deny \"all\" { reason = \"%s\" } }\n", reason);
+	fclose(f);
+}
+
+static uint64_t in_force(struct desk *d)
+{
+	struct policy_set *set = (struct policy_set *)slot_acquire(&d->rig.core.policies);
+	uint64_t n = set ? set->generation : 0;
+
+	shared_release(set ? &set->shared : NULL);
+	return n;
+}
+
+static void try_activate(struct trial *t)
+{
+	uint64_t before = in_force(t->d);
+	struct err e = { 0 };
+	bool ok;
+
+	write_policy(t->d, strrchr(t->id, '/') + 1);
+	arm(t);
+	ok = control_activate_folder(t->d->control, STR("unix:0"), &e);
+	disarm(t);
+	if (ok != (in_force(t->d) != before))
+		fail_msg("activate %ld: said %d, is not so", t->nth, ok);
+	if (ok)
+		assert_int_equal(records(t->d, t->from, "policy.load", "generation"), 1);
+	heal(t);
+	if (!ok) {
+		assert_true(t->failed && e.msg[0]);
+		if (!control_activate_folder(t->d->control, STR("unix:0"), &e))
+			fail_msg("after activate %ld: %s", t->nth, e.msg);
+		assert_true(in_force(t->d) != before);
+	}
+}
+
+static void try_leaf(struct trial *t)
+{
+	struct err e = { 0 };
+	bool ok;
+
+	arm(t);
+	ok = control_renew_leaf(t->d->control, &e);
+	disarm(t);
+	assert_true(ok || (t->failed && e.msg[0]));
+	heal(t);
+	assert_true(control_renew_leaf(t->d->control, &e));
+}
+
+static const struct act {
+	const char *name;
+	void (*run)(struct trial *t);
+	bool writes; /* to writ.db */
+} acts[] = {
+	{ "register", try_register, true }, { "suspend", try_suspend, true },
+	{ "token", try_token, true },	    { "attest", try_attest, true },
+	{ "activate", try_activate, true }, { "leaf", try_leaf, false },
+};
+
+/* All of one act: each call fails in turn until none does. */
+static void in_turn(const struct act *act, const struct fault *disk, bool stays)
+{
+	struct desk d;
+	struct trial t = { .d = &d, .stays = stays, .disk = disk };
+
+	open_desk(&d);
+	vfs_fault_only("writ.db");
+	do {
+		t.nth++;
+		t.failed = false;
+		snprintf(t.id, sizeof(t.id), "spiffe://test.example/%s/x%ld", act->name, t.nth);
+		if (t.nth % 20 == 0) { /* each restart takes a channel of the signer */
+			close_desk(&d);
+			open_desk(&d);
+		} else {
+			reopen(&d); /* what is made at the first use is made again */
+		}
+		act->run(&t);
+	} while (t.failed && t.nth < 5000);
+	vfs_fault_only(NULL);
+	print_message("%s, %s: %ld calls\n", act->name, disk ? disk->why : "memory", t.nth - 1);
+	assert_true(t.nth > 1 && !t.failed);
+	assert_int_equal(d.rig.fatal, 0);
+	close_desk(&d);
+}
+
+static void each_allocation_of_an_act_fails_in_turn(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(acts); i++)
+		for (int stays = 0; stays < 2; stays++)
+			in_turn(&acts[i], NULL, stays);
+}
+
+static void each_call_of_the_disk_fails_in_turn(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(acts); i++)
+		for (size_t k = 0; acts[i].writes && k < ARRAY_LEN(faults); k++)
+			for (int stays = 0; stays < 2; stays++)
+				in_turn(&acts[i], &faults[k], stays);
+}
+
+/* A start that is cut short leaves nothing behind. */
+static void each_allocation_of_a_start_fails_in_turn(void **state)
+{
+	bool failed = true;
+	struct desk d;
+	long nth = 1, starts = 0;
+
+	(void)state;
+	open_desk(&d);
+	must_change(&d, "spiffe://test.example/agent/1", REGISTRY_REGISTER);
+	write_policy(&d, "one");
+	control_close(d.control);
+	while (failed && nth < 50000) {
+		struct control_config c = { .core = &d.rig.core,
+					    .db_path = d.db,
+					    .policies = d.policies,
+					    .limits = policy_default_limits,
+					    .signer = d.signer,
+					    .certificate = &d.certificate };
+		struct err e = { 0 };
+		bool ok;
+
+		if (++starts % 40 == 0) { /* channels */
+			d.control = NULL;
+			close_desk(&d);
+			open_desk(&d);
+			must_change(&d, "spiffe://test.example/agent/1", REGISTRY_REGISTER);
+			control_close(d.control);
+			c.signer = d.signer;
+		}
+		alloc_fault_arm(nth, false);
+		ok = control_open(&c, &d.control, &e);
+		failed = alloc_fault_disarm();
+		assert_true(ok || (failed && e.msg[0]));
+		nth += 1 + nth / 40; /* the first ones all, then thinner: there are thousands */
+		if (ok) {
+			assert_int_equal(state_of(&d, "spiffe://test.example/agent/1"),
+					 ENTRY_ACTIVE);
+			control_close(d.control);
+		}
+	}
+	print_message("start: below %ld allocations\n", nth);
+	assert_false(failed);
+	d.control = NULL;
+	close_desk(&d);
+}
+
+static int hook(void **state)
+{
+	int rc = alloc_fault_hook(state);
+
+	vfs_fault_default();
+	return rc;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_allocation_of_an_act_fails_in_turn),
+		cmocka_unit_test(each_call_of_the_disk_fails_in_turn),
+		cmocka_unit_test(each_allocation_of_a_start_fails_in_turn),
+	};
+
+	return cmocka_run_group_tests(tests, hook, NULL);
+}
