@@ -31,6 +31,8 @@ static struct str entry_json(struct arena *a, const struct registry_entry *entry
 		buf_add(&text, entry->selectors[i].type);
 		buf_char(&text, ':');
 		buf_add(&text, entry->selectors[i].value);
+		if (!buf_ok(&text))
+			b.failed = true;
 		buf_json(&b, buf_str(&text));
 	}
 	buf_lit(&b, "]}");
@@ -48,9 +50,13 @@ static bool record_change(struct control *c, const struct registry_change *chang
 	snprintf(act, sizeof(act), "agent.%s", registry_verb_name(change->verb));
 	record_str(&r.job.record, STR("act"), str_c(act));
 	record_str(&r.job.record, STR("agent"), change->spec.id);
-	opening = entry ? entry_json(&r.arena, entry, change->reason) : (struct str){ NULL, 0 };
-	if (opening.p)
-		record_commit(&r.job.record, OPENING_INPUT, opening, c->sha);
+	if (entry) {
+		opening = entry_json(&r.arena, entry, change->reason);
+		if (opening.p)
+			record_commit(&r.job.record, OPENING_INPUT, opening, c->sha);
+		else /* what was granted is the point of the record */
+			r.text.failed = true;
+	}
 	record_str(&r.job.record, STR("kind"), STR("admin.action"));
 	record_str(&r.job.record, STR("outcome"), str_c(outcome));
 	record_str(&r.job.record, STR("pep"), change->by);

@@ -250,8 +250,6 @@ static struct str write_reply(struct inquiry *i, struct arena *a)
 	bool first = true;
 	struct buf b;
 
-	if (!r->message.n && !r->obligations.n && !r->error.n)
-		return (struct str){ NULL, 0 };
 	buf_in_arena(&b, a, LIMIT_BODY);
 	buf_char(&b, '{');
 	if (r->error.n) {
@@ -278,6 +276,11 @@ static const struct str decision_names[] = {
 	[DECISION_PERMIT] = STR_INIT("permit"),
 };
 
+static bool has_reply(const struct policy_result *r)
+{
+	return r->message.n || r->obligations.n || r->error.n;
+}
+
 /* The leaf. Members in ascending order of name. */
 static bool write_record(struct inquiry *i, struct pending *p)
 {
@@ -285,10 +288,10 @@ static bool write_record(struct inquiry *i, struct pending *p)
 	struct str action = text_of(i->d->request.action, STR("name"));
 	struct str input = write_input(i, &p->arena);
 	struct str facts = write_facts(i, &p->arena);
-	struct str reply = write_reply(i, &p->arena);
+	struct str reply = has_reply(r) ? write_reply(i, &p->arena) : (struct str){ NULL, 0 };
 	struct record *rec = &p->job.record;
 
-	if (!input.p || !facts.p)
+	if (!input.p || !facts.p || (has_reply(r) && !reply.p))
 		return false;
 	if (known_action(action))
 		record_str(rec, STR("action"), action);

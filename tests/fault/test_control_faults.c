@@ -124,7 +124,10 @@ static int records(struct desk *d, uint64_t from, const char *one, const char *t
 
 static bool change(struct desk *d, const char *id, enum registry_verb verb, struct err *e)
 {
-	struct registry_attribute team = { STR_INIT("team"), STR_INIT("finance") };
+	static const char long_value[REGISTRY_VALUE + 1] = { [0 ... REGISTRY_VALUE - 1] = 'x' };
+	static const char *const names[] = { "a", "b", "c", "d", "e", "f", "g", "h", "i", "j" };
+	struct registry_attribute
+		attributes[ARRAY_LEN(names)]; /* more than one block of an arena */
 	struct registry_selector user = { STR_INIT("unix"), STR_INIT("uid:1000") };
 	struct registry_change c = {
 		.verb = verb, .spec = { .id = str_c(id) }, .by = BY, .now_ms = d->rig.time.ms
@@ -132,8 +135,11 @@ static bool change(struct desk *d, const char *id, enum registry_verb verb, stru
 
 	if (verb == REGISTRY_REGISTER) {
 		c.spec.owner = STR("ops@test.example");
-		c.spec.attributes = &team;
-		c.spec.nattributes = 1;
+		for (size_t i = 0; i < ARRAY_LEN(names); i++)
+			attributes[i] = (struct registry_attribute){ str_c(names[i]),
+								     str_c(long_value) };
+		c.spec.attributes = attributes;
+		c.spec.nattributes = ARRAY_LEN(attributes);
 		c.spec.selectors = &user;
 		c.spec.nselectors = 1;
 	}
@@ -220,7 +226,7 @@ static void try_register(struct trial *t)
 		heal(t);
 	}
 	if (ok)
-		assert_int_equal(records(t->d, t->from, t->id, "\"outcome\":\"done\""), 1);
+		assert_int_equal(records(t->d, t->from, t->id, "\"input_commit\""), 1);
 	else if (!t->stays) /* a grant that is on record and failed is taken back there */
 		assert_int_equal(records(t->d, t->from, t->id, "\"outcome\":\"done\""),
 				 records(t->d, t->from, t->id, "\"outcome\":\"failed\""));

@@ -15,6 +15,10 @@
 #include "tests/fault/vfs_fault.h"
 #include "tests/spiffe/forge.h"
 
+/* Longer than what is left of a record's first block of memory. */
+#define TEN(x) x x x x x x x x x x
+#define LONG "Ask finance-leads: " TEN(TEN(TEN("more ")))
+
 /* A deny that must win, behind a permit that would: what a lost allocation could let slip. */
 static const char rules[] =
 	"policy \"finance\" {\n"
@@ -22,7 +26,7 @@ static const char rules[] =
 	"    when = function(q) return q.agent.team == \"finance\" end },\n"
 	"  ask \"large\" { on = { action = \"tools/call\", tool = \"payments/create\" },\n"
 	"    when = function(q) return q.args.amount > 500 end, message = \"Ask finance-leads.\",\n"
-	"    obligations = { { id = \"log\" } } },\n"
+	"    obligations = { { id = \"log\", text = \"" LONG "\" } } },\n"
 	"  deny \"blocked\" { on = { action = \"tools/call\", tool = \"payments/create\" },\n"
 	"    when = function(q) return q.args.to == \"blocked\" end, reason = \"blocked_payee\" },\n"
 	"}\n";
@@ -76,6 +80,10 @@ static void check_record(struct rig *r, const struct kind *k, const struct decis
 	snprintf(reason, sizeof(reason), "\"reason\":\"%.*s\"", STR_FMT(a->result.reason));
 	if (!strstr(leaf, names[a->result.decision]) || !strstr(leaf, reason))
 		fail_msg("%s: answered %d %s, recorded %s", k->why, (int)a->result.decision, reason,
+			 leaf);
+	/* What the agent was told is part of it. */
+	if (!strstr(leaf, "\"answer_commit\"") != !(a->result.message.n || a->result.error.n))
+		fail_msg("%s: told \"%.*s\", recorded %s", k->why, STR_FMT(a->result.message),
 			 leaf);
 	memcpy(bytes + 1, leaf, n);
 	sha256_of(sha, (struct str){ bytes, 1 + n }, hash);
