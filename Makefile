@@ -47,18 +47,22 @@ demo: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/demo $(
 test: packages ; @$(MAKE) --no-print-directory check B=build/asan CFLAGS='$(SAN)'
 check: units $(B)/writ $(B)/tests/bench/bench_load ; @scripts/run-tests $(B) $(UNIT) $(wildcard tests/integration/test_*)
 units: $(UNIT)
-## make tsan      the unit tests under ThreadSanitizer
+## make tsan      the unit tests, and the server under load, under ThreadSanitizer
 tsan: packages
-	@$(MAKE) --no-print-directory units B=build/tsan CFLAGS='-O1 -g -fsanitize=thread'
-	@setarch -R scripts/run-tests build/tsan \
-	  $(patsubst $(B)/%,build/tsan/%,$(UNIT))
+	@$(MAKE) --no-print-directory units build/tsan/writ build/tsan/tests/bench/bench_load \
+	  B=build/tsan CFLAGS='-O1 -g -fsanitize=thread'
+	@WRIT_STORM=50 setarch -R scripts/run-tests build/tsan $(patsubst $(B)/%,build/tsan/%,$(UNIT)) \
+	  tests/integration/test_storms.py
 ## make fuzz      every fuzz target for FUZZ_SECONDS (20) each
 fuzz: packages ; @$(MAKE) --no-print-directory $(FUZZ) && scripts/run-fuzz $(or $(FUZZ_SECONDS),20) $(FUZZ)
 build/fuzz/%: tests/fuzz/%.c $(SRC) $(HDR) build/embedded.c
 	@mkdir -p $(@D); clang -std=c17 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=all $(shell pkg-config --cflags $(PKGS)) -o $@ $< $(SRC) build/embedded.c $(LDLIBS)
-## make soak      200 rounds of kill -9 under load, then the log is verified
-soak: packages ; @$(MAKE) --no-print-directory $(B)/writ $(BENCH) && WRIT_SOAK=200 scripts/run-tests $(B) tests/integration/test_crash.py
+## make soak      200 rounds of kill -9 under load and 1,000 activations; the log is verified
+soak: packages
+	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)
+	@WRIT_SOAK=200 WRIT_STORM=1000 TEST_TIMEOUT=14400 scripts/run-tests $(B) tests/integration/test_crash.py \
+	  tests/integration/test_storms.py
 ## make bench     load generator and server in one run; prints the table of ratios
 bench: packages
 	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)

@@ -229,8 +229,13 @@ struct view *view_copy(const struct view *from)
 
 	if (!v)
 		return NULL;
-	memcpy(v, from, sizeof(*v));
+	/* All but the head, whose references others count meanwhile. */
 	shared_init(&v->pub.shared, view_free);
+	v->pub.version = from->pub.version;
+	v->pub.n = from->pub.n;
+	v->alloc = from->alloc;
+	v->seed = from->seed;
+	memcpy(v->shards, from->shards, sizeof(v->shards));
 	for (size_t i = 0; i < REGISTRY_SHARDS; i++)
 		if (v->shards[i])
 			atomic_fetch_add_explicit(&v->shards[i]->refs, 1, memory_order_relaxed);
