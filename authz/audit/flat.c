@@ -61,14 +61,6 @@ static bool name(struct flat *f, struct str *out)
 	return true;
 }
 
-/* str_cmp(a, b) < 0, mostly told by the first byte. */
-static bool ascends(struct str a, struct str b)
-{
-	if (a.n && a.p[0] != b.p[0])
-		return (unsigned char)a.p[0] < (unsigned char)b.p[0];
-	return str_cmp(a, b) < 0;
-}
-
 static bool integer(struct flat *f, struct flat_member *m)
 {
 	const char *from = f->p;
@@ -95,7 +87,7 @@ bool flat_next(struct flat *f, struct flat_member *m)
 		return false;
 	if (f->last.p && *f->p++ != ',')
 		return fail(f);
-	if (f->p == f->end || *f->p++ != '"' || !name(f, &m->name) || !ascends(f->last, m->name))
+	if (f->p == f->end || *f->p++ != '"' || !name(f, &m->name) || !str_before(f->last, m->name))
 		return fail(f);
 	f->last = m->name;
 	if (*f->p != '"')

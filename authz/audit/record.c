@@ -41,12 +41,12 @@ static void member(struct record *r, struct str name, struct str suffix)
 	full = (struct str){ at + 1, name.n + suffix.n };
 	at[1 + full.n] = '"';
 	at[2 + full.n] = ':';
-	while (r->gaps < GAP_COUNT && str_cmp(gap_names[r->gaps], full) < 0)
+	while (r->gaps < GAP_COUNT && str_before(gap_names[r->gaps], full))
 		r->at[r->gaps++] = r->text->n;
 	/* Bugs, not input: a leaf out of order could not be read back as canonical. The name before
 	 * is read where it stands now, since the buf may have moved. */
 	assert(r->gaps == GAP_COUNT || !str_eq(gap_names[r->gaps], full));
-	assert(str_cmp((struct str){ r->text->p + r->last_at, r->last_n }, full) < 0);
+	assert(str_before((struct str){ r->text->p + r->last_at, r->last_n }, full));
 	r->last_at = r->text->n + 1;
 	r->last_n = full.n;
 	r->text->n += full.n + 3;
@@ -141,13 +141,7 @@ static char *put(char *p, struct str s)
 
 static char *put_u64(char *p, uint64_t v)
 {
-	char text[20], *t = text + sizeof(text);
-
-	do {
-		*--t = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	return put(p, (struct str){ t, (size_t)(text + sizeof(text) - t) });
+	return p + text_put_u64(v, p);
 }
 
 static char *put_own(char *p, enum record_gap gap, const struct record_own *own)

@@ -22,15 +22,13 @@ void buf_clear(struct buf *b)
 	b->n = b->cap = 0;
 }
 
-char *buf_room(struct buf *b, size_t n)
+char *buf_grow(struct buf *b, size_t n)
 {
 	size_t cap = b->cap ? b->cap * 2 : 256;
 	char *p;
 
 	if (b->failed)
 		return NULL;
-	if (b->p && n <= b->cap - b->n) /* not NULL + 0, and not NULL without having failed */
-		return b->p + b->n;
 	if (n > b->max - b->n) {
 		b->failed = true;
 		return NULL;
@@ -59,38 +57,14 @@ void buf_drop(struct buf *b, size_t n)
 	b->n -= n;
 }
 
-void buf_add(struct buf *b, struct str s)
-{
-	char *at = s.n ? buf_room(b, s.n) : NULL;
-
-	if (!at)
-		return;
-	memcpy(at, s.p, s.n);
-	b->n += s.n;
-}
-
-void buf_char(struct buf *b, char c)
-{
-	char *at = buf_room(b, 1);
-
-	if (!at)
-		return;
-	*at = c;
-	b->n++;
-}
-
 void buf_i64(struct buf *b, int64_t v)
 {
-	char text[24], *p = text + sizeof(text);
-	uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+	char text[TEXT_U64_MAX];
+	size_t n = text_put_u64(v < 0 ? 0 - (uint64_t)v : (uint64_t)v, text);
 
-	do {
-		*--p = (char)('0' + u % 10);
-		u /= 10;
-	} while (u);
 	if (v < 0)
-		*--p = '-';
-	buf_add(b, (struct str){ p, (size_t)(text + sizeof(text) - p) });
+		buf_char(b, '-');
+	buf_add(b, (struct str){ text, n });
 }
 
 void buf_hex(struct buf *b, const void *p, size_t n)

@@ -45,14 +45,39 @@ static inline void buf_reset(struct buf *b)
 	b->failed = false;
 }
 
+char *buf_grow(struct buf *b, size_t n); /* buf_room's own, when there is not enough */
+
 /* Room for @n more bytes at the end, or NULL (and failed). The caller fills it and adds to b->n. */
-char *buf_room(struct buf *b, size_t n);
+static inline char *buf_room(struct buf *b, size_t n)
+{
+	if (b->p && n <= b->cap - b->n && !b->failed) /* not NULL + 0, nor NULL without failing */
+		return b->p + b->n;
+	return buf_grow(b, n);
+}
 
 /* Drop the first @n bytes. */
 void buf_drop(struct buf *b, size_t n);
 
-void buf_add(struct buf *b, struct str s);
-void buf_char(struct buf *b, char c);
+static inline void buf_add(struct buf *b, struct str s)
+{
+	char *at = s.n ? buf_room(b, s.n) : NULL;
+
+	if (!at)
+		return;
+	memcpy(at, s.p, s.n);
+	b->n += s.n;
+}
+
+static inline void buf_char(struct buf *b, char c)
+{
+	char *at = buf_room(b, 1);
+
+	if (!at)
+		return;
+	*at = c;
+	b->n++;
+}
+
 void buf_i64(struct buf *b, int64_t v);
 void buf_hex(struct buf *b, const void *p, size_t n); /* lower case */
 /* From 256 bytes on it wants room for one more than it adds. */

@@ -195,6 +195,20 @@ bool text_u64(struct str s, uint64_t max, uint64_t *out)
 	return true;
 }
 
+size_t text_put_u64(uint64_t v, char *out)
+{
+	char text[TEXT_U64_MAX], *p = text + sizeof(text);
+	size_t n;
+
+	do {
+		*--p = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	n = (size_t)(text + sizeof(text) - p);
+	memcpy(out, p, n);
+	return n;
+}
+
 bool text_duration(struct str s, int64_t *seconds)
 {
 	static const struct {

@@ -69,6 +69,10 @@ bool text_unbase64(struct str s, enum base64 v, uint8_t *out, size_t *n);
 /* Decimal without sign, leading zero or anything else, at most @max. */
 bool text_u64(struct str s, uint64_t max, uint64_t *out);
 
+/* @v in decimal, without NUL; the number of characters is returned. */
+#define TEXT_U64_MAX 20
+size_t text_put_u64(uint64_t v, char *out);
+
 /* "90", "90s", "15m", "12h", "7d": seconds, at least 1. */
 bool text_duration(struct str s, int64_t *seconds);
 

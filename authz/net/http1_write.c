@@ -1,5 +1,7 @@
 #include "authz/net/http1.h"
 
+#include "authz/base/text.h"
+
 /* The status lines that are sent all the time, whole. */
 static struct str status_line(int status)
 {
@@ -34,13 +36,7 @@ static char *put_header(char *at, struct str name, struct str value)
 
 static char *put_number(char *at, size_t v)
 {
-	char text[24], *p = text + sizeof(text);
-
-	do {
-		*--p = (char)('0' + v % 10);
-		v /= 10;
-	} while (v);
-	return put(at, (struct str){ p, (size_t)(text + sizeof(text) - p) });
+	return at + text_put_u64(v, at);
 }
 
 static char *put_status(char *at, int status)
