@@ -20,7 +20,7 @@
 
 #define READ_SIZE (64 * 1024) /* bytes taken from a socket at once */
 #define OUT_SOFT (256 * 1024) /* bytes of replies built before they are sent */
-#define KEEP_EXCHANGES 256    /* on a shard's free list */
+#define KEEP_EXCHANGES 1024   /* on a shard's free list: HTTP/2 has that many under way */
 #define KEEP_CONNS 256
 #define LINGER_MS 1000 /* after a refusal, for the client to read it */
 #define GRACE_MS 250   /* while draining, for what is not a whole request yet; and to linger */
@@ -43,7 +43,7 @@ struct exchange {
 	struct conn *conn;
 	struct exchange *prev, *next; /* of the connection's streams; next of the free list */
 	struct str request_id;
-	size_t charged; /* bytes counted in server->in_flight */
+	size_t charged; /* bytes counted in shard->in_flight */
 	bool handed;	/* to the handler */
 	bool handing;	/* the handler is being called right now */
 	bool finished;	/* by the handler */
@@ -110,6 +110,9 @@ struct shard {
 	struct buf out; /* replies of the connection being served */
 	char *read;	/* READ_SIZE bytes */
 	bool draining;
+	/* Written by this shard only, read by others. */
+	atomic_size_t in_flight; /* bytes of requests */
+	atomic_uint_fast64_t requests;
 };
 
 struct server {
@@ -120,11 +123,12 @@ struct server {
 	struct shard *shards;
 	size_t nshards;
 	atomic_bool draining;
-	atomic_size_t connections, in_flight;
-	atomic_uint_fast64_t accepted, turned_away, requests, refused;
+	atomic_size_t connections;
+	atomic_uint_fast64_t accepted, turned_away, refused;
 };
 
 /* exchange.c */
+size_t server_in_flight(const struct server *s);
 struct exchange *exchange_new(struct conn *c);
 void exchange_free(struct exchange *x);
 /* Count @bytes as x's; false when all requests together are over the limit. */

@@ -84,23 +84,29 @@ void exchange_free(struct exchange *x)
 	s->nfree_exchanges++;
 }
 
+size_t server_in_flight(const struct server *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->nshards; i++)
+		n += atomic_load_explicit(&s->shards[i].in_flight, memory_order_relaxed);
+	return n;
+}
+
+/* Each shard counts its own, without locked instructions; others only look. Two that look at the
+ * same time may both take the last place: the limit is on memory, and is passed by one request. */
 bool exchange_charge(struct exchange *x, size_t bytes)
 {
-	struct server *s = x->conn->shard->server;
-	size_t before;
+	struct shard *s = x->conn->shard;
+	size_t own;
 
 	if (bytes == x->charged)
 		return true;
-	if (bytes < x->charged) {
-		atomic_fetch_sub_explicit(&s->in_flight, x->charged - bytes, memory_order_relaxed);
-		x->charged = bytes;
-		return true;
-	}
-	before = atomic_fetch_add_explicit(&s->in_flight, bytes - x->charged, memory_order_relaxed);
-	if (before + (bytes - x->charged) > s->limits.in_flight) {
-		atomic_fetch_sub_explicit(&s->in_flight, bytes - x->charged, memory_order_relaxed);
+	if (bytes > x->charged &&
+	    server_in_flight(s->server) + (bytes - x->charged) > s->server->limits.in_flight)
 		return false;
-	}
+	own = atomic_load_explicit(&s->in_flight, memory_order_relaxed);
+	atomic_store_explicit(&s->in_flight, own - x->charged + bytes, memory_order_relaxed);
 	x->charged = bytes;
 	return true;
 }
@@ -129,7 +135,9 @@ bool exchange_hand(struct exchange *x)
 		x->finished = true;
 		return true;
 	}
-	atomic_fetch_add_explicit(&s->requests, 1, memory_order_relaxed);
+	atomic_store_explicit(&c->shard->requests,
+			      atomic_load_explicit(&c->shard->requests, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
 	x->handed = true;
 	c->pending++;
 	x->handing = true;
@@ -153,7 +161,7 @@ static bool gather(struct exchange *x, struct err *e)
 void exchange_seal(struct exchange *x)
 {
 	struct reply *r = &x->call.reply;
-	struct err e = { 0 };
+	struct err e;
 
 	if (r->more) {
 		bool ok = gather(x, &e);

@@ -266,12 +266,16 @@ size_t server_connections(const struct server *s)
 
 void server_stats(const struct server *s, struct server_stats *out)
 {
+	uint64_t requests = 0;
+
+	for (size_t i = 0; i < s->nshards; i++)
+		requests += atomic_load_explicit(&s->shards[i].requests, memory_order_relaxed);
 	*out = (struct server_stats){
 		.accepted = atomic_load_explicit(&s->accepted, memory_order_relaxed),
 		.turned_away = atomic_load_explicit(&s->turned_away, memory_order_relaxed),
-		.requests = atomic_load_explicit(&s->requests, memory_order_relaxed),
+		.requests = requests,
 		.refused = atomic_load_explicit(&s->refused, memory_order_relaxed),
 		.connections = server_connections(s),
-		.in_flight = atomic_load_explicit(&s->in_flight, memory_order_relaxed),
+		.in_flight = server_in_flight(s),
 	};
 }
