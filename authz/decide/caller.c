@@ -123,6 +123,8 @@ static bool by_token(struct worker *w, const struct call *call, struct str token
 static bool by_listener(struct worker *w, const struct call *call, const struct listener_caller *l,
 			struct caller *c, struct err *e)
 {
+	struct buf name;
+
 	c->proof = PROOF_FIXED;
 	c->roles = l->roles;
 	c->server = l->server;
@@ -132,8 +134,11 @@ static bool by_listener(struct worker *w, const struct call *call, const struct 
 		by_spiffe_id(w, c);
 		return true;
 	}
-	c->id = arena_printf(call->arena, "listener:%s", call->peer->listener->name);
-	return c->id.p || err_set(e, ERR_UNAVAILABLE, "memory is short");
+	buf_in_arena(&name, call->arena, 1024);
+	buf_lit(&name, "listener:");
+	buf_add(&name, str_c(call->peer->listener->name));
+	c->id = buf_str(&name);
+	return buf_ok(&name) || err_set(e, ERR_UNAVAILABLE, "memory is short");
 }
 
 static bool by_transport(struct worker *w, const struct call *call, struct caller *c, struct err *e)

@@ -5,7 +5,6 @@
 #include "authz/decide/decide.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 
 #include "authz/base/text.h"
 #include "authz/decide/worker.h"
@@ -14,12 +13,12 @@
 struct inquiry {
 	struct evaluation *d;
 	struct worker *w;
-	struct decision_answer answer;
 	const struct registry_entry *agent; /* registered; NULL otherwise */
 	struct str agent_id;		    /* whom the request is about; empty: no agent */
 	struct str facts, reply;	    /* openings */
 	int64_t now_ms, started_ns;
 	uint8_t policy_hash[32];
+	struct decision_answer answer; /* last: its errors are not cleared as a whole */
 };
 
 static struct str text_of(const struct json *v, struct str name)
@@ -324,7 +323,23 @@ static void unrecorded(struct inquiry *i, const struct err *why)
 	     "The decision could not be put on record, so it is a denial; try again later.");
 	i->answer.recorded = false;
 	i->answer.unrecorded = *why;
-	atomic_fetch_add_explicit(&i->w->counters.unrecorded, 1, memory_order_relaxed);
+	worker_count(&i->w->counters.unrecorded);
+}
+
+/* "ev_<log key id>_<seq>" */
+static void name_evaluation(struct inquiry *i)
+{
+	struct str key = str_c(i->w->core->log_key_id);
+	char *at = i->answer.evaluation_id;
+
+	_Static_assert(sizeof(i->answer.evaluation_id) >
+			       3 + sizeof(i->w->core->log_key_id) + TEXT_U64_MAX,
+		       "room for any number");
+	memcpy(at, "ev_", 3);
+	memcpy(at + 3, key.p, key.n);
+	at += 3 + key.n;
+	*at++ = '_';
+	at[text_put_u64(i->answer.seq, at)] = '\0';
 }
 
 static void on_record(void *owner, const struct recorded *r)
@@ -335,19 +350,17 @@ static void on_record(void *owner, const struct recorded *r)
 		i->answer.recorded = true;
 		i->answer.seq = r->seq;
 		memcpy(i->answer.leaf, r->leaf, sizeof(i->answer.leaf));
-		snprintf(i->answer.evaluation_id, sizeof(i->answer.evaluation_id), "ev_%s_%" PRIu64,
-			 i->w->core->log_key_id, r->seq);
+		name_evaluation(i);
 	} else {
 		unrecorded(i, &r->err);
 	}
-	atomic_fetch_add_explicit(&i->w->counters.decisions[i->answer.result.decision], 1,
-				  memory_order_relaxed);
+	worker_count(&i->w->counters.decisions[i->answer.result.decision]);
 	i->d->done(i->d, &i->answer);
 }
 
 static void record(struct inquiry *i)
 {
-	struct err e = { 0 };
+	struct err e;
 	struct pending *p = pending_new(i->w, &e);
 
 	if (p && write_record(i, p)) {
@@ -373,7 +386,7 @@ static void on_refusal_record(void *owner, const struct recorded *r)
 
 static void refuse(struct inquiry *i)
 {
-	atomic_fetch_add_explicit(&i->w->counters.refused, 1, memory_order_relaxed);
+	worker_count(&i->w->counters.refused);
 	worker_refuse(i->w, i->d->caller, &i->answer.refused, on_refusal_record, i);
 }
 
@@ -396,7 +409,7 @@ static bool admitted(struct inquiry *i)
 
 void decide(struct worker *w, struct evaluation *d)
 {
-	struct inquiry *i = arena_zero(d->arena, sizeof(*i));
+	struct inquiry *i = arena_alloc(d->arena, sizeof(*i));
 
 	if (!i) {
 		struct decision_answer none = { 0 };
@@ -405,6 +418,9 @@ void decide(struct worker *w, struct evaluation *d)
 		d->done(d, &none);
 		return;
 	}
+	memset(i, 0, offsetof(struct inquiry, answer.refused));
+	err_none(&i->answer.refused);
+	err_none(&i->answer.unrecorded);
 	i->d = d;
 	i->w = w;
 	i->started_ns = clock_mono_ns(w->core->clock);

@@ -23,18 +23,18 @@ struct decision_request {
 };
 
 struct decision_answer {
-	/* class != ERR_NONE: the caller may not ask this (403), or not so often (429). */
-	struct err refused;
-	int64_t retry_ms; /* with ERR_RATE */
-
 	struct policy_result result;
 	bool recorded; /* false: not on disk; result is then deny, audit_unavailable */
-	struct err unrecorded;
 	uint64_t generation;
 	char digest[72];	/* "sha256:<hex>" of the canonical request, NUL-terminated */
 	char evaluation_id[40]; /* "ev_<log key id>_<seq>" */
 	uint64_t seq;
 	uint8_t leaf[32];
+	int64_t retry_ms; /* with refused ERR_RATE */
+
+	/* class != ERR_NONE: the caller may not ask this (403), or not so often (429). */
+	struct err refused;
+	struct err unrecorded; /* why it is not */
 };
 
 struct evaluation {

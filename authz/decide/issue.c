@@ -85,9 +85,8 @@ static void on_record(void *owner, const struct recorded *r)
 	struct issue *i = owner;
 
 	if (r->ok)
-		atomic_fetch_add_explicit(i->naudience ? &i->worker->counters.issued_jwt
-						       : &i->worker->counters.issued_x509,
-					  1, memory_order_relaxed);
+		worker_count(i->naudience ? &i->worker->counters.issued_jwt
+					  : &i->worker->counters.issued_x509);
 	i->done(i, r->ok, r->ok ? NULL : &r->err);
 }
 

@@ -78,11 +78,14 @@ static void answer(struct pending *p, const struct recorded *r)
 
 static void finished(struct pending *p)
 {
-	struct recorded r = {
-		.ok = p->job.ok, .seq = p->job.seq, .time_ms = p->job.time_ms, .err = p->job.err
-	};
+	struct recorded r;
 
+	r.ok = p->job.ok;
+	r.seq = p->job.seq;
+	r.time_ms = p->job.time_ms;
 	memcpy(r.leaf, p->job.leaf_hash, sizeof(r.leaf));
+	if (!r.ok)
+		r.err = p->job.err;
 	unlink_pending(p);
 	answer(p, &r);
 	recycle(p);
@@ -162,7 +165,7 @@ static bool submit(struct worker *w, struct err *e)
 
 void worker_turn_end(struct worker *w)
 {
-	struct err e = { 0 };
+	struct err e;
 
 	if (w->signer)
 		signer_flush(w->signer);

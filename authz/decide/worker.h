@@ -53,6 +53,14 @@ struct worker_counters {
 	atomic_uint_fast64_t evaluate_ns; /* sum */
 };
 
+/* One more. Only the worker's own thread adds, so this takes no locked instruction. */
+static inline void worker_count(atomic_uint_fast64_t *counter)
+{
+	uint_fast64_t n = atomic_load_explicit(counter, memory_order_relaxed);
+
+	atomic_store_explicit(counter, n + 1, memory_order_relaxed);
+}
+
 struct pending;
 
 struct worker {
@@ -93,10 +101,10 @@ const struct registry_view *worker_registry(const struct worker *w);
 /* What became of a record. */
 struct recorded {
 	bool ok;
-	struct err err; /* if not: why, for people */
 	uint64_t seq;
 	uint8_t leaf[32];
 	int64_t time_ms;
+	struct err err; /* if not ok: why, for people; else unset */
 };
 
 /* A record that outlives the request it belongs to: it is committed even if the client has gone,

@@ -138,7 +138,7 @@ void handle_evaluation(struct request *r)
 {
 	const struct json *body = request_json(r);
 	struct evaluation *d;
-	struct err e = { 0 };
+	struct err e;
 
 	if (!body)
 		return;

@@ -176,7 +176,7 @@ static void reply_attested(struct request *r)
 {
 	struct identity *i = r->user;
 
-	atomic_fetch_add_explicit(&r->worker->counters.issued_x509, 1, memory_order_relaxed);
+	worker_count(&r->worker->counters.issued_x509);
 	reply_x509(i);
 }
 

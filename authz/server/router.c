@@ -176,9 +176,9 @@ static bool browser_proof(const struct call *c, struct err *e)
 
 static void dispatch(const struct site *site, struct call *c)
 {
-	struct request *r = arena_zero(c->arena, sizeof(*r));
+	struct request *r = arena_alloc(c->arena, sizeof(*r));
 	const struct route *route;
-	struct err e = { 0 };
+	struct err e;
 
 	if (!r) {
 		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
@@ -186,6 +186,8 @@ static void dispatch(const struct site *site, struct call *c)
 		call_finish(c);
 		return;
 	}
+	memset(r, 0, offsetof(struct request, failed));
+	err_none(&r->failed);
 	r->call = c;
 	r->site = site;
 	r->worker = c->home->worker;
@@ -293,8 +295,9 @@ const struct json *request_json(struct request *r)
 {
 	struct str type = call_header(r->call, STR("content-type"));
 	const struct json *body = NULL;
-	struct err e = { 0 };
+	struct err e;
 
+	err_none(&e);
 	if (!is_json(type))
 		err_code(&e, ERR_INVALID, "media_type",
 			 "Content-Type must be application/json, not \"%.*s\"",
@@ -338,7 +341,7 @@ struct buf *request_reply(struct request *r, int status)
 
 void request_send(struct request *r)
 {
-	struct err e = { 0 };
+	struct err e;
 
 	if (!buf_ok(&r->call->reply.body)) {
 		err_set(&e, ERR_UNAVAILABLE, "the answer is too large or memory is short");

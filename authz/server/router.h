@@ -24,13 +24,13 @@ struct request {
 	struct caller caller; /* proof PROOF_NONE on open routes without credentials */
 	struct str trace_id;  /* of a well-formed traceparent header; may be empty */
 	struct str request_id;
-	struct err failed; /* what an act left, or the refusal being recorded */
-	int64_t retry_ms;  /* with ERR_RATE: when to come again */
+	int64_t retry_ms; /* with ERR_RATE: when to come again */
 	const struct site *site;
 	struct task task; /* of request_on_control */
 	void (*act)(struct request *r, struct control *c);
 	void (*reply)(struct request *r);
-	void *user; /* the handler's own, in the call's arena */
+	void *user;	   /* the handler's own, in the call's arena */
+	struct err failed; /* what an act left, or the refusal being recorded; last: see dispatch */
 };
 
 #define ROUTE_OPEN_LOCALLY (1u << 16) /* beside the roles: open on loopback and Unix sockets */
