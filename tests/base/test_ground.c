@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 /* cmocka wants the four above first */
 #include <cmocka.h>
@@ -242,6 +243,40 @@ static void digest_knows_the_standard_vector(void **state)
 	sha256_free(s);
 }
 
+static void hex_of_all_bytes(void **state)
+{
+	(void)state;
+	for (unsigned c = 0; c < 256; c++)
+		for (size_t n = 0; n < 10; n++) {
+			uint8_t bytes[10];
+			char hex[21], want[21] = "";
+
+			for (size_t i = 0; i < n; i++) {
+				bytes[i] = (uint8_t)(c + 37 * i);
+				snprintf(want + 2 * i, 3, "%02x", bytes[i]);
+			}
+			memset(hex, '!', sizeof(hex));
+			text_hex(bytes, n, hex);
+			assert_memory_equal(hex, want, 2 * n);
+			assert_int_equal(hex[2 * n], '!');
+		}
+}
+
+static void order_of_names(void **state)
+{
+	static const struct str names[] = { STR_INIT(""),     STR_INIT("a"),	STR_INIT("aa"),
+					    STR_INIT("ab"),   STR_INIT("b"),	STR_INIT("prev"),
+					    STR_INIT("seq"),  STR_INIT("sequ"), STR_INIT("\x7f"),
+					    STR_INIT("\x80"), STR_INIT("\xff") };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		for (size_t j = 0; j < ARRAY_LEN(names); j++) {
+			assert_int_equal(str_before(names[i], names[j]), i < j);
+			assert_int_equal(str_cmp(names[i], names[j]) < 0, i < j);
+		}
+}
+
 static void salts_differ(void **state)
 {
 	struct sha256 *s = sha256_new(NULL);
@@ -431,6 +466,8 @@ int main(void)
 		cmocka_unit_test(base64_has_one_spelling),
 		cmocka_unit_test(small_readers),
 		cmocka_unit_test(digest_knows_the_standard_vector),
+		cmocka_unit_test(hex_of_all_bytes),
+		cmocka_unit_test(order_of_names),
 		cmocka_unit_test(salts_differ),
 		cmocka_unit_test(clock_writes_rfc_3339),
 		cmocka_unit_test(clock_reads_what_it_writes),
