@@ -257,7 +257,7 @@ static bool run_batch(struct audit *a, struct order *store, bool last, struct er
  * the file, needs a moment without a commit, which only this thread can choose. */
 static void mind_the_wal(struct audit *a)
 {
-	uint64_t pages = a->log->bytes / 3500;
+	uint64_t pages = a->log->bytes / WAL_PAGE_FILLED;
 	struct err e;
 
 	atomic_store(&a->wal_pages, (unsigned)(pages < 1u << 31 ? pages : 1u << 31));
@@ -266,7 +266,7 @@ static void mind_the_wal(struct audit *a)
 		if (db_checkpoint(a->log->db, DB_RESTART, NULL, NULL, &e))
 			a->log->bytes = 0;
 		a->wal_asked = a->log->bytes;
-	} else if (a->log->bytes - a->wal_asked > (uint64_t)WAL_PAGES_MAX * 3500) {
+	} else if (a->log->bytes - a->wal_asked > (uint64_t)WAL_PAGES_MAX * WAL_PAGE_FILLED) {
 		a->wal_asked = a->log->bytes;
 		queue_wake(a->requests);
 	}

@@ -38,7 +38,13 @@ static bool prepare(struct log *l, struct err *e)
 static bool open_db(struct log *l, const char *folder, const char *vfs, struct err *e)
 {
 	/* Checkpoints of the WAL are ours: an automatic one would run inside a commit. */
-	const struct db_options options = { .vfs = vfs, .create = true, .autocheckpoint = -1 };
+	const struct db_options options = {
+		.vfs = vfs,
+		.create = true,
+		.autocheckpoint = -1,
+		.page_size = ROWS_PAGE,
+		.gather = true,
+	};
 	char path[4200];
 
 	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))

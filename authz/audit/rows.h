@@ -15,6 +15,9 @@
 #include "authz/store/db.h"
 
 #define ROWS_FILE "log.db"
+/* Fewer and fuller pages than with 4,096: a quarter less CPU per record from 32 in flight up, and
+ * nothing lost for one alone; 16,384 costs the one alone a fifth more latency. */
+#define ROWS_PAGE 8192
 
 /* Bring a new or older file to this version's tables. */
 MUST_USE bool rows_migrate(struct db *db, struct err *e);

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "authz/store/wal_vfs.h"
+
 struct db {
 	sqlite3 *sq;
 	char *path; /* for messages */
@@ -145,6 +147,7 @@ static bool set_up(struct db *db, const struct db_options *o, struct err *e)
 		{ "PRAGMA trusted_schema=OFF", "trusted_schema", "0", false },
 		{ "PRAGMA cell_size_check=ON", "cell_size_check", "1", false },
 	};
+	char size[40];
 	int pages = o->autocheckpoint < 0 ? 0 : o->autocheckpoint ? o->autocheckpoint : 1000;
 
 	sqlite3_extended_result_codes(db->sq, 1);
@@ -154,6 +157,10 @@ static bool set_up(struct db *db, const struct db_options *o, struct err *e)
 	sqlite3_db_config(db->sq, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
 	if (sqlite3_wal_autocheckpoint(db->sq, pages) != SQLITE_OK)
 		return err_set(e, ERR_NOMEM, "%s: no memory for the database", db->path);
+	/* Heard only while the file is empty, and not read back: an older one keeps its own. */
+	snprintf(size, sizeof(size), "PRAGMA page_size=%d", o->page_size);
+	if (o->page_size && !db_exec(db, size, e))
+		return false;
 	for (size_t i = 0; i < ARRAY_LEN(pragmas); i++) {
 		if (pragmas[i].writer && o->read_only)
 			continue;
@@ -181,10 +188,13 @@ static bool open_into(struct db *db, const char *path, const struct db_options *
 {
 	int flags = (o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) |
 		    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+	const char *vfs = o->vfs;
 	int code;
 
+	if (o->gather && !wal_vfs_over(o->vfs, &vfs, e))
+		return false;
 	db->path = strdup(path);
-	code = db->path ? sqlite3_open_v2(path, &db->sq, flags, o->vfs) : SQLITE_NOMEM;
+	code = db->path ? sqlite3_open_v2(path, &db->sq, flags, vfs) : SQLITE_NOMEM;
 	if (!db->sq)
 		return err_set(e, ERR_NOMEM, "%s: no memory to open it", path);
 	if (code != SQLITE_OK)

@@ -34,6 +34,8 @@ struct db_options {
 	bool read_only;	    /* for readers beside the writer; the file must exist */
 	int autocheckpoint; /* WAL pages after which a commit checkpoints; 0: 1,000; -1: never */
 	int busy_ms;	    /* how long to wait for another connection's lock; 0: not at all */
+	int page_size;	    /* of a file that is made new; 0: SQLite's 4,096 */
+	bool gather;	    /* one write per commit (wal_vfs.h): for the connection that writes */
 };
 
 /* Open @path. On failure *out is untouched and @e names the file. */
