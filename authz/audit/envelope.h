@@ -1,8 +1,8 @@
 /*
  * envelope - the header and the trailer of an export, read.
  *
- * Purpose    Both are one flat object inside one member; what either may hold is in one struct,
- *            and what must be there is checked by the caller's mask.
+ * Purpose    Both are one flat object inside one member; what either may and must hold is in
+ *            one table.
  * Ownership  Borrows the line.
  * Threads    No state: call from any thread.
  */
@@ -12,18 +12,19 @@
 #include "authz/audit/tree.h"
 #include "include/writ/str.h"
 
+enum envelope_kind { ENVELOPE_HEADER = 1, ENVELOPE_TRAILER = 2, ENVELOPE_BOTH = 3 };
+
 struct envelope {
 	uint64_t count, first, size, openings, withheld;
-	struct str checkpoint, format, hints, range, origin; /* still escaped */
-	unsigned numbers; /* bits: which of the five numbers are there */
+	struct str checkpoint, format, header, hints, range, origin; /* still escaped */
+	uint64_t time;	  /* the last of filter_since and _until */
+	struct str other; /* the last of those that say nothing that is proven */
 };
 
-#define ENVELOPE_HEADER 7   /* count, first, size */
-#define ENVELOPE_TRAILER 31 /* all five */
-
 /* Read the object of {"header":{...}} or {"trailer":{...}}, which begins after @prefix bytes.
- * Members of other names are passed over: they say nothing that is proven. */
-MUST_USE bool envelope_read(struct str line, size_t prefix, struct envelope *x);
+ * False if a member is missing, of another type, or not one that writ writes there. */
+MUST_USE bool envelope_read(struct str line, size_t prefix, enum envelope_kind kind,
+			    struct envelope *x);
 
 /* Hexadecimal hashes with one space between. */
 MUST_USE bool envelope_hashes(struct str text, struct tree_proof *p);

@@ -15,7 +15,8 @@ struct audit_export {
 	struct tree_range range; /* of the checkpoint, as it was stored with it */
 	struct tree_proof hints;
 	struct audit_export_counts counts;
-	uint64_t done; /* records written */
+	uint64_t done;		    /* records written */
+	uint8_t header[SHA256_LEN]; /* of its line */
 };
 
 /* --- opening --- */
@@ -149,6 +150,7 @@ static void write_header(struct audit_export *x, struct buf *b)
 {
 	const struct audit_filter *f = &x->options.filter;
 	struct str origin = { 0 }, rest;
+	size_t from = b->n;
 
 	(void)str_cut(buf_str(&x->note), '\n', &origin, &rest);
 	buf_lit(b, "{\"header\":{");
@@ -168,6 +170,8 @@ static void write_header(struct audit_export *x, struct buf *b)
 	str_member(b, "tool", STR("writ " WRIT_VERSION));
 	str_member(b, "vkey", x->options.vkey);
 	close_line(b);
+	if (buf_ok(b))
+		sha256_of(x->sha, (struct str){ b->p + from, b->n - 1 - from }, x->header);
 }
 
 static void write_opening(struct buf *b, const struct audit_row *row, enum opening o)
@@ -212,6 +216,7 @@ static void write_trailer(struct audit_export *x, struct buf *b)
 	str_member(b, "checkpoint", buf_str(&x->note));
 	int_member(b, "count", x->counts.count);
 	int_member(b, "first", x->counts.first);
+	hashes_member(b, "header", x->header, 1);
 	hashes_member(b, "hints", x->hints.hash[0], x->hints.n);
 	int_member(b, "openings", x->counts.openings);
 	hashes_member(b, "range", saved, tree_range_save(&x->range, saved) / SHA256_LEN);

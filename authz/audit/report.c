@@ -1,5 +1,19 @@
 #include "authz/audit/verify.h"
 
+const char *verify_fault_name(enum verify_fault f)
+{
+	static const char *const names[] = {
+		[FAULT_NONE] = "none",		 [FAULT_EDIT] = "edit",
+		[FAULT_DELETION] = "deletion",	 [FAULT_INSERTION] = "insertion",
+		[FAULT_SWAP] = "swap",		 [FAULT_TRUNCATION] = "truncation",
+		[FAULT_REWRITE] = "rewrite",	 [FAULT_FORK] = "fork",
+		[FAULT_OPENING] = "opening",	 [FAULT_COUNT] = "count",
+		[FAULT_SIGNATURE] = "signature", [FAULT_EMPTY] = "empty",
+	};
+
+	return names[f];
+}
+
 static void verdict(struct buf *out, const char *name, enum verdict v)
 {
 	static const char *const words[] = {

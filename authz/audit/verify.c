@@ -31,6 +31,8 @@ struct verifier {
 
 	enum stage stage;
 	uint64_t lines, first, count, size; /* of the header */
+	bool openings;			    /* the header announces some */
+	char header[2 * SHA256_LEN];	    /* hash of its line */
 	struct chain_state chain;
 	struct tree_span span, at_held; /* at_held: when the held size was reached */
 	uint64_t records;
@@ -39,20 +41,6 @@ struct verifier {
 	bool leaf_fits;				     /* the last record is a leaf that fits */
 	struct verify_report report;
 };
-
-const char *verify_fault_name(enum verify_fault f)
-{
-	static const char *const names[] = {
-		[FAULT_NONE] = "none",		 [FAULT_EDIT] = "edit",
-		[FAULT_DELETION] = "deletion",	 [FAULT_INSERTION] = "insertion",
-		[FAULT_SWAP] = "swap",		 [FAULT_TRUNCATION] = "truncation",
-		[FAULT_REWRITE] = "rewrite",	 [FAULT_FORK] = "fork",
-		[FAULT_OPENING] = "opening",	 [FAULT_COUNT] = "count",
-		[FAULT_SIGNATURE] = "signature", [FAULT_EMPTY] = "empty",
-	};
-
-	return names[f];
-}
 
 /* --- verdicts --- */
 
@@ -118,9 +106,11 @@ static void tell_chain(struct verifier *v)
 static void on_header(struct verifier *v, struct str line)
 {
 	const struct str begins = STR("{\"header\":");
+	uint8_t hash[SHA256_LEN];
 	struct envelope x;
 
-	if (!str_starts(line, begins) || !envelope_read(line, begins.n, &x)) {
+	if (!str_starts(line, begins) || !envelope_read(line, begins.n, ENVELOPE_HEADER, &x) ||
+	    x.openings > 1) {
 		unreadable(v, "it does not begin with a header");
 		return;
 	}
@@ -128,11 +118,10 @@ static void on_header(struct verifier *v, struct str line)
 		unreadable(v, "its format is not " AUDIT_EXPORT_FORMAT);
 		return;
 	}
-	if ((x.numbers & ENVELOPE_HEADER) != ENVELOPE_HEADER) {
-		unreadable(v, "the header lacks count, first or size");
-		return;
-	}
 	v->stage = STAGE_BODY;
+	v->openings = x.openings;
+	sha256_of(v->sha, line, hash);
+	text_hex(hash, SHA256_LEN, v->header);
 	v->first = v->report.first = v->span.from = x.first;
 	v->count = v->report.count = x.count;
 	v->size = v->report.size = x.size;
@@ -275,9 +264,9 @@ static void check_counts(struct verifier *v, const struct envelope *x)
 		      v->first + v->count, v->count);
 		bad_record(v, v->first + v->count, end);
 	}
-	if ((x->numbers & ENVELOPE_TRAILER) != ENVELOPE_TRAILER || x->count != v->count ||
-	    x->first != v->first || x->size != v->size || x->withheld != v->report.withheld ||
-	    x->openings != v->report.openings)
+	if (x->count != v->count || x->first != v->first || x->size != v->size ||
+	    x->withheld != v->report.withheld || x->openings != v->report.openings ||
+	    (x->openings && !v->openings))
 		fault(v, FAULT_COUNT,
 		      "the trailer's counts are not those of the header and the records");
 }
@@ -370,6 +359,40 @@ static void check_signature(struct verifier *v, struct str note, struct checkpoi
 	snprintf(v->report.key_id, sizeof(v->report.key_id), "%08x", v->key.id);
 }
 
+static bool same_origin(const struct verifier *v, struct str signed_one)
+{
+	AUTO_BUF text; /* as the header spells it, in quotes */
+	size_t max = sizeof(v->report.origin) - 1;
+
+	buf_init(&text, *v->alloc, NOTE_MAX);
+	buf_json(&text, signed_one);
+	return buf_ok(&text) && text.n >= 2 &&
+	       str_eq(str_first((struct str){ text.p + 1, text.n - 2 }, max),
+		      str_c(v->report.origin));
+}
+
+/* What proves nothing about the records must still be what the exporter wrote. */
+static void check_rest(struct verifier *v, const struct envelope *x, const struct checkpoint *c)
+{
+	uint8_t root[SHA256_LEN];
+	struct tree_range stored;
+	struct tree_proof nodes;
+
+	if (!str_eq(x->header, (struct str){ v->header, sizeof(v->header) }))
+		fault(v, FAULT_COUNT, "the header is not the one that the trailer was written for");
+	else if (!same_origin(v, c->origin))
+		fault(v, FAULT_COUNT, "the header names another log than the checkpoint");
+	else if (!envelope_hashes(x->range, &nodes) ||
+		 !tree_range_load(&stored, v->size,
+				  (struct str){ (const char *)nodes.hash, nodes.n * SHA256_LEN }))
+		fault(v, FAULT_COUNT, "the trailer's range is not readable");
+	if (v->report.fault)
+		return;
+	tree_root(&stored, v->sha, root);
+	if (memcmp(root, c->root, SHA256_LEN) != 0)
+		fault(v, FAULT_COUNT, "the trailer's range does not make the signed root");
+}
+
 /* Chain faults come first: they say what was done. Then the counts, the signature, the tree. */
 static void on_trailer(struct verifier *v, struct str line, size_t prefix)
 {
@@ -382,8 +405,8 @@ static void on_trailer(struct verifier *v, struct str line, size_t prefix)
 	v->stage = STAGE_AFTER;
 	count_redacted(v);
 	buf_init(&note, *v->alloc, NOTE_MAX);
-	if (!envelope_read(line, prefix, &x) || !envelope_hashes(x.hints, &hints) ||
-	    !flat_unescape(x.checkpoint, &note)) {
+	if (!envelope_read(line, prefix, ENVELOPE_TRAILER, &x) ||
+	    !envelope_hashes(x.hints, &hints) || !flat_unescape(x.checkpoint, &note)) {
 		chain_end(&v->chain);
 		tell_chain(v);
 		fault(v, FAULT_COUNT, "the trailer is not readable");
@@ -412,6 +435,9 @@ static void on_trailer(struct verifier *v, struct str line, size_t prefix)
 		locate(v, x.range, c.root);
 		return;
 	}
+	check_rest(v, &x, &c);
+	if (v->report.fault)
+		return;
 	v->report.integrity = VERDICT_YES;
 	if (v->has_held)
 		check_held(v, &hints);
