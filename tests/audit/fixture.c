@@ -67,6 +67,44 @@ static void fatal(void *ctx, const struct err *e)
 	f->fatal++;
 }
 
+/* Folders of fixtures that were not cleared: a test that fails jumps out of its function. */
+static char live[8][sizeof(((struct fixture *)0)->folder)];
+
+static void remove_folder(const char *folder)
+{
+	DIR *d = opendir(folder);
+	const struct dirent *entry;
+	char path[512];
+
+	while (d && (entry = readdir(d))) {
+		snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+		unlink(path);
+	}
+	if (d)
+		closedir(d);
+	rmdir(folder);
+}
+
+static void remove_live(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(live); i++)
+		if (live[i][0])
+			remove_folder(live[i]);
+}
+
+static void note_live(const char *folder, bool gone)
+{
+	static bool hooked;
+
+	for (size_t i = 0; i < ARRAY_LEN(live); i++)
+		if (strcmp(live[i], gone ? folder : "") == 0) {
+			strcpy(live[i], gone ? "" : folder);
+			break;
+		}
+	if (!hooked)
+		hooked = atexit(remove_live) == 0;
+}
+
 void fixture_init(struct fixture *f)
 {
 	struct note_key k;
@@ -75,6 +113,7 @@ void fixture_init(struct fixture *f)
 	*f = (struct fixture){ 0 };
 	strcpy(f->folder, "/tmp/writ-audit-XXXXXX");
 	assert_non_null(mkdtemp(f->folder));
+	note_live(f->folder, false);
 	f->hands.ms = INT64_C(1760000000000);
 	f->clock = clock_of_fixed(&f->hands);
 	f->sha = sha256_new(&e);
@@ -108,20 +147,10 @@ void fixture_close(struct fixture *f)
 
 void fixture_clear(struct fixture *f)
 {
-	DIR *d;
-	const struct dirent *entry;
-	char path[512];
-
 	fixture_close(f);
 	sha256_free(f->sha);
-	d = opendir(f->folder);
-	assert_non_null(d);
-	while ((entry = readdir(d))) {
-		snprintf(path, sizeof(path), "%s/%s", f->folder, entry->d_name);
-		unlink(path);
-	}
-	closedir(d);
-	rmdir(f->folder);
+	remove_folder(f->folder);
+	note_live(f->folder, true);
 }
 
 void fixture_draft(struct fixture *f, int i, struct record *r, struct buf *text)
