@@ -13,6 +13,8 @@
 #include "authz/base/text.h"
 #include "authz/decide/control.h"
 
+#define RETRY_NS 5000000000LL /* after storage was short */
+
 static void free_standing(struct shared *s)
 {
 	free(s);
@@ -59,13 +61,14 @@ static uint64_t in_force(struct control *c)
 }
 
 static bool record_load(struct control *c, const struct policy_set *set, struct str by,
-			struct err *e)
+			const char *outcome, struct err *e)
 {
 	struct act_record r;
 
 	act_record_begin(&r);
 	record_int(&r.job.record, STR("generation"), (int64_t)set->generation);
 	record_str(&r.job.record, STR("kind"), STR("policy.load"));
+	record_str(&r.job.record, STR("outcome"), str_c(outcome));
 	record_str(&r.job.record, STR("pep"), by);
 	record_hash(&r.job.record, STR("policy_sha256"), set->hash);
 	record_int(&r.job.record, STR("rules"), (int64_t)policy_set_rule_count(set));
@@ -76,10 +79,16 @@ static bool record_load(struct control *c, const struct policy_set *set, struct 
 static bool put_in_force(struct control *c, struct policy_set *set, struct str by, struct err *e)
 {
 	int64_t now = clock_wall_ms(c->core->clock);
+	struct err ignored = { 0 };
 
-	if (!record_load(c, set, by, e) ||
-	    !generations_activate(c->generations, set->generation, false, by, now, e))
+	if (!record_load(c, set, by, "done", e))
 		return false;
+	if (!generations_activate(c->generations, set->generation, false, by, now, e)) {
+		/* The log now tells of something that did not happen: say so there too. */
+		if (!record_load(c, set, by, "failed", &ignored))
+			log_event(LOG_ERROR, "policy.unrecorded", "why=\"%s\"", ignored.msg);
+		return false;
+	}
 	publish_standing(c, set, false, now, NULL);
 	log_event(LOG_INFO, "policy.active", "generation=%llu rules=%zu",
 		  (unsigned long long)set->generation, policy_set_rule_count(set));
@@ -235,8 +244,11 @@ void control_look(struct control *c, bool asked)
 			  c->config.policies, e.msg, (unsigned long long)in_force(c),
 			  in_force(c) ? "nothing changed" : "every answer is deny");
 		/* Storage may be short for a moment; a policy mistake stays until it is mended. */
-		if (e.class == ERR_UNAVAILABLE || e.class == ERR_IO)
+		if (e.class == ERR_UNAVAILABLE || e.class == ERR_IO) {
+			/* Not at once: each try may write to the log. */
+			c->next_look_ns = clock_mono_ns(c->core->clock) + RETRY_NS;
 			return;
+		}
 	}
 	c->folder_seen = seen;
 }

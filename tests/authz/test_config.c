@@ -145,6 +145,10 @@ static const struct {
 	{ "limits = { depth = 0/0 }", "expected a whole number" },
 	{ "limits = { body = '1 MiB' }", "expected bytes, as 65536 or \"64KiB\", got \"1 MiB\"" },
 	{ "limits = { decision = 2 }", "expected a time, as \"500ms\" or \"2s\"" },
+	/* what is not built is unknown, not ignored */
+	{ "limits = { batch = 5 }", "limits.batch: no such setting" },
+	{ "limits = { connections_per_address = 5 }", "no such setting" },
+	{ "limits = { token = '9KiB' }", "limits.token: is out of range" },
 	{ "ttl = { jwt = 'soon' }", "ttl.jwt: expected a time, as \"90s\"" },
 	{ "data = 'a\\0b'", "one line of UTF-8" },
 	{ "data = 'a\\xff'", "one line of UTF-8" },
@@ -153,11 +157,12 @@ static const struct {
 	{ "tls = { names = { x = 'a' } }", "plain list" },
 	/* ranges */
 	{ "limits = { body = 5 }",
-	  "writ.lua:1: limits.body: is out of range; expected 1KiB to 64MiB" },
+	  "writ.lua:1: limits.body: is out of range; expected 1KiB to 4MiB" },
 	{ "limits = { body = '9999999999GiB' }", "limits.body:" },
 	{ "ttl = { x509 = '1s' }", "ttl.x509: is out of range; expected 1m to 30d" },
 	{ "limits = { policy_time = '2s' }", "expected 1ms to 1s" },
-	{ "limits = { body = '32MiB' }", "limits.in_flight: is smaller than limits.body" },
+	{ "limits = { body = '4MiB', in_flight = '1MiB' }",
+	  "limits.in_flight: is smaller than limits.body" },
 	{ "limits = { request = '1s' }", "shorter than limits.decision" },
 	/* data only */
 	{ "data = os.getenv('HOME')",
@@ -281,7 +286,7 @@ static void tells_what_changed(void **state)
 	config_diff(a, c, note_change, NULL);
 	assert_string_equal(changes,
 			    "data! store! log_level listen.http! listen.workload! listen.admin! "
-			    "callers tls.names! ttl.jwt limits.body! ");
+			    "callers tls.names! ttl.jwt! limits.body! ");
 }
 
 static void help_names_every_setting(void **state)
