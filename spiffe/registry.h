@@ -105,6 +105,13 @@ struct registry_filter {
 size_t registry_list(const struct registry_view *v, const struct registry_filter *f,
 		     const struct registry_entry **out, size_t max);
 
+/* Fill @out with at most @max entries that are active at @now_ms and come behind the ID @after
+ * (empty: from the start); fewer means: that was the end. The order is nobody's but its own: an ID
+ * keeps its place for the life of the process, whatever else comes and goes. The work is bounded by
+ * @max and the size of a shard, not by the registry: for front loops. */
+size_t registry_scan(const struct registry_view *v, struct str after, int64_t now_ms,
+		     const struct registry_entry **out, size_t max);
+
 /* The active entries whose selectors are all among the @n attested ones, in order of ID; at most
  * @max are given. An entry without selectors matches nobody. */
 size_t registry_match(const struct registry_view *v, const struct registry_selector *attested,

@@ -340,6 +340,29 @@ size_t registry_list(const struct registry_view *v, const struct registry_filter
 	return walk(v, passes, f, out, max);
 }
 
+size_t registry_scan(const struct registry_view *pub, struct str after, int64_t now_ms,
+		     const struct registry_entry **out, size_t max)
+{
+	const struct view *v = view_of(pub);
+	size_t from = after.n ? shard_of(hash_of(v->seed, after)) : 0, n = 0;
+
+	/* Shard by shard, and by ID within each: so a place follows from the ID alone. */
+	for (size_t i = from; n < max && i < REGISTRY_SHARDS; i++) {
+		const struct shard *s = v->shards[i];
+		size_t here = 0;
+
+		for (size_t k = 0; s && k < s->cap; k++) {
+			const struct box *b = s->cells[k].box;
+
+			if (b && (i > from || str_cmp(b->entry.id, after) > 0) &&
+			    registry_state(&b->entry, now_ms) == ENTRY_ACTIVE)
+				keep(out + n, &here, max - n, &b->entry);
+		}
+		n += here;
+	}
+	return n;
+}
+
 struct attested {
 	const struct registry_selector *selectors;
 	size_t n;

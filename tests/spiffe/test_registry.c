@@ -9,6 +9,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 
+#include "authz/base/text.h"
 #include "spiffe/registry.h"
 #include "tests/fault/tmp_dir.h"
 #include "tests/fault/vfs_fault.h"
@@ -371,6 +372,50 @@ static void a_refused_change_leaves_the_others(void **state)
 
 #define MANY 5000
 
+/* Page by page, each from a newer view than the one before: what stays is met exactly once. */
+static void scans_each_once(struct world *w)
+{
+	static const size_t sizes[] = { 1, 7, 70 };
+
+	for (size_t k = 0; k < ARRAY_LEN(sizes); k++) {
+		const struct registry_entry *page[70];
+		unsigned char *met = calloc(MANY, 1);
+		char id[64], after[64] = "", gone[64];
+		struct err e = { 0 };
+		size_t n = sizes[k], pages = 0, all = 0;
+
+		assert_non_null(met);
+		snprintf(gone, sizeof(gone), "spiffe://example.org/agent/%zu", k);
+		assert_true(apply(w, REGISTRY_SUSPEND, gone, &e));
+		while (n == sizes[k]) {
+			const struct registry_view *v = view_of_world(w);
+
+			n = registry_scan(v, str_c(after), NOW, page, sizes[k]);
+			for (size_t i = 0; i < n; i++) {
+				struct str prefix = STR("spiffe://example.org/agent/");
+				struct str number = str_from(page[i]->id, prefix.n);
+				uint64_t which = 0;
+
+				if (!str_starts(page[i]->id, prefix))
+					continue;
+				assert_true(text_u64(number, MANY - 1, &which));
+				all += !met[which]++;
+			}
+			if (n)
+				snprintf(after, sizeof(after), "%.*s", STR_FMT(page[n - 1]->id));
+			registry_view_release(&v);
+			if (pages++ % 100)
+				continue;
+			snprintf(id, sizeof(id), "spiffe://example.org/new/%zu-%zu", k, pages);
+			assert_true(apply(w, REGISTRY_REGISTER, id, &e));
+		}
+		assert_int_equal(all, MANY - k - 1); /* one more is suspended each time */
+		for (int i = 0; i < MANY; i++)
+			assert_true(met[i] <= 1);
+		free(met);
+	}
+}
+
 static void finds_and_lists_among_many(void **state)
 {
 	const struct registry_entry *page[70];
@@ -425,6 +470,7 @@ static void finds_and_lists_among_many(void **state)
 	assert_true(str_ends(page[0]->id, STR("/77")));
 	assert_int_equal(registry_match(v, attested, 1, NOW, page, 70), 0);
 	registry_view_release(&v);
+	scans_each_once(&w);
 	world_close(&w);
 }
 
