@@ -319,7 +319,7 @@ static void load_all(struct loader *l)
 	check_rules_exist(l);
 	l->job.file = 0;
 	s->index = index_build(s->rules, s->nrules, &s->arena);
-	if (!s->index || !publish_zones(s) || l->job.out_of_memory)
+	if (!s->index || !names_collect(s) || !publish_zones(s) || l->job.out_of_memory)
 		finding(l->job.findings, true, (struct str){ NULL, 0 }, 0,
 			"no memory for the policy set");
 	else if (!l->job.findings->errors)

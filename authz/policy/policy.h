@@ -107,6 +107,13 @@ void policy_set_rules(const struct policy_set *s,
 		      void *ctx);
 size_t policy_set_rule_count(const struct policy_set *s);
 
+/* What searches enumerate: ids of the catalogue, action names that some rule's `on` speaks of (and
+ * those by which tools are called and models invoked). In order, none twice; at most @max of those
+ * after @after (empty: from the start). The names are borrowed from the set. */
+enum policy_names { POLICY_TOOLS, POLICY_MODELS, POLICY_ACTIONS };
+size_t policy_set_names(const struct policy_set *s, enum policy_names which, struct str after,
+			struct str *out, size_t max);
+
 /* A trusted fact about the registered agent. The names id, owner and state are writ's. */
 struct policy_attribute {
 	struct str name, value;

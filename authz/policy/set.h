@@ -102,6 +102,8 @@ struct set {
 	struct catalogue tools, models;
 	struct json *declared; /* attributes of agents: by name, a text or a list of the values */
 	uint32_t ndeclared;
+	struct str *actions; /* sorted, none twice: names.c */
+	uint32_t nactions;
 	struct zone *zones; /* sorted by name */
 	struct policy_file *zone_files;
 	uint32_t nzones;
@@ -117,6 +119,9 @@ const struct json *declared_find(const struct set *s, struct str name);
 
 /* The entry @id, or NULL. */
 const struct entry *catalogue_find(const struct catalogue *c, struct str id);
+
+/* Fill set->actions from the rules. False: out of memory. */
+bool names_collect(struct set *s);
 
 /* The zone @name, or NULL. */
 const struct zone *set_zone(const struct set *s, struct str name);

@@ -304,6 +304,44 @@ static void rules_are_listed(void **state)
 	shared_release(&set->shared);
 }
 
+static const struct {
+	enum policy_names which;
+	const char *after;
+	size_t max;
+	const char *names;
+} lists[] = {
+	{ POLICY_TOOLS, "", 9, "files/write ledger/query payments/create " },
+	{ POLICY_TOOLS, "files/write", 1, "ledger/query " },
+	{ POLICY_TOOLS, "files/writf", 9, "ledger/query payments/create " },
+	{ POLICY_TOOLS, "payments/create", 9, "" },
+	{ POLICY_TOOLS, "", 0, "" },
+	{ POLICY_MODELS, "", 9, "gpt-large gpt-small " },
+	{ POLICY_ACTIONS, "", 9, "models/invoke print tools/call x " },
+	{ POLICY_ACTIONS, "models/invoke", 2, "print tools/call " },
+};
+
+static void names_are_listed(void **state)
+{
+	struct policy_set *set = policy_help_rules(
+		"policy 'p' { permit 'a' { on = { action = { 'x', 'tools/call' } } }, deny 'b' {},"
+		" ask 'c' { on = { action = 'print', resource = 'page' } },"
+		" permit 'd' { on = { action = { 'x' }, id = 'y' } } }");
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+		struct str names[9];
+		char text[200] = "";
+		size_t n = policy_set_names(set, lists[i].which, str_c(lists[i].after), names,
+					    lists[i].max);
+
+		for (size_t k = 0; k < n; k++)
+			snprintf(text + strlen(text), sizeof(text) - strlen(text), "%.*s ",
+				 STR_FMT(names[k]));
+		assert_string_equal(text, lists[i].names);
+	}
+	shared_release(&set->shared);
+}
+
 static void put(const char *dir, const char *name, const char *text)
 {
 	char path[256];
@@ -370,6 +408,7 @@ int main(void)
 		cmocka_unit_test(arguments_are_checked),
 		cmocka_unit_test(results_are_canonical),
 		cmocka_unit_test(rules_are_listed),
+		cmocka_unit_test(names_are_listed),
 		cmocka_unit_test(folders_are_read_in_order),
 	};
 
