@@ -391,33 +391,26 @@ static void refuse(struct inquiry *i)
 }
 
 /* Roles and rate. PEPs speak for many and are not limited. */
-static bool admitted(struct inquiry *i)
+bool decide_admit(struct worker *w, const struct caller *c, uint32_t n, int64_t *retry_ms,
+		  struct err *e)
 {
-	const struct caller *c = i->d->caller;
+	int64_t now = clock_mono_ns(w->core->clock);
 
 	if (!(c->roles & (ROLE_AGENT | ROLE_PEP)))
-		return err_set(&i->answer.refused, ERR_FORBIDDEN,
+		return err_set(e, ERR_FORBIDDEN,
 			       "%.*s may not ask for decisions: it has neither role agent nor pep",
 			       STR_FMT(c->id));
-	if (!(c->roles & ROLE_PEP) &&
-	    !limit_take(i->w->core->agent_limit, c->id, i->started_ns, &i->answer.retry_ms))
-		return err_set(&i->answer.refused, ERR_RATE,
-			       "too many requests from %.*s; try again in %" PRId64 " ms",
-			       STR_FMT(c->id), i->answer.retry_ms);
+	for (uint32_t i = 0; !(c->roles & ROLE_PEP) && i < n; i++)
+		if (!limit_take(w->core->agent_limit, c->id, now, retry_ms))
+			return err_set(e, ERR_RATE,
+				       "too many requests from %.*s; try again in %" PRId64 " ms",
+				       STR_FMT(c->id), *retry_ms);
 	return true;
 }
 
-void decide(struct worker *w, struct evaluation *d)
+/* Clears what is read; the messages of 400 bytes stay as they are. */
+static void begin(struct inquiry *i, struct worker *w, struct evaluation *d)
 {
-	struct inquiry *i = arena_alloc(d->arena, sizeof(*i));
-
-	if (!i) {
-		struct decision_answer none = { 0 };
-
-		err_set(&none.refused, ERR_UNAVAILABLE, "memory is short; try again later");
-		d->done(d, &none);
-		return;
-	}
 	memset(i, 0, offsetof(struct inquiry, answer.refused));
 	err_none(&i->answer.refused);
 	err_none(&i->answer.unrecorded);
@@ -426,11 +419,39 @@ void decide(struct worker *w, struct evaluation *d)
 	i->started_ns = clock_mono_ns(w->core->clock);
 	i->now_ms = clock_wall_ms(w->core->clock);
 	deny(i, REASON_NO_RULE, "");
-	if (!admitted(i)) {
+}
+
+enum decision decide(struct worker *w, struct evaluation *d)
+{
+	struct inquiry *i = arena_alloc(d->arena, sizeof(*i));
+	enum decision judged;
+
+	if (!i) {
+		struct decision_answer none = { 0 };
+
+		err_set(&none.refused, ERR_UNAVAILABLE, "memory is short; try again later");
+		d->done(d, &none);
+		return DECISION_DENY;
+	}
+	begin(i, w, d);
+	if (!d->admitted &&
+	    !decide_admit(w, d->caller, 1, &i->answer.retry_ms, &i->answer.refused)) {
 		refuse(i);
-		return;
+		return DECISION_DENY;
 	}
 	i->agent_id = agent_of(&d->request);
 	judge(i);
-	record(i);
+	judged = i->answer.result.decision;
+	record(i); /* may end the request, and its arena with it */
+	return judged;
+}
+
+void decide_peek(struct worker *w, struct evaluation *d, struct policy_result *out)
+{
+	struct inquiry i;
+
+	begin(&i, w, d);
+	i.agent_id = agent_of(&d->request);
+	judge(&i);
+	*out = i.answer.result;
 }

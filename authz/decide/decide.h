@@ -41,10 +41,22 @@ struct evaluation {
 	struct decision_request request;
 	const struct caller *caller;
 	struct arena *arena;
+	bool admitted; /* decide_admit said yes to this one already, as part of a batch */
 	void (*done)(struct evaluation *d, const struct decision_answer *a);
 	void *user;
 };
 
-void decide(struct worker *w, struct evaluation *d);
+/* @done may run before this returns. The decision as judged is returned at once, for those who go
+ * on by it; it holds only if @done says the same, for a record that fails makes it a denial. All
+ * that is decided within a turn of the loop is decided by one policy set. */
+enum decision decide(struct worker *w, struct evaluation *d);
+
+/* May @c ask for decisions at all (403), and @n times now (429, *retry_ms says when)? */
+MUST_USE bool decide_admit(struct worker *w, const struct caller *c, uint32_t n, int64_t *retry_ms,
+			   struct err *e);
+
+/* What decide() would say to d->request now. No record, so nothing may be granted by it: for
+ * searches. Texts live in d->arena. */
+void decide_peek(struct worker *w, struct evaluation *d, struct policy_result *out);
 
 #endif
