@@ -295,6 +295,25 @@ static bool finish_node(struct config_reader *r)
 	return true;
 }
 
+/* It is compared byte for byte by others, and URLs are put together from it. */
+static bool finish_public_url(struct config_reader *r)
+{
+	const char *url = r->c->public_url, *host;
+
+	if (!url)
+		return true;
+	host = strncmp(url, "https://", 8) == 0 ? url + 8 : "";
+	for (const char *p = url; *p; p++)
+		if (*p <= ' ' || *p >= 0x7f || strchr("?#\"\\<>^`{|}@", *p))
+			host = "";
+	if (*host && *host != '/' && *host != ':')
+		return true;
+	return config_fail(r, "public_url",
+			   "expected \"https://HOST\" or \"https://HOST/PATH\" without user, query "
+			   "and fragment, got \"%.100s\"",
+			   url);
+}
+
 static bool finish_listeners(struct config_reader *r)
 {
 	struct config *c = r->c;
@@ -325,7 +344,7 @@ static bool finish(struct config_reader *r, bool data_given)
 	struct config *c = r->c;
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
-	    !finish_listeners(r))
+	    !finish_public_url(r) || !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);
 	if (!c->policies.dir)

@@ -73,11 +73,12 @@ struct config {
 	const char *base; /* folder from which relative paths count */
 
 	const char *trust_domain;
-	const char *data;  /* data folder, absolute */
-	const char *store; /* "sqlite:<data>/writ.db", for show: the file's name is settled */
-	const char *node;  /* this machine's name in records */
-	int log_level;	   /* enum log_level */
-	uint32_t loops;	   /* front loops; 0: cores - 1, at least 1 */
+	const char *data;	/* data folder, absolute */
+	const char *store;	/* "sqlite:<data>/writ.db", for show: the file's name is settled */
+	const char *node;	/* this machine's name in records */
+	const char *public_url; /* as what AuthZEN clients know us; NULL: by what they use */
+	int log_level;		/* enum log_level */
+	uint32_t loops;		/* front loops; 0: cores - 1, at least 1 */
 
 	struct config_listener *listeners;
 	size_t nlisteners;

@@ -48,6 +48,8 @@ const struct setting config_settings[] = {
 	       "folder of everything writ keeps; relative paths count from this file"),
 	STRING("store", store, 1, 4096, "sqlite:<data>/writ.db", "where the registry is kept"),
 	STRING("node", node, 0, 63, "<host name>", "this machine's name in records"),
+	STRING("public_url", public_url, 9, 1024, "<what the client used>",
+	       "https URL by which AuthZEN clients know this server, as its metadata say"),
 	{ "log_level", SET_CHOICE, true, AT(log_level), 0, 0, "info", levels,
 	  "least important event to be logged on standard error" },
 	U32("loops", loops, false, 0, 256, "0",
@@ -228,7 +230,7 @@ void config_show(const struct config *c, const struct setting *s, struct buf *ou
 
 	switch (s->type) {
 	case SET_STRING:
-		buf_printf(out, "%s", *(const char *const *)(const void *)at);
+		buf_add(out, str_c(*(const char *const *)(const void *)at));
 		return;
 	case SET_BOOL:
 		buf_printf(out, "%s", *(const bool *)at ? "true" : "false");

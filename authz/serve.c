@@ -192,6 +192,7 @@ static bool fill_core(struct serving *s, struct err *e)
 		.string = l->string, .depth = l->depth, .members = l->members, .values = l->values
 	};
 	core->decision_ns = (int64_t)l->decision_ms * 1000000;
+	random_bytes(core->search_key, sizeof(core->search_key));
 	core->agent_limit = limit_new(l->agent_rate, l->agent_burst, LIMIT_KEYS_AGENTS, e);
 	core->attest_limit = core->agent_limit ? limit_new(l->attest_rate, l->attest_burst,
 							   LIMIT_KEYS_ADDRESSES, e)
@@ -404,6 +405,8 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.findings = setup_findings(s->config, &s->arena, &s->service.nfindings);
 	s->service.node = s->config->node;
 	s->service.config_file = s->config->file;
+	s->service.public_url = s->config->public_url;
+	s->service.batch_max = s->config->limits.batch;
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };
 	s->operators_site = (struct site){ &s->core, SIDE_OPERATORS, &s->service };

@@ -37,6 +37,7 @@ struct core {
 	char log_key_id[9];
 	struct limit *agent_limit, *attest_limit;
 	struct refusals refusals;
+	uint8_t search_key[32]; /* of page tokens, made at the start */
 	struct control *control;
 	struct json_limits json;	   /* of request bodies */
 	int64_t decision_ns;		   /* deadline of a record */

@@ -113,6 +113,11 @@ static void write_context(struct buf *b, const struct decision_answer *a)
 		buf_lit(b, ",\"leaf\":\"");
 		buf_hex(b, a->leaf, sizeof(a->leaf));
 		buf_lit(b, "\"}");
+		/* The rules failed: a denial that the PEP's owner should hear of. */
+		if (r->error.n) {
+			buf_char(b, ',');
+			write_error(b, 500, r->message);
+		}
 	} else {
 		buf_char(b, ',');
 		write_error(b, 503, str_c(a->unrecorded.msg));

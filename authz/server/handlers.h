@@ -11,6 +11,17 @@
 /* authzen.c */
 void handle_evaluation(struct request *r);
 
+/* authzen_batch.c */
+void handle_evaluations(struct request *r);
+
+/* authzen_search.c */
+void handle_search_subject(struct request *r);
+void handle_search_resource(struct request *r);
+void handle_search_action(struct request *r);
+
+/* authzen_metadata.c */
+void handle_authzen_metadata(struct request *r);
+
 /* identity.c */
 void handle_attest(struct request *r);
 void handle_svid_x509(struct request *r);

@@ -7,6 +7,17 @@
 
 #define METHOD_NOT_ALLOWED "method_not_allowed"
 
+/* A path that ends in a star stands for all that begin like it. */
+static bool path_is(const struct route *r, struct str path)
+{
+	struct str own = str_c(r->path);
+
+	if (own.p[own.n - 1] != '*')
+		return str_eq(path, own);
+	own.n--;
+	return str_starts(path, own);
+}
+
 /* 405 names what would be right (RFC 9110 15.5.6). */
 static void allow_header(struct call *c, unsigned door)
 {
@@ -14,7 +25,7 @@ static void allow_header(struct call *c, unsigned door)
 
 	buf_in_arena(&b, c->arena, 256);
 	for (size_t i = 0; i < route_count; i++)
-		if ((routes[i].doors & door) && str_eq(c->path, str_c(routes[i].path))) {
+		if ((routes[i].doors & door) && path_is(&routes[i], c->path)) {
 			if (b.n)
 				buf_lit(&b, ", ");
 			buf_add(&b, str_c(routes[i].method));
@@ -39,7 +50,7 @@ static const struct route *find_route(const struct call *c, unsigned door, struc
 	for (size_t i = 0; i < route_count; i++) {
 		const struct route *r = &routes[i];
 
-		if (!str_eq(c->path, str_c(r->path)))
+		if (!path_is(r, c->path))
 			continue;
 		if (!(r->doors & door)) {
 			elsewhere = r;

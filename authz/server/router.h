@@ -36,7 +36,7 @@ struct request {
 #define ROUTE_OPEN_LOCALLY (1u << 16) /* beside the roles: open on loopback and Unix sockets */
 
 struct route {
-	const char *method, *path;
+	const char *method, *path; /* a path that ends in a star: all that begin like it */
 	unsigned doors;
 	unsigned roles; /* one of these; 0: open to everybody */
 	void (*handle)(struct request *r);

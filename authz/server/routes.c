@@ -9,6 +9,12 @@
 const struct route routes[] = {
 	/* the agents' door */
 	{ "POST", "/access/v1/evaluation", SIDE_AGENTS, ANYBODY, handle_evaluation },
+	{ "POST", "/access/v1/evaluations", SIDE_AGENTS, ANYBODY, handle_evaluations },
+	{ "POST", "/access/v1/search/subject", SIDE_AGENTS, ANYBODY, handle_search_subject },
+	{ "POST", "/access/v1/search/resource", SIDE_AGENTS, ANYBODY, handle_search_resource },
+	{ "POST", "/access/v1/search/action", SIDE_AGENTS, ANYBODY, handle_search_action },
+	{ "GET", "/.well-known/authzen-configuration", SIDE_AGENTS, 0, handle_authzen_metadata },
+	{ "GET", "/.well-known/authzen-configuration/*", SIDE_AGENTS, 0, handle_authzen_metadata },
 	{ "POST", "/v1/attest", SIDE_AGENTS, 0, handle_attest },
 	{ "POST", "/v1/svid/x509", SIDE_AGENTS, ANYBODY, handle_svid_x509 },
 	{ "POST", "/v1/svid/jwt", SIDE_AGENTS, ANYBODY, handle_svid_jwt },

@@ -22,6 +22,8 @@ struct service {
 	const char *folder; /* the data folder: log.db lies in it */
 	const char *node;
 	const char *config_file; /* or NULL */
+	const char *public_url;	 /* as what AuthZEN clients know us; or NULL */
+	uint32_t batch_max;	 /* evaluations in one request */
 	int64_t started_ms;
 	atomic_bool draining;
 	struct signer *signer;

@@ -68,6 +68,7 @@ static void an_empty_file_is_all_defaults(void **state)
 	assert_int_equal(c->ttl.leeway_s, 30);
 	assert_int_equal(c->log_level, LOG_INFO);
 	assert_true(c->node[0] != '\0');
+	assert_null(c->public_url);
 }
 
 static void reads_the_example_of_the_design(void **state)
@@ -189,6 +190,12 @@ static const struct {
 	{ "store = 'sqlite:/writ.db'", "folder of its own" },
 	{ "data = 'a'\nstore = 'sqlite:b/writ.db'",
 	  "writ.lua:2: store: is in /etc/writ/b, but data says a" },
+	{ "public_url = 'http://pdp.example'", "writ.lua:1: public_url: expected \"https://HOST" },
+	{ "public_url = 'https://pdp.example/?a=b'", "without user, query and fragment" },
+	{ "public_url = 'https://pdp.example#x'", "without user, query and fragment" },
+	{ "public_url = 'https://me@pdp.example'", "without user, query and fragment" },
+	{ "public_url = 'https:///path'", "public_url: expected" },
+	{ "public_url = 'https://a b'", "public_url: expected" },
 	{ "node = 'A b'", "node: \"A b\": expected small letters" },
 	/* listeners */
 	{ "listen = {\n http = '0.0.0.0:8080' }",
