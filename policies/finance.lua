@@ -24,7 +24,11 @@ policy "finance" {
 
   permit "payments" {
     on          = { action = "tools/call", tool = "payments/create", agent = { team = "finance" } },
-    obligations = { { type = "notify", channel = "finance-audit" } },
+    -- What the caller must do as well, or not act at all: AuthZEN's step-up, notification,
+    -- session_termination, or custom.
+    obligations = {
+      { id = "tell-audit", type = "notification", properties = { to = "finance-audit", body = "a payment was permitted" } },
+    },
   },
 
   -- A deny needs no `on`: with none it looks at every request. This one is narrow.

@@ -280,10 +280,15 @@ static struct str read_list(lua_State *L, struct job *j, const struct rule *r, c
 	for (uint32_t i = 0; ok && i < list.n; i++)
 		ok = list.items[i].type == item;
 	if (!ok) {
-		job_error(j, r->line, "rule \"%.*s\": %s is a list of %s", STR_FMT(r->full), what,
-			  item == JSON_STRING ? "names" : "tables such as { { type = \"...\" } }");
+		job_error(
+			j, r->line, "rule \"%.*s\": %s is a list of %s", STR_FMT(r->full), what,
+			item == JSON_STRING
+				? "names"
+				: "tables such as { { id = \"...\", type = \"...\", properties = {} } }");
 		return (struct str){ NULL, 0 };
 	}
+	if (item == JSON_OBJECT)
+		obligations_check(j, r, &list);
 	text = value_canonical(&list, &j->set->arena);
 	if (!text.p)
 		job_error(j, r->line, "rule \"%.*s\": %s are longer than 64 KiB", STR_FMT(r->full),

@@ -58,6 +58,8 @@ uint32_t job_begin(struct job *j, const char *word, struct str name, int line);
 
 /* Read a rule's table (at @index) into @r; complaints become findings. */
 void rule_read(lua_State *L, struct job *j, int index, struct rule *r);
+/* Complain about what no PEP could carry out in the obligations of @r, a list of objects. */
+void obligations_check(struct job *j, const struct rule *r, const struct json *list);
 /* The `on` of it. */
 void on_read(lua_State *L, struct job *j, int index, struct rule *r);
 

@@ -16,6 +16,7 @@
 #include "tests/policy/policy_help.h"
 
 #define RULE(on, more) "policy 'p' { permit 'a' { on = { " on " } " more " } }"
+#define OBLIGE(list) RULE("action = 'x'", ", obligations = { " list " }")
 #define WHEN(body) RULE("action = 'x'", ", when = function(q) " body " end")
 
 /* One file of rules beside the catalogue: the first finding's line, kind and text. */
@@ -63,6 +64,61 @@ static const struct {
 	  "list of tables" },
 	{ "obligations with a function", RULE("action = 'x'", ", obligations = { { f = fail } }"),
 	  1, 'e', "is a function" },
+	{ "obligations of all types",
+	  OBLIGE("{ id = 'a', type = 'step-up', properties = { acr_value = 'x', amr_values = { 'mfa' } } },"
+		 "{ id = 'b', type = 'step-up', properties = { acr_value = 'x' } },"
+		 "{ id = 'c', type = 'notification', properties = { to = 'x', body = 'y' } },"
+		 "{ id = 'd', type = 'notification', properties = { to = 'x', body = 'y', topic = 'z' } },"
+		 "{ id = 'e', type = 'session_termination', properties = { subject = 'x' } },"
+		 "{ id = 'f', type = 'custom', properties = {} },"
+		 "{ id = 'g', type = 'custom', properties = { any = { 1, { x = true } } } }"),
+	  0, '-', "" },
+	{ "no obligations", OBLIGE(""), 0, '-', "" },
+	{ "obligation without id", OBLIGE("{ type = 'custom', properties = {} }"), 1, 'e',
+	  "obligation 1 needs an id" },
+	{ "obligation with a number", OBLIGE("{ id = 1, type = 'custom', properties = {} }"), 1,
+	  'e', "needs an id" },
+	{ "obligation with an empty id", OBLIGE("{ id = '', type = 'custom', properties = {} }"), 1,
+	  'e', "needs an id" },
+	{ "obligation without type", OBLIGE("{ id = 'a', properties = {} }"), 1, 'e',
+	  "type is step-up, notification, session_termination or custom" },
+	{ "obligation of a near type",
+	  OBLIGE("{ id = 'a', type = 'notfication', properties = {} }"), 1, 'e',
+	  "did you mean \"notification\"?" },
+	{ "obligation without properties", OBLIGE("{ id = 'a', type = 'custom' }"), 1, 'e',
+	  "\"a\" needs properties" },
+	{ "properties a list", OBLIGE("{ id = 'a', type = 'custom', properties = { 1 } }"), 1, 'e',
+	  "needs properties" },
+	{ "member beside the three",
+	  OBLIGE("{ id = 'a', type = 'custom', properties = {}, propertys = {} }"), 1, 'e',
+	  "has \"propertys\"; did you mean \"properties\"?" },
+	{ "step-up without a level", OBLIGE("{ id = 'a', type = 'step-up', properties = {} }"), 1,
+	  'e', "(step-up) needs properties.acr_value" },
+	{ "step-up with one method",
+	  OBLIGE("{ id = 'a', type = 'step-up', properties = { acr_value = 'x', amr_values = 'mfa' } }"),
+	  1, 'e', "properties.amr_values must be a list of texts" },
+	{ "step-up with a number as method",
+	  OBLIGE("{ id = 'a', type = 'step-up', properties = { acr_value = 'x', amr_values = { 1 } } }"),
+	  1, 'e', "properties.amr_values must be a list of texts" },
+	{ "notification to nobody",
+	  OBLIGE("{ id = 'a', type = 'notification', properties = { body = 'x' } }"), 1, 'e',
+	  "needs properties.to" },
+	{ "notification of nothing",
+	  OBLIGE("{ id = 'a', type = 'notification', properties = { to = 'x' } }"), 1, 'e',
+	  "needs properties.body" },
+	{ "notification with a slip",
+	  OBLIGE("{ id = 'a', type = 'notification', properties = { to = 'x', body = 'y', topci = 'z' } }"),
+	  1, 'e', "has no properties.topci; did you mean \"topic\"?" },
+	{ "termination of nobody",
+	  OBLIGE("{ id = 'a', type = 'session_termination', properties = {} }"), 1, 'e',
+	  "needs properties.subject" },
+	{ "termination of a number",
+	  OBLIGE("{ id = 'a', type = 'session_termination', properties = { subject = 7 } }"), 1,
+	  'e', "properties.subject must be a text" },
+	{ "one id twice",
+	  OBLIGE("{ id = 'a', type = 'custom', properties = {} }, { id = 'b', type = 'custom', "
+		 "properties = {} }, { id = 'a', type = 'custom', properties = {} }"),
+	  1, 'e', "obligation 3 has the id \"a\" of obligation 1" },
 	{ "name with a slash", "policy 'p' { permit 'a/b' { on = { action = 'x' } } }", 1, 'e',
 	  "without '/'" },
 	{ "policy name", "policy 'P' { permit 'a' { on = { action = 'x' } } }", 1, 'e',
@@ -258,8 +314,9 @@ static void results_are_canonical(void **state)
 {
 	struct policy_set *set = policy_help_rules(
 		"policy 'p' { ask 'a' { on = { action = 'x' }, message = 'ask first', approvers = { 'b', "
-		"'a' }, obligations = { { type = 'log', b = 1, a = 2.50, ['\xef\xbf\xbd'] = 1, "
-		"['\xf0\x9f\x9a\x80'] = 2 }, { list = { 3, 1 }, empty = {} } } } }");
+		"'a' }, obligations = { { type = 'custom', id = 'z', properties = { b = 1, a = 2.50, "
+		"['\xef\xbf\xbd'] = 1, ['\xf0\x9f\x9a\x80'] = 2 } }, { id = 'a', type = 'custom', "
+		"properties = { list = { 3, 1 }, empty = {} } } } } }");
 	struct policy_state *st = policy_state_new(set, &mem_system, &clock_system, NULL);
 	struct policy_result r;
 	struct arena a;
@@ -272,9 +329,11 @@ static void results_are_canonical(void **state)
 	assert_string_equal(policy_help_text(&r, &a), "ask approval_required p/a");
 	assert_string_equal(r.message.p, "ask first");
 	assert_string_equal(r.approvers.p, "[\"b\",\"a\"]");
-	assert_string_equal(r.obligations.p,
-			    "[{\"a\":2.5,\"b\":1,\"type\":\"log\",\"\xf0\x9f\x9a\x80\":2,"
-			    "\"\xef\xbf\xbd\":1},{\"empty\":{},\"list\":[3,1]}]");
+	assert_string_equal(
+		r.obligations.p,
+		"[{\"id\":\"z\",\"properties\":{\"a\":2.5,\"b\":1,\"\xf0\x9f\x9a\x80\":2,"
+		"\"\xef\xbf\xbd\":1},\"type\":\"custom\"},{\"id\":\"a\",\"properties\":"
+		"{\"empty\":{},\"list\":[3,1]},\"type\":\"custom\"}]");
 	arena_clear(&a);
 }
 

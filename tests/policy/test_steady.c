@@ -21,10 +21,10 @@ static const char rules[] =
 	" deny 'seeded' { on = { action = 'tools/call' }, when = function(q) return sum(q.context.m) ~= "
 	"'a1b2c3d4e5f6g7h8' end },\n"
 	" ask 'large' { on = { tool = 'payments/create' }, when = function(q) return q.args.amount > "
-	"limits[q.agent.team] end, approvers = 'leads', obligations = { { b = 1, a = { 1, 2 } } } },\n"
+	"limits[q.agent.team] end, approvers = 'leads', obligations = { { id = 'o', type = 'custom', properties = { b = 1, a = { 1, 2 } } } } },\n"
 	" permit 'payments' { on = { tool = 'payments/create', agent = { team = { 'finance', 'ops' } } }, "
 	"when = function(q) return time.between(q.now, '09:00', '18:00', 'Europe/Berlin') end, message = "
-	"'go on', obligations = { { type = 'log' } } },\n"
+	"'go on', obligations = { { id = 'l', type = 'custom', properties = {} } } },\n"
 	"}\n";
 
 #define PAY(amount, team, m)                                                                       \
@@ -66,7 +66,9 @@ static void same_input_same_bytes(void **state)
 	arena_init(&a, &mem_system, 1 << 20);
 	for (size_t i = 0; i < ARRAY_LEN(requests); i++)
 		first[i] = whole(old, requests[i], &keep);
-	assert_non_null(strstr(first[0], "permit permitted p/payments|go on|[{\"type\":\"log\"}]"));
+	assert_non_null(strstr(
+		first[0],
+		"permit permitted p/payments|go on|[{\"id\":\"l\",\"properties\":{},\"type\":\"custom\"}]"));
 	assert_string_equal(first[0], first[1]);
 	assert_non_null(strstr(first[2], "ask approval_required p/large"));
 	assert_non_null(strstr(first[3], "deny denied p/seeded"));
@@ -253,8 +255,10 @@ static void a_full_arena_denies(void **state)
 		arena_init(&a, &mem_system, room);
 		policy_evaluate(st, &q, &a, &r);
 		permitted = r.decision == DECISION_PERMIT;
-		if (permitted ? !str_eq(r.obligations, STR("[{\"type\":\"log\"}]"))
-			      : !str_eq(r.reason, STR(REASON_POLICY_ERROR)))
+		if (permitted
+			    ? !str_eq(r.obligations,
+				      STR("[{\"id\":\"l\",\"properties\":{},\"type\":\"custom\"}]"))
+			    : !str_eq(r.reason, STR(REASON_POLICY_ERROR)))
 			fail_msg("%zu bytes: %.*s", room, STR_FMT(r.reason));
 		arena_clear(&a);
 	}
