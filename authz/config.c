@@ -353,6 +353,10 @@ static bool finish(struct config_reader *r, bool data_given)
 		return config_fail(r, "limits.in_flight",
 				   "is smaller than limits.body, so that no full request would "
 				   "ever be let in; raise it or lower the other");
+	if (c->limits.queue < c->limits.batch)
+		return config_fail(r, "limits.queue",
+				   "is smaller than limits.batch, so that the records of a full "
+				   "batch would never be taken; raise it or lower the other");
 	if (c->limits.request_ms < c->limits.decision_ms)
 		return config_fail(r, "limits.request",
 				   "is shorter than limits.decision; a decision is part of a "

@@ -141,6 +141,7 @@ static const struct {
 	  "writ.lua:3: log_level: \"loud\" is not known" },
 	{ "log_level = 'warm'", "\"warm\" is not known; did you mean" },
 	{ "policies = { watch = 'yes' }", "policies.watch: expected true or false, got a string" },
+	{ "limits = { queue = 99 }", "limits.queue: is smaller than limits.batch" },
 	{ "limits = { depth = '64' }", "limits.depth: expected a whole number, got a string" },
 	{ "limits = { depth = 64.5 }", "expected a whole number, got 64.5" },
 	{ "limits = { depth = 0/0 }", "expected a whole number" },
