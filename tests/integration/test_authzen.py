@@ -54,6 +54,8 @@ policy "records" {
                    when = function(q) return q.action.properties ~= nil and q.action.properties.soft == true end },
   permit "night" { on = { action = "night", resource = "record" },
                    when = function(q) return q.context ~= nil and q.context.hour == 2 end },
+  permit "spin"  { on = { action = "spin", resource = "record" },
+                   when = function(q) for i = 1, 1000000000 do end return true end },
   permit "break" { on = { action = "break", resource = "record" }, when = function(q) return q.args.a.b.c == 1 end },
 }
 """
@@ -308,6 +310,21 @@ def a_batch_has_a_published_bound():
     equal(seqs, list(range(seqs[0], seqs[0] + top)), "records of one batch stand together")
     error = is_error(post(BATCH, dict(TOP, evaluations=[{}] * (top + 1))), 400, "one too many")
     equal(error["code"], "batch_too_large", "code")
+
+
+@test
+def slow_policies_do_not_let_a_batch_keep_the_loop():
+    # Each of them runs into its budget; after 50 ms of that the rest is answered without being decided.
+    answers = post(BATCH, dict(TOP, action={"name": "spin"}, evaluations=[{}] * 99 + [{"action": VIEW}])).json
+    reasons = [a["context"]["reason"] for a in answers["evaluations"]]
+    equal(len(reasons), 100, "answers")
+    decided = reasons.index("batch_too_slow") if "batch_too_slow" in reasons else 100
+    check(1 <= decided < 100, f"{decided} were decided")
+    equal(set(reasons[:decided]), {"policy_budget"}, "reasons before")
+    equal(set(reasons[decided:]), {"batch_too_slow"}, "reasons behind")
+    last = answers["evaluations"][-1]
+    equal((last["decision"], last["context"]["error"]["status"]), (False, 503), "an item that was not reached")
+    equal(ask_one(TOP)["decision"], True, "the next request")
 
 
 @test
