@@ -57,7 +57,7 @@ struct config_caller {
 
 struct config_limits {
 	size_t body, in_flight, string, headers, url, token;
-	uint32_t depth, members, values, queue;
+	uint32_t depth, members, values, batch, queue;
 	uint32_t decision_ms, request_ms;
 	uint32_t connections;
 	uint32_t agent_rate, agent_burst;   /* per second and agent */

@@ -98,6 +98,7 @@ const struct setting config_settings[] = {
 	U32("limits.depth", limits.depth, false, 4, 256, "64", "nesting of JSON"),
 	U32("limits.members", limits.members, false, 16, 65536, "256", "members of a JSON object"),
 	U32("limits.values", limits.values, false, 64, 1000000, "65536", "values in one JSON text"),
+	U32("limits.batch", limits.batch, false, 1, 1000, "100", "evaluations in one request"),
 	U32("limits.queue", limits.queue, false, 16, 1000000, "4096",
 	    "records waiting for the log"),
 	MS("limits.decision", limits.decision_ms, 10, 60000, "2s", "deadline of a decision"),
