@@ -190,7 +190,7 @@ static bool verify_chain(struct core *core, STACK_OF(X509) * chain, struct x509_
 
 static bool verify(void *ctx, STACK_OF(X509) * chain, struct tls_identity *out, struct err *e)
 {
-	struct x509_svid svid;
+	struct x509_svid svid = { 0 };
 
 	if (!verify_chain(ctx, chain, &svid, &out->generation, e))
 		return false;
@@ -203,7 +203,7 @@ static bool verify(void *ctx, STACK_OF(X509) * chain, struct tls_identity *out, 
 static bool still_valid(void *ctx, struct peer *p, struct err *e)
 {
 	struct core *core = ctx;
-	struct x509_svid svid;
+	struct x509_svid svid = { 0 };
 
 	if (p->expires_ms <= clock_wall_ms(core->clock))
 		return err_code(e, ERR_UNAUTHENTICATED, "certificate_expired",
