@@ -237,7 +237,7 @@ struct rig_answer *rig_ask_only(struct rig *r, struct str caller_id, unsigned ro
 	struct caller *caller;
 	struct evaluation *v;
 	struct rig_answer *out;
-	const struct json *body;
+	const struct json *body = NULL;
 	struct err e = { 0 };
 
 	/* The last answer may still wait for its late record: then its memory must stay. */
