@@ -148,7 +148,6 @@ static const struct {
 	{ "limits = { body = '1 MiB' }", "expected bytes, as 65536 or \"64KiB\", got \"1 MiB\"" },
 	{ "limits = { decision = 2 }", "expected a time, as \"500ms\" or \"2s\"" },
 	/* what is not built is unknown, not ignored */
-	{ "limits = { batch = 5 }", "limits.batch: no such setting" },
 	{ "limits = { connections_per_address = 5 }", "no such setting" },
 	{ "limits = { token = '9KiB' }", "limits.token: is out of range" },
 	{ "ttl = { jwt = 'soon' }", "ttl.jwt: expected a time, as \"90s\"" },

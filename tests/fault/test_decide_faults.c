@@ -26,7 +26,8 @@ static const char rules[] =
 	"    when = function(q) return q.agent.team == \"finance\" end },\n"
 	"  ask \"large\" { on = { action = \"tools/call\", tool = \"payments/create\" },\n"
 	"    when = function(q) return q.args.amount > 500 end, message = \"Ask finance-leads.\",\n"
-	"    obligations = { { id = \"log\", text = \"" LONG "\" } } },\n"
+	"    obligations = { { id = \"log\", type = \"custom\", properties = { text = \"" LONG
+	"\" } } } },\n"
 	"  deny \"blocked\" { on = { action = \"tools/call\", tool = \"payments/create\" },\n"
 	"    when = function(q) return q.args.to == \"blocked\" end, reason = \"blocked_payee\" },\n"
 	"}\n";

@@ -77,9 +77,12 @@ def lifetimes_of_the_configuration_are_those_issued():
 
 
 @test
-def a_long_life_in_a_registration_is_bounded_not_refused():
+def a_long_life_in_a_registration_is_refused_there_and_not_later():
     d = Deployment(caller=None, config=ATTEST).start()
-    d.register(ttl="7d", jwt_ttl="1d")
+    for ttls in ({"ttl": "7d"}, {"ttl": "1h", "jwt_ttl": "1d"}):
+        error = is_error(d.admin("POST", "/v1/agents", {"spiffe_id": AGENT, "owner": "o", **ttls}), 400, str(ttls))
+        check("lifetime" in error["message"], repr(error))
+    d.register(ttl="1d", jwt_ttl="1h")
     cert = enrol(d, AGENT)
     check(subprocess.run(["openssl", "x509", "-noout", "-checkend", str(86400 + 60), "-in", cert[0]], check=False,
                          capture_output=True).returncode == 1, "the certificate lives longer than the signer allows")
@@ -91,7 +94,7 @@ def a_long_life_in_a_registration_is_bounded_not_refused():
 
 @test
 def settings_that_nothing_uses_are_unknown():
-    for text in ("limits = { batch = 5 }", "limits = { connections_per_address = 5 }", "limits = { token = '9KiB' }"):
+    for text in ("limits = { connections_per_address = 5 }", "limits = { token = '9KiB' }"):
         d = Deployment(config=text + "\n")
         d.spawn()
         equal(d.process.wait(20), 1, f"exit code with {text}")
