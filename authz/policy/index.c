@@ -261,7 +261,7 @@ static bool meets_scalar(const struct condition *c, const struct json *have)
 }
 
 /* A catalogue attribute that is a list meets a condition by any of its elements. */
-static bool meets(const struct condition *c, const struct facts *f)
+static inline bool meets(const struct condition *c, const struct facts *f)
 {
 	struct json room;
 	const struct json *have = fact(f, c->dim, c->name, &room);
@@ -274,6 +274,11 @@ static bool meets(const struct condition *c, const struct facts *f)
 		if (meets_scalar(c, &have->items[i]))
 			return true;
 	return false;
+}
+
+bool index_meets(const struct condition *c, const struct facts *f)
+{
+	return meets(c, f);
 }
 
 static bool applies(const struct rule *r, const struct facts *f)

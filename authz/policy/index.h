@@ -25,4 +25,7 @@ struct index *index_build(const struct rule *rules, uint32_t n, struct arena *a)
  * rules). */
 uint32_t index_find(const struct index *ix, const struct facts *f, uint32_t *out);
 
+/* Is this one condition met? */
+bool index_meets(const struct condition *c, const struct facts *f);
+
 #endif
