@@ -257,6 +257,7 @@ static bool start_control(struct serving *s, struct err *e)
 				    .db_path = db,
 				    .policies = s->config->policies.dir,
 				    .watch = s->config->policies.watch,
+				    .files_only = s->config->policies.files_only,
 				    .limits = { s->config->limits.policy_instructions,
 						s->config->limits.policy_ms,
 						s->config->limits.policy_memory },

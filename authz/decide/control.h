@@ -26,6 +26,7 @@ struct control_config {
 	const char *db_path;  /* "<data>/writ.db" */
 	const char *policies; /* folder of rules, catalogue and tests */
 	bool watch;	      /* activate a changed folder by itself */
+	bool files_only;      /* the folder is the only writer: apply and activate are refused */
 	struct policy_limits limits;
 	struct signer *signer;
 	struct slot *certificate; /* of struct tls_certificate: writ's own TLS leaf */
@@ -93,7 +94,21 @@ void act_record_begin(struct act_record *r);
 MUST_USE bool act_record_append(struct control *c, struct act_record *r, struct err *e);
 
 /* rollout.c */
+
+/* What puts a policy set into force, as it goes on record. */
+struct policy_act {
+	struct str word; /* "watch", "apply", "activate" */
+	struct str by, message;
+	bool pinned; /* the watched folder does not replace it */
+};
+/* Load, store and put in force; nothing happens if it is so already. *set (with a reference) is
+ * what is in force then. @findings may be NULL. */
+bool control_activate_sources(struct control *c, struct policy_sources *s,
+			      const struct policy_act *act, struct policy_set **set,
+			      struct policy_findings *findings, struct err *e);
 bool control_activate_folder(struct control *c, struct str by, struct err *e);
+/* Take the folder as looked at: only what changes in it from now on is activated. */
+void control_folder_seen(struct control *c);
 bool control_activate_stored(struct control *c, struct err *e);
 /* @asked: by somebody, at start or by SIGHUP; then it does not matter whether it is watched. */
 void control_look(struct control *c, bool asked);

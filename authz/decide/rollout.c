@@ -60,91 +60,158 @@ static uint64_t in_force(struct control *c)
 	return generation;
 }
 
-static bool record_load(struct control *c, const struct policy_set *set, struct str by,
-			const char *outcome, struct err *e)
+static bool record_load(struct control *c, const struct policy_set *set,
+			const struct policy_act *act, const char *outcome, struct err *e)
 {
 	struct act_record r;
 
 	act_record_begin(&r);
+	record_str(&r.job.record, STR("act"), act->word);
 	record_int(&r.job.record, STR("generation"), (int64_t)set->generation);
 	record_str(&r.job.record, STR("kind"), STR("policy.load"));
 	record_str(&r.job.record, STR("outcome"), str_c(outcome));
-	record_str(&r.job.record, STR("pep"), by);
+	record_str(&r.job.record, STR("pep"), act->by);
+	if (act->pinned)
+		record_int(&r.job.record, STR("pinned"), 1);
 	record_hash(&r.job.record, STR("policy_sha256"), set->hash);
 	record_int(&r.job.record, STR("rules"), (int64_t)policy_set_rule_count(set));
 	return act_record_append(c, &r, e);
 }
 
 /* Activation grants: the record comes before the change (design 12, Storage). */
-static bool put_in_force(struct control *c, struct policy_set *set, struct str by, struct err *e)
+static bool put_in_force(struct control *c, struct policy_set *set, const struct policy_act *act,
+			 struct err *e)
 {
 	int64_t now = clock_wall_ms(c->core->clock);
 	struct err ignored = { 0 };
 
-	if (!record_load(c, set, by, "done", e))
+	if (!record_load(c, set, act, "done", e))
 		return false;
-	if (!generations_activate(c->generations, set->generation, false, by, now, e)) {
+	if (!generations_activate(c->generations, set->generation, act->pinned, act->by, now, e)) {
 		/* The log now tells of something that did not happen: say so there too. */
-		if (!record_load(c, set, by, "failed", &ignored))
+		if (!record_load(c, set, act, "failed", &ignored))
 			log_event(LOG_ERROR, "policy.unrecorded", "why=\"%s\"", ignored.msg);
 		return false;
 	}
-	publish_standing(c, set, false, now, NULL);
+	publish_standing(c, set, act->pinned, now, NULL);
 	log_event(LOG_INFO, "policy.active", "generation=%llu rules=%zu",
 		  (unsigned long long)set->generation, policy_set_rule_count(set));
 	slot_publish(&c->core->policies, &set->shared);
 	return true;
 }
 
-static bool same_as_active(struct control *c, const struct policy_sources *s)
+/* Is @s in force already, pinned or not as @act wants it? Then *set is it. */
+static bool stands_already(struct control *c, const struct policy_sources *s,
+			   const struct policy_act *act, struct policy_set **set)
 {
-	struct policy_set *set = (struct policy_set *)slot_acquire(&c->core->policies);
-	bool same = set && !memcmp(set->hash, s->hash, sizeof(s->hash));
+	struct policy_standing *old = (struct policy_standing *)slot_acquire(&c->standing);
+	struct policy_set *now = (struct policy_set *)slot_acquire(&c->core->policies);
+	bool same = old && now && !memcmp(now->hash, s->hash, sizeof(s->hash)) &&
+		    old->pinned == act->pinned;
 
-	shared_release(set ? &set->shared : NULL);
+	if (same && old->failed.class != ERR_NONE) /* mended by going back */
+		publish_standing(c, now, old->pinned, old->since_ms, NULL);
+	shared_release(old ? &old->shared : NULL);
+	if (same)
+		*set = now;
+	else
+		shared_release(now ? &now->shared : NULL);
 	return same;
 }
 
-static bool activate_sources(struct control *c, struct policy_sources *s, struct str by,
-			     struct err *e)
+bool control_activate_sources(struct control *c, struct policy_sources *s,
+			      const struct policy_act *act, struct policy_set **out,
+			      struct policy_findings *findings, struct err *e)
 {
 	struct policy_set *set;
 	bool stored;
 
-	if (same_as_active(c, s)) {
-		struct policy_standing *old = (struct policy_standing *)slot_acquire(&c->standing);
-
-		if (old && old->failed.class != ERR_NONE) { /* mended by going back */
-			struct policy_set *now = (struct policy_set *)slot_acquire(
-				&c->core->policies);
-
-			publish_standing(c, now, old->pinned, old->since_ms, NULL);
-			shared_release(now ? &now->shared : NULL);
-		}
-		shared_release(old ? &old->shared : NULL);
+	if (stands_already(c, s, act, out))
 		return true;
-	}
 	if (!generations_recall(c->generations, s, e) ||
-	    !policy_set_load(s, &c->config.limits, &set, NULL, e))
+	    !policy_set_load(s, &c->config.limits, &set, findings, e))
 		return false;
-	if (!generations_store(c->generations, s, set, by, STR(""), clock_wall_ms(c->core->clock),
-			       &set->generation, &stored, e) ||
-	    !put_in_force(c, set, by, e)) {
+	if (!generations_store(c->generations, s, set, act->by, act->message,
+			       clock_wall_ms(c->core->clock), &set->generation, &stored, e)) {
 		shared_release(&set->shared);
 		return false;
 	}
+	shared_acquire(&set->shared); /* the caller's; the other goes to the slot */
+	if (!put_in_force(c, set, act, e)) {
+		shared_release(&set->shared);
+		shared_release(&set->shared);
+		return false;
+	}
+	*out = set;
 	return true;
+}
+
+/* ---- the folder ---- */
+
+/* What the folder held when it was last activated or passed over. It stays as it is over a restart:
+ * a folder decides when it changes, not because it is there, or else a restart would undo an
+ * apply. */
+static const char *const folder_schema[] = {
+	"CREATE TABLE policy_folder ("
+	"  one INTEGER PRIMARY KEY CHECK (one = 1),"
+	"  hash BLOB NOT NULL) STRICT;",
+};
+
+static bool folder_recall(struct control *c, const uint8_t hash[static SHA256_LEN], bool *same,
+			  struct err *e)
+{
+	AUTO_STMT *q = NULL;
+	bool row;
+
+	if (!db_migrate(c->db, "policy_folder", folder_schema, ARRAY_LEN(folder_schema), e) ||
+	    !db_prepare(c->db, "SELECT hash FROM policy_folder WHERE hash = ?", &q, e))
+		return false;
+	db_bind_blob(q, 1, hash, SHA256_LEN);
+	if (!db_step(q, &row, e))
+		return false;
+	*same = row;
+	return true;
+}
+
+static bool folder_remember(struct control *c, const uint8_t hash[static SHA256_LEN], struct err *e)
+{
+	AUTO_STMT *q = NULL;
+	bool same;
+
+	if (!folder_recall(c, hash, &same, e))
+		return false;
+	if (same)
+		return true;
+	if (!db_prepare(c->db, "INSERT OR REPLACE INTO policy_folder VALUES (1, ?)", &q, e))
+		return false;
+	db_bind_blob(q, 1, hash, SHA256_LEN);
+	return db_run(q, e);
+}
+
+/* At start a stored set is in force, and the folder has not been looked at in this run. */
+static bool folder_unchanged(struct control *c, const struct policy_sources *s)
+{
+	struct policy_standing *now = (struct policy_standing *)slot_acquire(&c->standing);
+	bool first = !c->folder_seen && now && now->generation && !now->pinned, same = false;
+	struct err e = { 0 };
+
+	shared_release(now ? &now->shared : NULL);
+	return first && folder_recall(c, s->hash, &same, &e) && same;
 }
 
 bool control_activate_folder(struct control *c, struct str by, struct err *e)
 {
+	const struct policy_act act = { .word = STR("watch"), .by = by };
+	struct policy_set *set = NULL;
 	struct policy_sources s;
 	bool ok;
 
 	if (!policy_sources_read(&s, c->config.policies, e))
 		return false;
-	ok = activate_sources(c, &s, by, e);
+	ok = folder_unchanged(c, &s) || (control_activate_sources(c, &s, &act, &set, NULL, e) &&
+					 folder_remember(c, s.hash, e));
 	policy_sources_clear(&s);
+	shared_release(set ? &set->shared : NULL);
 	return ok;
 }
 
@@ -232,7 +299,8 @@ void control_look(struct control *c, bool asked)
 	if (!c->config.watch && !asked)
 		return;
 	standing = (struct policy_standing *)slot_acquire(&c->standing);
-	pinned = standing && standing->pinned;
+	/* A pin from before the files became the only writer could not be taken off again. */
+	pinned = standing && standing->pinned && !c->config.files_only;
 	shared_release(standing ? &standing->shared : NULL);
 	fingerprint(AT_FDCWD, c->config.policies, 4, 0xcbf29ce484222325u, &seen);
 	if (seen == c->folder_seen || pinned)
@@ -249,6 +317,21 @@ void control_look(struct control *c, bool asked)
 			c->next_look_ns = clock_mono_ns(c->core->clock) + RETRY_NS;
 			return;
 		}
+	}
+	c->folder_seen = seen;
+}
+
+void control_folder_seen(struct control *c)
+{
+	struct policy_sources s;
+	struct err e = { 0 };
+	uint64_t seen = 0;
+
+	fingerprint(AT_FDCWD, c->config.policies, 4, 0xcbf29ce484222325u, &seen);
+	if (policy_sources_read(&s, c->config.policies, &e)) {
+		if (!folder_remember(c, s.hash, &e))
+			log_event(LOG_WARN, "policy.folder", "why=\"%s\"", e.msg);
+		policy_sources_clear(&s);
 	}
 	c->folder_seen = seen;
 }

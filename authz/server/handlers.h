@@ -40,6 +40,20 @@ void handle_agents_token(struct request *r);
 
 /* policies.c */
 void handle_policies(struct request *r);
+struct rules_listing {
+	struct buf *b;
+	bool first;
+};
+/* For policy_set_rules, with a struct rules_listing: one rule as an object. */
+void add_rule_json(void *ctx, struct str policy, struct str rule, const char *effect,
+		   struct str file, int line, struct str on);
+void put_etag(struct request *r, const uint8_t hash[static 32]);
+
+/* generations.c */
+void handle_policies_apply(struct request *r);
+void handle_policies_activate(struct request *r);
+void handle_generations(struct request *r);
+void handle_generation(struct request *r);
 
 /* log.c */
 void handle_records(struct request *r);

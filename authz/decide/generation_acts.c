@@ -1,0 +1,121 @@
+#include "authz/decide/generation_acts.h"
+
+#include "authz/base/log.h"
+#include "authz/base/text.h"
+
+/* What was refused is on record as well: who tried to put what into force. @hash may be NULL. */
+static void record_refused(struct control *c, const struct policy_act *act, size_t errors,
+			   const uint8_t *hash, const char *reason)
+{
+	struct act_record r;
+	struct err e = { 0 };
+
+	act_record_begin(&r);
+	record_str(&r.job.record, STR("act"), act->word);
+	if (errors)
+		record_int(&r.job.record, STR("errors"), (int64_t)errors);
+	record_str(&r.job.record, STR("kind"), STR("policy.refused"));
+	record_str(&r.job.record, STR("pep"), act->by);
+	if (hash)
+		record_hash(&r.job.record, STR("policy_sha256"), hash);
+	record_str(&r.job.record, STR("reason"), str_c(reason));
+	if (!act_record_append(c, &r, &e))
+		log_event(LOG_WARN, "policy.unrecorded", "why=\"%s\"", e.msg);
+}
+
+/* May the set in force be replaced by an act, and is it the one that was meant? */
+static bool may_act(struct control *c, const struct policy_act *act, struct str if_match,
+		    struct generation_outcome *out, struct err *e)
+{
+	struct policy_standing *now = (struct policy_standing *)slot_acquire(&c->standing);
+	struct str hash = now && now->generation ? str_c(now->hash) : STR("");
+	bool same = !if_match.n || str_eq(if_match, hash);
+
+	out->before = now ? now->generation : 0;
+	shared_release(now ? &now->shared : NULL);
+	if (c->config.files_only)
+		return err_code(e, ERR_CONFLICT, "files_only",
+				"policies.files_only is set: the policies folder is the only "
+				"writer; change the files there");
+	if (same)
+		return true;
+	record_refused(c, act, 0, NULL, GENERATION_CONFLICT);
+	return err_code(e, ERR_CONFLICT, GENERATION_CONFLICT,
+			"generation %llu is in force, and its hash is not the one in If-Match: "
+			"somebody changed the policies; look again",
+			(unsigned long long)out->before);
+}
+
+/* The one way into force: what a set must pass is asked here, before it is stored. */
+static bool put(struct control *c, struct policy_sources *s, const struct policy_act *act,
+		struct generation_outcome *out, struct err *e)
+{
+	struct policy_standing *old = (struct policy_standing *)slot_acquire(&c->standing);
+	struct policy_set *set = NULL;
+	bool was_pinned = old && old->pinned;
+
+	shared_release(old ? &old->shared : NULL);
+	if (!control_activate_sources(c, s, act, &set, &out->findings, e)) {
+		if (out->findings.errors)
+			record_refused(c, act, out->findings.errors, s->hash, "policy_refused");
+		return false;
+	}
+	out->number = set->generation;
+	memcpy(out->hash, set->hash, sizeof(out->hash));
+	out->rules = policy_set_rule_count(set);
+	out->pinned = act->pinned;
+	out->changed = out->number != out->before || was_pinned != act->pinned;
+	shared_release(&set->shared);
+	return true;
+}
+
+bool generation_apply(struct control *c, struct policy_sources *s, struct str by,
+		      struct str message, struct str if_match, struct generation_outcome *out,
+		      struct err *e)
+{
+	const struct policy_act act = { .word = STR("apply"), .by = by, .message = message };
+
+	if (!may_act(c, &act, if_match, out, e) || !put(c, s, &act, out, e))
+		return false;
+	/* What changed in the folder while a rollback kept it out is older than this act. */
+	control_folder_seen(c);
+	return true;
+}
+
+struct previous {
+	uint64_t active, number;
+};
+
+static void look_for_previous(void *ctx, const struct generation_activation *act)
+{
+	struct previous *p = ctx;
+
+	if (!p->number && act->number != p->active)
+		p->number = act->number;
+}
+
+bool generation_activate(struct control *c, uint64_t number, struct str by, struct str if_match,
+			 struct generation_outcome *out, struct err *e)
+{
+	const struct policy_act act = { .word = STR("activate"), .by = by, .pinned = true };
+	struct policy_sources s;
+	bool ok;
+
+	if (!may_act(c, &act, if_match, out, e))
+		return false;
+	if (!number) {
+		struct previous p = { .active = out->before };
+
+		if (!generations_history(c->generations, 1000, look_for_previous, &p, e))
+			return false;
+		number = p.number;
+		if (!number)
+			return err_code(e, ERR_NOT_FOUND, "no_previous_generation",
+					"no other generation was ever in force");
+	}
+	if (!generations_load(c->generations, number, &s, e))
+		return false;
+	ok = put(c, &s, &act, out, e);
+	policy_sources_clear(&s);
+	return ok;
+}
