@@ -228,7 +228,8 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 		buf_json(&b, i->agent->id);
 		buf_lit(&b, ",\"owner\":");
 		buf_json(&b, i->agent->owner);
-		buf_lit(&b, ",\"state\":\"active\"},");
+		buf_printf(&b, ",\"state\":\"%s\"},",
+			   registry_state_name(registry_state(i->agent, i->now_ms)));
 	}
 	buf_lit(&b, "\"now\":");
 	buf_i64(&b, i->now_ms);
@@ -242,13 +243,19 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
 }
 
-/* The opening `answer`: what the policy said to the agent beyond decision and reason. */
-static struct str write_reply(struct inquiry *i, struct arena *a)
+static bool has_reply(const struct policy_result *r)
 {
-	const struct policy_result *r = &i->answer.result;
+	return r->message.n || r->obligations.n || r->error.n;
+}
+
+/* The opening `answer`: what the policy said to the agent beyond decision and reason. */
+struct str decide_answer_opening(const struct policy_result *r, struct arena *a)
+{
 	bool first = true;
 	struct buf b;
 
+	if (!has_reply(r))
+		return (struct str){ NULL, 0 };
 	buf_in_arena(&b, a, LIMIT_BODY);
 	buf_char(&b, '{');
 	if (r->error.n) {
@@ -275,11 +282,6 @@ static const struct str decision_names[] = {
 	[DECISION_PERMIT] = STR_INIT("permit"),
 };
 
-static bool has_reply(const struct policy_result *r)
-{
-	return r->message.n || r->obligations.n || r->error.n;
-}
-
 /* The leaf. Members in ascending order of name. */
 static bool write_record(struct inquiry *i, struct pending *p)
 {
@@ -287,7 +289,7 @@ static bool write_record(struct inquiry *i, struct pending *p)
 	struct str action = text_of(i->d->request.action, STR("name"));
 	struct str input = write_input(i, &p->arena);
 	struct str facts = write_facts(i, &p->arena);
-	struct str reply = has_reply(r) ? write_reply(i, &p->arena) : (struct str){ NULL, 0 };
+	struct str reply = decide_answer_opening(r, &p->arena);
 	struct record *rec = &p->job.record;
 
 	if (!input.p || !facts.p || (has_reply(r) && !reply.p))

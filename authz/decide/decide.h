@@ -59,4 +59,8 @@ MUST_USE bool decide_admit(struct worker *w, const struct caller *c, uint32_t n,
  * searches. Texts live in d->arena. */
 void decide_peek(struct worker *w, struct evaluation *d, struct policy_result *out);
 
+/* The opening `answer` of a result: what the policy said beyond decision and reason. p == NULL:
+ * nothing, or no memory. */
+struct str decide_answer_opening(const struct policy_result *r, struct arena *a);
+
 #endif
