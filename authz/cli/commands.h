@@ -30,6 +30,15 @@ int run_svid_jwt(struct cli *c);
 /* policy.c */
 int run_policy_check(struct cli *c);
 int run_policy_list(struct cli *c);
+/* policy_generations.c */
+int run_policy_apply(struct cli *c);
+int run_policy_show(struct cli *c);
+int run_policy_diff(struct cli *c);
+int run_policy_rollback(struct cli *c);
+/* policy_replay.c, policy_explain.c */
+int run_policy_replay(struct cli *c);
+int run_policy_explain(struct cli *c);
+int policy_list_all(struct cli *c); /* policy list --all */
 /* log.c, verify.c */
 int run_audit_tail(struct cli *c);
 int run_audit_export(struct cli *c);

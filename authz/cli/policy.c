@@ -94,10 +94,12 @@ int run_policy_check(struct cli *c)
 
 int run_policy_list(struct cli *c)
 {
-	const struct json *rules, *generation, *hash;
+	const struct json *rules, *generation, *hash, *pinned;
 	AUTO_ANSWER a = { 0 };
 	int exit_code;
 
+	if (cli_flag(c, "--all"))
+		return policy_list_all(c);
 	if (!api_call(c, API_ADMIN, "GET", "/v1/policies", (struct str){ 0 }, &a, &exit_code))
 		return exit_code;
 	if (c->json) {
@@ -110,7 +112,8 @@ int run_policy_list(struct cli *c)
 	if (generation && hash) {
 		fprintf(c->out, "generation %lld, sha256 ", (long long)generation->i);
 		print_text(c->out, hash->s);
-		fputc('\n', c->out);
+		pinned = json_get_type(a.value, STR("pinned"), JSON_BOOL);
+		fprintf(c->out, "%s\n", pinned && pinned->b ? ", pinned" : "");
 	}
 	if (rules && rules->n)
 		print_table(c->out, columns, ARRAY_LEN(columns), rules, true);

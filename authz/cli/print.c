@@ -56,7 +56,8 @@ void print_text(FILE *out, struct str s)
 
 	buf_init(&b, mem_system, TEXT_MAX);
 	print_safe(&b, s);
-	fwrite(b.p, 1, b.n, out);
+	if (b.n)
+		fwrite(b.p, 1, b.n, out);
 }
 
 void print_value(struct buf *b, const struct json *v)

@@ -83,6 +83,38 @@ static const struct option verify_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option apply_options[] = {
+	{ "--message", "TEXT", "what for; kept with the generation", 'm', false },
+	END_OPTIONS,
+};
+
+static const struct option policy_list_options[] = {
+	{ "--all", NULL, "every stored generation instead of the rules in force", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option policy_show_options[] = {
+	{ "--sources", NULL, "print the files as well", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option replay_options[] = {
+	{ "--since", "TIME", "RFC 3339, or 7d for a week ago", 0, false },
+	{ "--until", "TIME", "RFC 3339, or 1h for an hour ago", 0, false },
+	{ "--agent", "SPIFFE_ID", "only this agent's", 0, false },
+	{ "--tool", "NAME", "only calls of this tool", 0, false },
+	{ "--ids", "N", "how many changed decisions to name in each group (10)", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option explain_options[] = {
+	{ "--dry", "FILE", "explain this AuthZEN request instead; - is stdin", 0, false },
+	{ "--set", "NAME=VALUE", "with --dry: the agent's attributes, not the registry's", 0,
+	  true },
+	{ "--all", NULL, "also the rules that do not apply, and why not", 0, false },
+	END_OPTIONS,
+};
+
 #define END_COMMANDS         \
 	{                    \
 		.name = NULL \
@@ -184,9 +216,58 @@ static const struct command policy_commands[] = {
 	  .help = "Check the policies in a folder, without a server",
 	  .run = run_policy_check },
 	{ .name = "list",
-	  .help = "List the rules in force",
+	  .help = "List the rules in force, or all generations",
+	  .options = policy_list_options,
 	  .connects = true,
 	  .run = run_policy_list },
+	{ .name = "show",
+	  .operands = "[GENERATION]",
+	  .most = 1,
+	  .help = "Show a generation (the one in force): hash, author, rules, files",
+	  .options = policy_show_options,
+	  .connects = true,
+	  .run = run_policy_show },
+	{ .name = "diff",
+	  .operands = "GENERATION [GENERATION]",
+	  .least = 1,
+	  .most = 2,
+	  .help = "Compare two generations, or one with that in force",
+	  .connects = true,
+	  .run = run_policy_diff },
+	{ .name = "apply",
+	  .operands = "DIR",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Check the policies in a folder and put them into force",
+	  .options = apply_options,
+	  .connects = true,
+	  .run = run_policy_apply },
+	{ .name = "rollback",
+	  .operands = "[GENERATION]",
+	  .most = 1,
+	  .help = "Go back to a generation (the one before), and stay there",
+	  .more = "\nThe watched folder does not replace it until the next apply.",
+	  .connects = true,
+	  .run = run_policy_rollback },
+	{ .name = "replay",
+	  .operands = "[DIR|GENERATION]",
+	  .most = 1,
+	  .help = "Compute recorded decisions again, and show those that change",
+	  .more = "\nBy the policies in a folder, by a stored generation, or (to check the record) by "
+		  "the one\nthat decided. Reads the data folder on this machine beside the server. "
+		  "Exit code: 0 none\nchanged, 1 some changed or failed, 2 wrong usage.",
+	  .options = replay_options,
+	  .run = run_policy_replay },
+	{ .name = "explain",
+	  .operands = "[EVALUATION_ID|SEQ|DIR]",
+	  .most = 1,
+	  .help = "Show how a decision came about, rule by rule",
+	  .more = "\nA recorded decision is computed again from the data folder on this machine. "
+		  "With --dry a\nrequest that was never made is decided by the policies in force, or "
+		  "by those in DIR.",
+	  .options = explain_options,
+	  .connects = true,
+	  .run = run_policy_explain },
 	END_COMMANDS,
 };
 
@@ -240,7 +321,7 @@ const struct command cli_commands[] = {
 	  .more = "\nExit code: 0 permit, 1 deny or failed, 2 wrong usage.",
 	  .connects = true,
 	  .run = run_evaluate },
-	{ .name = "policy", .help = "Look at policies", .sub = policy_commands },
+	{ .name = "policy", .help = "Check, apply and compare policies", .sub = policy_commands },
 	{ .name = "audit", .help = "Read, export and verify the log", .sub = audit_commands },
 	{ .name = "status", .help = "Show how the server is", .connects = true, .run = run_status },
 	{ .name = "doctor",

@@ -1,0 +1,449 @@
+/* policy apply, list --all, show, diff, rollback: generations through the server. */
+#include <inttypes.h>
+
+#include "authz/base/text.h"
+#include "authz/cli/api.h"
+#include "authz/cli/commands.h"
+#include "authz/cli/diff.h"
+#include "authz/cli/print.h"
+#include "authz/policy/policy.h"
+
+#define BODY_MAX ((size_t)64 * 1024 * 1024) /* the server says what it takes */
+#define DIFF_MAX ((size_t)64 * 1024 * 1024)
+
+static const struct column generation_columns[] = {
+	{ "GENERATION", "generation" },
+	{ "STORED", "stored_at" },
+	{ "FILES", "files" },
+	{ "ACTIVE", "active" },
+	{ "BY", "by" },
+	{ "MESSAGE", "message" },
+};
+static const struct column rule_columns[] = {
+	{ "POLICY", "policy" }, { "RULE", "rule" }, { "EFFECT", "effect" },
+	{ "FILE", "file" },	{ "LINE", "line" }, { "ON", "on" },
+};
+static const struct column source_columns[] = { { "FILE", "path" }, { "BYTES", "bytes" } };
+
+static int64_t number_of(const struct json *v, const char *name)
+{
+	const struct json *n = json_get_type(v, str_c(name), JSON_INT);
+
+	return n ? n->i : 0;
+}
+
+static struct str text_of(const struct json *v, const char *name)
+{
+	const struct json *t = json_get_type(v, str_c(name), JSON_STRING);
+
+	return t ? t->s : (struct str){ "", 0 };
+}
+
+static bool flag_of(const struct json *v, const char *name)
+{
+	const struct json *b = json_get_type(v, str_c(name), JSON_BOOL);
+
+	return b && b->b;
+}
+
+/* ---- acts ---- */
+
+static void put_findings(FILE *out, const struct json *list)
+{
+	for (uint32_t i = 0; list && i < list->n; i++) {
+		const struct json *f = &list->items[i];
+		AUTO_BUF b;
+
+		buf_init(&b, mem_system, 65536);
+		print_safe(&b, text_of(f, "file"));
+		if (number_of(f, "line") > 0)
+			buf_printf(&b, ":%" PRId64, number_of(f, "line"));
+		buf_lit(&b, ": ");
+		print_safe(&b, text_of(f, "severity"));
+		buf_lit(&b, ": ");
+		print_safe(&b, text_of(f, "message"));
+		buf_char(&b, '\n');
+		fwrite(b.p, 1, b.n, out);
+	}
+}
+
+/* What an act came to. A refusal's findings are what its sender needs: all of them are shown. */
+static int act(struct cli *c, const char *path, struct str body)
+{
+	struct client_request q = { .method = "POST", .path = path, .body = body };
+	struct api api;
+	AUTO_ANSWER a = { 0 };
+	struct err e = { 0 };
+	int exit_code;
+
+	if (!api_open(c, API_ADMIN, &api, &e))
+		return cli_fail(c, &e);
+	if (!api_ask(c, &api, &q, true, &a, &exit_code)) {
+		if (!c->json && a.value)
+			put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
+		return exit_code;
+	}
+	if (c->json) {
+		answer_print(c, &a);
+		return CLI_DONE;
+	}
+	put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
+	fprintf(c->out, "generation %" PRId64 " is in force%s%s, sha256 ",
+		number_of(a.value, "generation"), flag_of(a.value, "changed") ? "" : " already",
+		flag_of(a.value, "pinned")
+			? ", pinned: the watched folder does not replace it until the next apply"
+			: "");
+	print_text(c->out, text_of(a.value, "hash"));
+	fprintf(c->out, ", rules: %" PRId64 " (before: generation %" PRId64 ")\n",
+		number_of(a.value, "rules"), number_of(a.value, "before"));
+	return CLI_DONE;
+}
+
+int run_policy_apply(struct cli *c)
+{
+	const char *message = cli_value(c, "--message");
+	struct policy_sources s;
+	struct err e = { 0 };
+	AUTO_BUF b;
+	int exit_code;
+
+	buf_init(&b, mem_system, BODY_MAX);
+	if (!policy_sources_read(&s, c->operands[0], &e))
+		return cli_fail(c, &e);
+	buf_lit(&b, "{\"files\":[");
+	for (size_t i = 0; i < s.n; i++) {
+		if (!text_is_utf8(s.files[i].text))
+			err_set(&e, ERR_INVALID, "%s/%.*s is no UTF-8 text", c->operands[0],
+				STR_FMT(s.files[i].path));
+		buf_add(&b, i ? STR(",{\"path\":") : STR("{\"path\":"));
+		buf_json(&b, s.files[i].path);
+		buf_lit(&b, ",\"text\":");
+		buf_json(&b, s.files[i].text);
+		buf_char(&b, '}');
+	}
+	buf_lit(&b, "],\"message\":");
+	buf_json(&b, str_c(message ? message : ""));
+	buf_char(&b, '}');
+	policy_sources_clear(&s);
+	if (e.class == ERR_NONE && !buf_ok(&b))
+		err_set(&e, ERR_TOO_LARGE, "the policies are too large to be sent");
+	if (e.class != ERR_NONE)
+		return cli_fail(c, &e);
+	exit_code = act(c, "/v1/policies", buf_str(&b));
+	return exit_code;
+}
+
+/* "12" of an operand. */
+static bool generation_operand(struct cli *c, size_t i, uint64_t *out, int *exit_code)
+{
+	if (text_u64(str_c(c->operands[i]), INT64_MAX, out) && *out)
+		return true;
+	*exit_code = cli_misuse(c, "%.60s: expected the number of a generation", c->operands[i]);
+	return false;
+}
+
+int run_policy_rollback(struct cli *c)
+{
+	char body[64] = "{}";
+	uint64_t number;
+	int exit_code;
+
+	if (c->noperands) {
+		if (!generation_operand(c, 0, &number, &exit_code))
+			return exit_code;
+		snprintf(body, sizeof(body), "{\"generation\":%" PRIu64 "}", number);
+	}
+	return act(c, "/v1/policies/activate", str_c(body));
+}
+
+/* ---- looking ---- */
+
+/* One page; *before is where the next one begins, 0: there is none. */
+static int list_page(struct cli *c, uint64_t *before, bool first)
+{
+	const struct json *list;
+	AUTO_ANSWER a = { 0 };
+	char path[128] = "/v1/policies/generations?limit=1000";
+	int exit_code;
+
+	if (*before)
+		snprintf(path, sizeof(path), "/v1/policies/generations?limit=1000&before=%" PRIu64,
+			 *before);
+	if (!api_call(c, API_ADMIN, "GET", path, (struct str){ 0 }, &a, &exit_code))
+		return exit_code;
+	list = json_get_type(a.value, STR("generations"), JSON_ARRAY);
+	if (c->json)
+		answer_print(c, &a);
+	else if (list && list->n)
+		print_table(c->out, generation_columns, ARRAY_LEN(generation_columns), list, first);
+	else if (first)
+		fprintf(c->out, "no generation was stored yet\n");
+	*before = (uint64_t)number_of(a.value, "next");
+	return CLI_DONE;
+}
+
+/* Newest first. With --json a line for each page. */
+int policy_list_all(struct cli *c)
+{
+	uint64_t before = 0;
+	int exit_code = list_page(c, &before, true);
+
+	while (exit_code == CLI_DONE && before)
+		exit_code = list_page(c, &before, false);
+	return exit_code;
+}
+
+/* @number 0: the one in force. */
+static bool get_generation(struct cli *c, uint64_t number, bool sources, struct answer *a,
+			   int *exit_code)
+{
+	char path[128];
+
+	if (number)
+		snprintf(path, sizeof(path), "/v1/policies/generation?number=%" PRIu64 "%s", number,
+			 sources ? "&sources=yes" : "");
+	else
+		snprintf(path, sizeof(path), "/v1/policies/generation%s",
+			 sources ? "?sources=yes" : "");
+	return api_call(c, API_ADMIN, "GET", path, (struct str){ 0 }, a, exit_code);
+}
+
+static void put_head(struct cli *c, const struct json *v)
+{
+	static const char *const names[] = { "hash", "stored_at", "by", "message", "since", NULL };
+
+	fprintf(c->out, "generation: %" PRId64 "%s%s\n", number_of(v, "generation"),
+		flag_of(v, "active") ? ", in force" : "", flag_of(v, "pinned") ? ", pinned" : "");
+	for (size_t i = 0; names[i]; i++) {
+		struct str s = text_of(v, names[i]);
+
+		if (!s.n)
+			continue;
+		fprintf(c->out, "%s: ", names[i]);
+		print_text(c->out, s);
+		fputc('\n', c->out);
+	}
+}
+
+static void put_source(struct cli *c, const struct json *file)
+{
+	struct str rest = text_of(file, "text"), line;
+
+	fprintf(c->out, "\n--- ");
+	print_text(c->out, text_of(file, "path"));
+	fputc('\n', c->out);
+	while (rest.n) {
+		if (!str_cut(rest, '\n', &line, &rest)) {
+			line = rest;
+			rest.n = 0;
+		}
+		print_text(c->out, line);
+		fputc('\n', c->out);
+	}
+}
+
+int run_policy_show(struct cli *c)
+{
+	const struct json *rules, *sources;
+	bool with_sources = cli_flag(c, "--sources");
+	uint64_t number = 0;
+	AUTO_ANSWER a = { 0 };
+	int exit_code;
+
+	if (c->noperands && !generation_operand(c, 0, &number, &exit_code))
+		return exit_code;
+	if (!get_generation(c, number, with_sources, &a, &exit_code))
+		return exit_code;
+	if (c->json) {
+		answer_print(c, &a);
+		return CLI_DONE;
+	}
+	put_head(c, a.value);
+	rules = json_get_type(a.value, STR("rules"), JSON_ARRAY);
+	sources = json_get_type(a.value, STR("sources"), JSON_ARRAY);
+	if (rules && rules->n) {
+		fputc('\n', c->out);
+		print_table(c->out, rule_columns, ARRAY_LEN(rule_columns), rules, true);
+	}
+	if (sources && sources->n) {
+		fputc('\n', c->out);
+		print_table(c->out, source_columns, ARRAY_LEN(source_columns), sources, true);
+		for (uint32_t i = 0; with_sources && i < sources->n; i++)
+			put_source(c, &sources->items[i]);
+	}
+	return CLI_DONE;
+}
+
+/* ---- diff ---- */
+
+static const struct json *find_rule(const struct json *rules, const struct json *want)
+{
+	for (uint32_t i = 0; rules && i < rules->n; i++)
+		if (str_eq(text_of(&rules->items[i], "policy"), text_of(want, "policy")) &&
+		    str_eq(text_of(&rules->items[i], "rule"), text_of(want, "rule")))
+			return &rules->items[i];
+	return NULL;
+}
+
+static struct str source_text(const struct json *sources, struct str path, bool *found)
+{
+	for (uint32_t i = 0; sources && i < sources->n; i++)
+		if (str_eq(text_of(&sources->items[i], "path"), path)) {
+			*found = true;
+			return text_of(&sources->items[i], "text");
+		}
+	*found = false;
+	return (struct str){ "", 0 };
+}
+
+/* The lines of a rule: from where it begins to where the next one of its file does. */
+static struct str rule_text(const struct json *generation, const struct json *rule)
+{
+	const struct json *rules = json_get_type(generation, STR("rules"), JSON_ARRAY);
+	const struct json *sources = json_get_type(generation, STR("sources"), JSON_ARRAY);
+	int64_t from = number_of(rule, "line"), to = INT64_MAX, at = 1;
+	struct str path = text_of(rule, "file"), all, line, rest;
+	const char *begin = NULL;
+	bool found;
+
+	for (uint32_t i = 0; rules && i < rules->n; i++) {
+		int64_t n = number_of(&rules->items[i], "line");
+
+		if (str_eq(text_of(&rules->items[i], "file"), path) && n > from && n < to)
+			to = n;
+	}
+	all = rest = source_text(sources, path, &found);
+	for (; at < to && rest.n; at++) {
+		if (at == from)
+			begin = rest.p;
+		if (!str_cut(rest, '\n', &line, &rest))
+			rest = str_from(all, all.n);
+	}
+	if (!begin)
+		return (struct str){ "", 0 };
+	all = (struct str){ begin, (size_t)(rest.p - begin) };
+	while (all.n && strchr(" \t\n},", all.p[all.n - 1]))
+		all.n--;
+	return all;
+}
+
+static void put_rule(struct buf *b, bool json, bool *first, const char *what,
+		     const struct json *rule)
+{
+	if (json) {
+		buf_add(b, *first ? STR("{\"change\":\"") : STR(",{\"change\":\""));
+		buf_add(b, str_c(what));
+		buf_lit(b, "\",\"rule\":");
+		buf_add(b, rule->raw);
+		buf_char(b, '}');
+	} else {
+		buf_printf(b, "%-8s ", what);
+		print_safe(b, text_of(rule, "effect"));
+		buf_char(b, ' ');
+		print_safe(b, text_of(rule, "policy"));
+		buf_char(b, '/');
+		print_safe(b, text_of(rule, "rule"));
+		buf_lit(b, "  ");
+		print_safe(b, text_of(rule, "file"));
+		buf_printf(b, ":%" PRId64 "\n", number_of(rule, "line"));
+	}
+	*first = false;
+}
+
+static size_t diff_rules(struct buf *b, bool json, const struct json *old, const struct json *new)
+{
+	const struct json *was = json_get_type(old, STR("rules"), JSON_ARRAY);
+	const struct json *is = json_get_type(new, STR("rules"), JSON_ARRAY);
+	bool first = true;
+	size_t n = 0;
+
+	for (uint32_t i = 0; was && i < was->n; i++)
+		if (!find_rule(is, &was->items[i])) {
+			put_rule(b, json, &first, "removed", &was->items[i]);
+			n++;
+		}
+	for (uint32_t i = 0; is && i < is->n; i++) {
+		const struct json *rule = &is->items[i], *before = find_rule(was, rule);
+
+		if (before && str_eq(text_of(before, "effect"), text_of(rule, "effect")) &&
+		    str_eq(text_of(before, "on"), text_of(rule, "on")) &&
+		    str_eq(rule_text(old, before), rule_text(new, rule)))
+			continue;
+		put_rule(b, json, &first, before ? "changed" : "added", rule);
+		n++;
+	}
+	return n;
+}
+
+static bool diff_file(struct buf *b, struct str path, struct str old, struct str new)
+{
+	if (str_eq(old, new))
+		return true;
+	buf_lit(b, "\n--- ");
+	print_safe(b, path);
+	buf_lit(b, "\n+++ ");
+	print_safe(b, path);
+	buf_char(b, '\n');
+	return diff_lines(b, old, new);
+}
+
+static bool diff_sources(struct buf *b, const struct json *old, const struct json *new)
+{
+	const struct json *was = json_get_type(old, STR("sources"), JSON_ARRAY);
+	const struct json *is = json_get_type(new, STR("sources"), JSON_ARRAY);
+	bool found, ok = true;
+
+	for (uint32_t i = 0; ok && was && i < was->n; i++) {
+		struct str path = text_of(&was->items[i], "path");
+		struct str text = source_text(is, path, &found);
+
+		ok = diff_file(b, path, text_of(&was->items[i], "text"), text);
+	}
+	for (uint32_t i = 0; ok && is && i < is->n; i++) {
+		struct str path = text_of(&is->items[i], "path");
+
+		(void)source_text(was, path, &found);
+		if (!found)
+			ok = diff_file(b, path, STR(""), text_of(&is->items[i], "text"));
+	}
+	return ok && buf_ok(b);
+}
+
+int run_policy_diff(struct cli *c)
+{
+	uint64_t from, to = 0;
+	AUTO_ANSWER a = { 0 };
+	AUTO_ANSWER b = { 0 };
+	AUTO_BUF rules;
+	AUTO_BUF text;
+	struct err e = { 0 };
+	size_t n;
+	int exit_code;
+
+	buf_init(&rules, mem_system, DIFF_MAX);
+	buf_init(&text, mem_system, DIFF_MAX);
+	if (!generation_operand(c, 0, &from, &exit_code) ||
+	    (c->noperands > 1 && !generation_operand(c, 1, &to, &exit_code)) ||
+	    !get_generation(c, from, true, &a, &exit_code) ||
+	    !get_generation(c, to, true, &b, &exit_code))
+		return exit_code;
+	n = diff_rules(&rules, c->json, a.value, b.value);
+	if (!diff_sources(&text, a.value, b.value) || !buf_ok(&rules)) {
+		err_set(&e, ERR_NOMEM, "no memory to compare the generations");
+		return cli_fail(c, &e);
+	}
+	if (c->json) {
+		fprintf(c->out, "{\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"rules\":[",
+			number_of(a.value, "generation"), number_of(b.value, "generation"));
+		fwrite(rules.p, 1, rules.n, c->out);
+		buf_reset(&rules);
+		buf_json(&rules, buf_str(&text));
+		fprintf(c->out, "],\"diff\":%.*s}\n", STR_FMT(buf_str(&rules)));
+		return CLI_DONE;
+	}
+	fprintf(c->out, "generation %" PRId64 " -> %" PRId64 ", rules that differ: %zu\n",
+		number_of(a.value, "generation"), number_of(b.value, "generation"), n);
+	fwrite(rules.p, 1, rules.n, c->out);
+	fwrite(text.p, 1, text.n, c->out);
+	return CLI_DONE;
+}
