@@ -233,28 +233,18 @@ static bool read_batch(struct request *r, const struct json *items, struct batch
 	return true;
 }
 
-static void too_often(struct request *r, int64_t retry_ms)
-{
-	call_reply_header(r->call, STR("retry-after"),
-			  arena_printf(r->call->arena, "%" PRId64, retry_ms / 1000 + 1));
-}
-
 void handle_evaluations(struct request *r)
 {
 	const struct json *body = request_json(r), *items;
 	struct batch *b;
 	struct err e = { 0 };
-	int64_t retry_ms = 0;
 
 	if (!body)
 		return;
 	items = json_get(body, STR("evaluations"));
-	b = arena_zero(r->call->arena, sizeof(*b));
-	if (!b) {
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-		request_fail(r, &e);
+	b = request_alloc(r, sizeof(*b));
+	if (!b)
 		return;
-	}
 	b->r = r;
 	if (!read_semantic(body, &b->semantic, &e) || !check_defaults(body, &e) ||
 	    (items && !read_batch(r, items, b, &e))) {
@@ -266,9 +256,7 @@ void handle_evaluations(struct request *r)
 		return;
 	}
 	/* Each item counts, or a batch would be the way around the rate. */
-	if (!decide_admit(r->worker, &r->caller, b->n, &retry_ms, &e)) {
-		if (e.class == ERR_RATE)
-			too_often(r, retry_ms);
+	if (!decide_admit(r->worker, &r->caller, b->n, &r->retry_ms, &e)) {
 		request_fail(r, &e);
 		return;
 	}

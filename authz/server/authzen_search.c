@@ -3,8 +3,6 @@
  * is found. Pages are continued by a token that is good for the same request of the same caller
  * only.
  */
-#include <inttypes.h>
-
 #include "authz/decide/search.h"
 #include "authz/server/authzen_parts.h"
 #include "authz/server/handlers.h"
@@ -61,10 +59,7 @@ static void found(struct search *s, const struct err *e)
 	struct inquiry *q = s->user;
 	struct buf *b;
 
-	if (e->class == ERR_RATE)
-		call_reply_header(q->r->call, STR("retry-after"),
-				  arena_printf(q->r->call->arena, "%" PRId64,
-					       s->retry_ms / 1000 + 1));
+	q->r->retry_ms = s->retry_ms;
 	if (e->class != ERR_NONE) {
 		request_fail(q->r, e);
 		return;
@@ -180,12 +175,9 @@ static void search(struct request *r, enum search_kind kind)
 
 	if (!body)
 		return;
-	q = arena_zero(r->call->arena, sizeof(*q));
-	if (!q) {
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-		request_fail(r, &e);
+	q = request_alloc(r, sizeof(*q));
+	if (!q)
 		return;
-	}
 	q->r = r;
 	q->s = (struct search){ .kind = kind,
 				.request = { .request_id = r->request_id, .trace_id = r->trace_id },
