@@ -251,7 +251,7 @@ void handle_evaluations(struct request *r)
 		request_fail(r, &e);
 		return;
 	}
-	if (!b->n) {
+	if (!items || !b->n) {
 		authzen_single(r, body);
 		return;
 	}
