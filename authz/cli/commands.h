@@ -39,6 +39,9 @@ int run_policy_rollback(struct cli *c);
 int run_policy_replay(struct cli *c);
 int run_policy_explain(struct cli *c);
 int policy_list_all(struct cli *c); /* policy list --all */
+/* policy_test.c */
+int run_policy_test(struct cli *c);
+int run_policy_bench(struct cli *c);
 /* log.c, verify.c */
 int run_audit_tail(struct cli *c);
 int run_audit_export(struct cli *c);

@@ -1,5 +1,5 @@
 /* policy check (here, without a server) and policy list. */
-#include "authz/policy/policy.h"
+#include "authz/policy/test.h"
 
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
@@ -18,15 +18,17 @@ static void put_finding(struct cli *c, const char *dir, const struct policy_find
 	if (c->json) {
 		buf_printf(&b, "%s{\"file\":", first ? "" : ",");
 		buf_json(&b, f->file);
-		buf_printf(&b, ",\"line\":%d,\"severity\":\"%s\",\"message\":", f->line,
-			   f->error ? "error" : "warning");
+		buf_printf(&b,
+			   ",\"line\":%d,\"column\":%d,\"severity\":\"%s\",\"code\":\"%s\","
+			   "\"message\":",
+			   f->line, f->column, f->error ? "error" : "warning", f->code);
 		buf_json(&b, f->message);
 		buf_char(&b, '}');
 	} else {
-		buf_printf(&b, "%s/", dir);
+		buf_printf(&b, f->file.n ? "%s/" : "%s", dir);
 		print_safe(&b, f->file);
 		if (f->line > 0)
-			buf_printf(&b, ":%d", f->line);
+			buf_printf(&b, ":%d:%d", f->line, f->column);
 		buf_printf(&b, ": %s: ", f->error ? "error" : "warning");
 		print_safe(&b, f->message);
 		buf_char(&b, '\n');
@@ -52,8 +54,9 @@ static void put_report(struct cli *c, const char *dir, const struct policy_sourc
 			set ? "good" : "refused", s->n, rules, f->errors, f->n - f->errors);
 }
 
-static int check(struct cli *c, const char *dir, const struct policy_limits *limits)
+static int check(struct cli *c, const char *dir)
 {
+	struct policy_options o = { .limits = policy_default_limits };
 	struct policy_sources s;
 	struct policy_findings f = { 0 };
 	struct policy_set *set = NULL;
@@ -68,7 +71,7 @@ static int check(struct cli *c, const char *dir, const struct policy_limits *lim
 			 "%s holds no policies: expected *.lua, and catalogue/*.lua below it", dir);
 		return cli_fail(c, &e);
 	}
-	ok = policy_set_load(&s, limits, &set, &f, &e);
+	ok = policy_check(&s, &o, &set, &f, &e);
 	if (!ok && f.errors == 0)
 		cli_fail(c, &e); /* not about a file: out of memory */
 	else
@@ -86,10 +89,10 @@ int run_policy_check(struct cli *c)
 	struct err e = { 0 };
 
 	if (c->noperands)
-		return check(c, c->operands[0], &policy_default_limits);
+		return check(c, c->operands[0]);
 	if (!api_config(c, &cfg, &e))
 		return cli_fail(c, &e);
-	return check(c, cfg->policies.dir, &policy_default_limits);
+	return check(c, cfg->policies.dir);
 }
 
 int run_policy_list(struct cli *c)

@@ -209,12 +209,35 @@ static const struct command svid_commands[] = {
 	END_COMMANDS,
 };
 
+static const struct option policy_test_options[] = {
+	{ "--run", "PATTERN", "only tests whose \"FILE: NAME\" holds this (* and ? are wild)", 0,
+	  false },
+	{ "--coverage", NULL, "tell which rules and lines no test reached", 0, false },
+	{ "--threshold", "PERCENT", "fail if the coverage is below", 0, false },
+	{ "--junit", "FILE", "write the outcomes as JUnit XML, too", 0, false },
+	END_OPTIONS,
+};
+
 static const struct command policy_commands[] = {
 	{ .name = "check",
 	  .operands = "[DIR]",
 	  .most = 1,
 	  .help = "Check the policies in a folder, without a server",
+	  .more = "Prints file, line, column, and how to mend it. Errors stop a set from loading and\n"
+		  "give exit code 1; warnings do not.\n",
 	  .run = run_policy_check },
+	{ .name = "test",
+	  .operands = "[DIR]",
+	  .most = 1,
+	  .help = "Run the tests (*_test.lua) of the policies in a folder, without a server",
+	  .more = "Exit code 1 if a test fails, if none ran, or if the coverage is too small.\n",
+	  .options = policy_test_options,
+	  .run = run_policy_test },
+	{ .name = "bench",
+	  .operands = "[DIR]",
+	  .most = 1,
+	  .help = "Measure what an evaluation costs, over the requests of the tests",
+	  .run = run_policy_bench },
 	{ .name = "list",
 	  .help = "List the rules in force, or all generations",
 	  .options = policy_list_options,

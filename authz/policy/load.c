@@ -12,6 +12,7 @@
 #include "authz/policy/rules.h"
 #include "authz/policy/scan.h"
 #include "authz/policy/state.h"
+#include "authz/policy/test_inside.h"
 
 #define LOAD_STEPS 20000000 /* per file */
 #define LOAD_MS 10000	    /* for all files */
@@ -162,7 +163,9 @@ static void words_of(enum file_kind kind, const struct prelude_word **words,
 		     const char *const **names)
 {
 	*words = kind == FILE_CATALOGUE ? catalogue_words : rules_words;
-	*names = kind == FILE_CATALOGUE ? catalogue_word_names : rules_word_names;
+	*names = kind == FILE_CATALOGUE ? catalogue_word_names
+		 : kind == FILE_TEST	? test_word_names
+					: rules_word_names;
 }
 
 static int run_file(lua_State *L)
@@ -181,14 +184,14 @@ static int run_file(lua_State *L)
 	prelude_push(L, words);
 	if (luaL_loadbufferx(L, f->text.p, f->text.n, name, "t") != LUA_OK)
 		return lua_error(L);
-	if (f->kind == FILE_TEST)
+	if (f->kind == FILE_TEST && !j->lint)
 		return 0; /* run by `writ policy test` */
 	buf_in_arena(&b, &j->set->arena, 16 * 1024 * 1024);
 	if (lua_dump(L, dump_into, &b, 0) != 0)
 		return luaL_error(L, "no memory for the compiled form");
 	j->findings->code = "global";
 	scan_dump(j, buf_str(&b), names);
-	if (j->findings->errors != before)
+	if (j->findings->errors != before || f->kind == FILE_TEST)
 		return 0; /* running it would say the same again, worse */
 	if (f->kind == FILE_RULES)
 		f->dump = buf_str(&b);
@@ -389,7 +392,9 @@ bool policy_set_load_with(const struct policy_sources *src, const struct policy_
 	if (!o.limits.instructions)
 		o.limits = policy_default_limits;
 	findings_init(f, o.alloc);
-	l.job = (struct job){ .kind = JOB_LOAD, .findings = f, .set = set_new(src, &o) };
+	l.job = (struct job){
+		.kind = JOB_LOAD, .findings = f, .lint = o.lint, .set = set_new(src, &o)
+	};
 	if (!l.job.set)
 		return err_set(e, ERR_NOMEM, "no memory to load the policies");
 	l.deadline_ns = clock_mono_ns(&clock_system) + (int64_t)LOAD_MS * 1000000;

@@ -29,6 +29,7 @@ struct job {
 	uint32_t file;
 	/* JOB_LOAD */
 	struct policy_findings *findings;
+	bool lint; /* look at tests, too */
 	bool out_of_memory;
 	struct pending *pending;
 	uint32_t npending, room_pending;

@@ -21,4 +21,7 @@ void scan_source(struct job *j, struct str text,
 /* Over the output of lua_dump of this very library. @words: names known besides the prelude's. */
 void scan_dump(struct job *j, struct str dump, const char *const *words);
 
+/* The lines that have code inside of functions, from the same; a line may come twice. */
+void scan_lines(struct str dump, void (*line)(void *ctx, int line), void *ctx);
+
 #endif

@@ -16,6 +16,8 @@ struct in {
 	const char *const *words;
 	const unsigned char *p, *end;
 	bool bad;
+	void (*line)(void *ctx, int line); /* or NULL: then the code is checked */
+	void *ctx;
 };
 
 static const unsigned char *bytes(struct in *in, size_t n)
@@ -162,7 +164,7 @@ static void check_instruction(struct in *in, const struct code *c, const unsigne
 }
 
 /* Lines are differences; where one does not fit a byte, a (pc, line) pair has it. */
-static void check_code(struct in *in, const struct code *c)
+static void check_code(struct in *in, const struct code *c, int depth)
 {
 	struct in absolute = *in;
 	int line = c->first_line;
@@ -177,7 +179,12 @@ static void check_code(struct in *in, const struct code *c)
 		} else {
 			line += step;
 		}
-		check_instruction(in, c, c->code + 4 * pc, line);
+		/* The return that stands behind every function runs only if nothing returned
+		 * before; what runs in the main chunk ran at load. */
+		if (!in->line)
+			check_instruction(in, c, c->code + 4 * pc, line);
+		else if (depth > 0 && pc + 1 < c->n)
+			in->line(in->ctx, line);
 	}
 }
 
@@ -235,22 +242,39 @@ static void read_function(struct in *in, int depth)
 		read_function(in, depth + 1); /* NOLINT(misc-no-recursion): bounded */
 	read_debug(in, &c);
 	if (!in->bad && c.code)
-		check_code(in, &c);
+		check_code(in, &c, depth);
 }
 
-void scan_dump(struct job *j, struct str dump, const char *const *words)
+static void read_all(struct in *in)
 {
 	/* Signature, version, format, check bytes; sizes of instruction, integer, float; one of
 	 * each */
 	static const size_t header = 4 + 1 + 1 + 6 + 3 + 8 + 8;
-	struct in in = { j, words, (const unsigned char *)dump.p,
-			 (const unsigned char *)dump.p + dump.n, false };
-	const unsigned char *head = bytes(&in, header + 1); /* and the number of upvalues */
+	const unsigned char *head = bytes(in, header + 1); /* and the number of upvalues */
 
 	if (!head || memcmp(head, "\x1bLua\x54\x00", 6) != 0 || head[12] != 4)
-		in.bad = true;
+		in->bad = true;
 	else
-		read_function(&in, 0);
+		read_function(in, 0);
+}
+
+void scan_lines(struct str dump, void (*line)(void *ctx, int line), void *ctx)
+{
+	struct in in = { .p = (const unsigned char *)dump.p,
+			 .end = (const unsigned char *)dump.p + dump.n,
+			 .line = line,
+			 .ctx = ctx };
+
+	if (dump.n)
+		read_all(&in);
+}
+
+void scan_dump(struct job *j, struct str dump, const char *const *words)
+{
+	struct in in = { j, words, (const unsigned char *)dump.p,
+			 (const unsigned char *)dump.p + dump.n, .bad = false };
+
+	read_all(&in);
 	if (in.bad) /* better no set than one that was not looked at */
 		job_error(j, 0, "the compiled form of Lua %s is not the one this writ knows",
 			  LUA_VERSION_MAJOR "." LUA_VERSION_MINOR);
