@@ -10,7 +10,7 @@
 const char *const prelude_globals[] = { "type",	  "tostring", "tonumber", "ipairs", "pairs",
 					"select", "assert",   "fail",	  "has",    "any",
 					"all",	  "glob",     "cidr",	  "spiffe", "math",
-					"str",	  "time",     NULL };
+					"str",	  "time",     "path",	  "url",    NULL };
 
 static const char *const math_names[] = { "abs",	"ceil",	     "floor", "max",
 					  "min",	"tointeger", "type",  "maxinteger",
@@ -20,11 +20,16 @@ static const char *const str_names[] = { "lower",	"upper",     "sub",	 "len",
 					 "trim",	"join",	     NULL };
 static const char *const time_names[] = { "between", "weekday", "minutes", "date", NULL };
 
+static const char *const path_names[] = { "normal", "within", NULL };
+static const char *const url_names[] = { "parse", NULL };
+
 const char *const *prelude_members(struct str table)
 {
 	return str_eq(table, STR("math"))   ? math_names
 	       : str_eq(table, STR("str"))  ? str_names
 	       : str_eq(table, STR("time")) ? time_names
+	       : str_eq(table, STR("path")) ? path_names
+	       : str_eq(table, STR("url"))  ? url_names
 					    : NULL;
 }
 
@@ -196,6 +201,12 @@ void prelude_push(lua_State *L, const struct prelude_word *host)
 	prelude_open_time(L);
 	guard(L);
 	lua_setfield(L, -2, "time");
+	prelude_open_path(L);
+	guard(L);
+	lua_setfield(L, -2, "path");
+	prelude_open_url(L);
+	guard(L);
+	lua_setfield(L, -2, "url");
 	prelude_open_str(L);
 	/* Methods of texts are those words and no other: the stock library is not loaded. */
 	lua_pushliteral(L, "");

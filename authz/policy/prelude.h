@@ -5,6 +5,8 @@
  *   math.  abs ceil floor max min tointeger type maxinteger mininteger huge
  *   str.   lower upper sub len starts_with ends_with contains split trim join
  *   time.  between weekday minutes date
+ *   path.  normal within
+ *   url.   parse
  *
  * Purpose    No patterns, no coroutines, no pcall, no metatables, no clock, no randomness, no
  *            way to make code or to reach the outside. What works on texts charges by their
@@ -43,6 +45,8 @@ void prelude_freeze(lua_State *L, int index, int memo);
 void prelude_open_str(lua_State *L);
 void prelude_open_math(lua_State *L);
 void prelude_open_time(lua_State *L);
+void prelude_open_path(lua_State *L);
+void prelude_open_url(lua_State *L);
 void prelude_open_list(lua_State *L); /* has any all pairs, into the table on top */
 void prelude_open_net(lua_State *L);  /* glob cidr spiffe, into the table on top */
 

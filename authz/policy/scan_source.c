@@ -132,15 +132,19 @@ static void check_member(struct job *j, const struct token *at)
 }
 
 /* Words of the vocabulary: str.lowr, time.beetween */
-static void check_vocabulary(struct job *j, const struct token *at)
+static void check_vocabulary(struct job *j, const struct tokens *t, const struct token *at)
 {
 	const char *const *members = prelude_members(at->text);
 	struct str name;
 	char near[100];
 
-	if (members && member(at + 1, &name) && !listed(members, name))
-		job_error(j, at->line, "%.*s has no \"%.*s\"%s", STR_FMT(at->text), STR_FMT(name),
-			  did_you_mean(name, members, near));
+	if (!members || !member(at + 1, &name) || listed(members, name))
+		return;
+	for (size_t i = 0; i < t->n; i++) /* local url = url.parse(...) */
+		if (token_is(&t->items[i], "local") && str_eq(t->items[i + 1].text, at->text))
+			return;
+	job_error(j, at->line, "%.*s has no \"%.*s\"%s", STR_FMT(at->text), STR_FMT(name),
+		  did_you_mean(name, members, near));
 }
 
 /* time.between(now, "09:00", "18:00", "Europe/Berlin"): the zone is the last argument. */
@@ -226,7 +230,7 @@ void scan_source(struct job *j, struct str text,
 		if (named && is_subject(&s, at->text) && !token_is(at + 1, "="))
 			check_member(j, at + 1);
 		if (named)
-			check_vocabulary(j, at);
+			check_vocabulary(j, &t, at);
 		if (token_is(at, "["))
 			check_index(j, t.items, i);
 		if (at->kind == TOKEN_TEXT)

@@ -45,3 +45,28 @@ tool "cluster/drain" {
   effect = "admin", destructive = true, data = "internal",
   args   = { node = "string", force = "boolean?" },
 }
+
+tool "orders/create" {
+  effect = "spend", data = "internal",
+  args   = { amount = "number", item = "string" },
+}
+
+tool "documents/search" {
+  effect = "read", data = "internal", retrieval = true,
+  args   = { collection = "string", query = "string" },
+}
+
+tool "web/fetch" {
+  effect = "read", data = "public", egress = true,
+  args   = { url = "string" },
+}
+
+tool "workspace/read" {
+  effect = "read", data = "internal", workspace = true,
+  args   = { path = "string" },
+}
+
+tool "workspace/write" {
+  effect = "write", data = "internal", workspace = true,
+  args   = { path = "string", content = "string" },
+}
