@@ -29,7 +29,8 @@ static void say_untested(const struct policy_sources *s, const struct policy_tes
 	}
 	f->code = "failing-test";
 	if (r->failed)
-		finding(f, false, STR(""), 0, "%zu tests fail: run writ policy test", r->failed);
+		finding(f, false, STR(""), 0, "tests that fail: %zu; writ policy test names them",
+			r->failed);
 	f->code = "untested";
 	if (r->files == 0 && r->nrules)
 		finding(f, false, STR(""), 0,
