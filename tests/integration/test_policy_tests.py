@@ -170,6 +170,22 @@ def findings_are_for_editors():
 
 
 @test
+def the_first_rule_of_the_readme_works_and_so_does_its_test():
+    with open(os.path.join(ROOT, "policies/README.md"), encoding="utf-8") as f:
+        blocks = [b.split("```")[0] for b in f.read().split("```lua\n")[1:]]
+    rule = next(b for b in blocks if b.startswith('policy "support"'))
+    tests = next(b for b in blocks if b.startswith('test "support')) + next(b for b in blocks if b.startswith('test "limits"'))
+    with Folder() as f:
+        f.write("support.lua", rule)
+        f.write("support_test.lua", tests)
+        f.run("test", "--threshold", "100")
+        check("warnings: 0" in f.run("check").stdout, "warnings")
+        f.replace("support.lua", "<=", "<")
+        out = f.run("test", code=1).stdout
+        check("support searches tickets, case 1" in out, out)
+
+
+@test
 def bench_prints_rules():
     with Folder({"p.lua": RULES, "p_test.lua": TESTS}) as f:
         answer = json.loads(f.run("bench", "--json").stdout)
