@@ -77,31 +77,35 @@ static struct str line_of(struct str text, int n)
 	return line;
 }
 
-/* Where on its line a finding points to: at the first word that it quotes and that stands there,
- * else at the first that is not blank. */
+/* Where @word stands, or what follows a slash in it: the line of "finance/payments" has the second
+ * half only. */
+static const char *find_word(struct str line, struct str word)
+{
+	struct str head;
+
+	for (;;) {
+		const char *p = word.n && line.n ? memmem(line.p, line.n, word.p, word.n) : NULL;
+
+		if (p || !str_cut(word, '/', &head, &word))
+			return p;
+	}
+}
+
+/* At the first word that the message quotes and that stands on the line, else at the first that is
+ * not blank. */
 void finding_place(struct policy_finding *f, struct str text)
 {
-	struct str line = line_of(text, f->line), word, rest = f->message;
+	struct str line = line_of(text, f->line), before, word, rest = f->message;
+	const char *p = NULL;
 	size_t at = 0;
 
 	if (f->line <= 0)
 		return;
 	while (at < line.n && (line.p[at] == ' ' || line.p[at] == '\t'))
 		at++;
-	while (str_cut(rest, '"', &word, &rest) && str_cut(rest, '"', &word, &rest)) {
-		const char *p;
-
-		/* "finance/payments" is a rule's whole name; its line has the second half */
-		for (size_t i = word.n; i > 0; i--)
-			if (word.p[i - 1] == '/' && !memmem(line.p, line.n, word.p, word.n))
-				word = str_from(word, i);
-		p = word.n && line.n ? memmem(line.p, line.n, word.p, word.n) : NULL;
-		if (p) {
-			at = (size_t)(p - line.p);
-			break;
-		}
-	}
-	f->column = (int)at + 1;
+	while (!p && str_cut(rest, '"', &before, &rest) && str_cut(rest, '"', &word, &rest))
+		p = find_word(line, word);
+	f->column = (int)(p ? (size_t)(p - line.p) : at) + 1;
 }
 
 static int compare(const void *pa, const void *pb)

@@ -284,7 +284,7 @@ void lint_source(struct job *j, struct str text)
 		j->out_of_memory = true;
 		return;
 	}
-	for (size_t i = 0; i < t.n; i++) {
+	for (size_t i = 0; t.items && i < t.n; i++) {
 		const struct token *at = &t.items[i], *function = NULL;
 		struct body b;
 

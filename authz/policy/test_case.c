@@ -89,7 +89,7 @@ static bool get_now(struct asked *c, struct err *e)
 	}
 	if (s.n > 6 && s.n < 40 && s.p[s.n - 3] == ':' &&
 	    (s.p[s.n - 6] == '+' || s.p[s.n - 6] == '-')) {
-		struct str zone = str_from(s, s.n - 6);
+		struct str zone = { s.p + s.n - 6, 6 };
 
 		sign = zone.p[0];
 		if (zone.p[1] > '2' || zone.p[4] > '5' ||

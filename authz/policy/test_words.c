@@ -33,8 +33,10 @@ static struct test_fields take_fields(lua_State *L, struct test_run *run, int t)
 		n++;
 	sandbox_charge(L, n);
 	items = arena_zero(&run->scratch, (n + 1) * sizeof(*items));
-	if (!items)
+	if (!items) {
 		luaL_error(L, "this test is too large");
+		return f; /* not reached: it raises */
+	}
 	for (lua_pushnil(L); lua_next(L, t); lua_pop(L, 1)) {
 		struct json *v = &items[f.n];
 		struct str name;

@@ -295,6 +295,10 @@ static const struct {
 	{ "duplicate",
 	  "policy 'p' {\n permit 'a' { on = { action = 'x' } },\n permit 'b' { on = { action = 'x' } } }",
 	  "duplicate", 3, 10, "says the same as \"p/a\" (p.lua:2)" },
+	{ "the column of a rule with a long policy name and a short one of its own",
+	  "policy 'a-long-name-of-a-policy' {\n permit 'a' { on = { action = 'x' } },\n"
+	  "\tpermit 'z' { on = { action = 'x' } } }",
+	  "duplicate", 3, 10, "says the same" },
 	{ "no duplicate: another condition",
 	  "policy 'p' {\n permit 'a' { on = { action = 'x' } },\n permit 'b' { on = { action = 'y' } } }",
 	  NULL, 0, 0, "" },
@@ -587,7 +591,7 @@ static void bench_measures_each_rule(void **state)
 static void the_library_is_tested_whole(void **state)
 {
 	struct policy_test_options o = { .coverage = true };
-	struct policy_test_report r;
+	struct policy_test_report r = { 0 };
 	struct policy_sources s;
 	struct seen seen = { 0 };
 	struct err e = { 0 };
