@@ -14,7 +14,8 @@ test "books may be read in office hours" {
 test "payments" {
   agent = { team = "finance" }, call = "payments/create",
   { args = { amount = 500, to = "ACME" }, expect = "permit", rule = "finance/payments",
-    obligations = { { type = "notify", channel = "finance-audit" } } },
+    obligations = { { id = "tell-audit", type = "notification",
+                      properties = { to = "finance-audit", body = "a payment was permitted" } } } },
   { args = { amount = 500.01, to = "ACME" }, expect = "ask", rule = "finance/payment over 500",
     approvers = "finance-leads" },
   { args = { amount = 0, to = "ACME" }, expect = "deny", reason = "bad_amount" },
