@@ -174,8 +174,9 @@ def the_first_rule_of_the_readme_works_and_so_does_its_test():
     with open(os.path.join(ROOT, "policies/README.md"), encoding="utf-8") as f:
         text = f.read()
     rule = next(b for b in text.split("```lua\n") if b.startswith('policy "support"')).split("```")[0]
-    # tests stand indented: what is between the fences is rules
-    tests = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    ") and not line.startswith("    writ "))
+    # Tests stand indented: what is between fences is rules.
+    plain = "".join(text.split("```")[::2])
+    tests = "\n".join(line[4:] for line in plain.splitlines() if line.startswith("    ") and not line.startswith("    writ "))
     with Folder() as f:
         f.write("support.lua", rule)
         f.write("support_test.lua", tests)
