@@ -14,17 +14,17 @@
 #include "authz/policy/test.h"
 #include "tests/policy/policy_help.h"
 
-#define RULES                                                                                                        \
-	"policy 'p' {\n"                                                                                             \
-	"  ask 'large' { on = { action = 'tools/call', tool = 'payments/create' },\n"                                \
-	"    when = function(q) return q.args.amount > 500 end, approvers = 'leads' },\n"                            \
-	"  permit 'pay' { on = { action = 'tools/call', tool = 'payments/create',\n"                                 \
-	"    agent = { team = 'finance' } }, message = 'fine', obligations = { { id = 'o', type = 'custom' } } },\n" \
-	"  permit 'books' { on = { action = 'tools/call', tool = 'ledger/query' },\n"                                \
-	"    when = function(q) return time.minutes(q.now) == 60 and q.context.vip == true end,\n"                   \
-	"  },\n"                                                                                                     \
-	"  permit 'read' { on = { action = 'read', resource = 'document', id = 'x' } },\n"                           \
-	"  permit 'small' { on = { action = 'models/invoke', model = 'gpt-small' } },\n"                             \
+#define RULES                                                                                                                                \
+	"policy 'p' {\n"                                                                                                                     \
+	"  ask 'large' { on = { action = 'tools/call', tool = 'payments/create' },\n"                                                        \
+	"    when = function(q) return q.args.amount > 500 end, approvers = 'leads' },\n"                                                    \
+	"  permit 'pay' { on = { action = 'tools/call', tool = 'payments/create',\n"                                                         \
+	"    agent = { team = 'finance' } }, message = 'fine', obligations = { { id = 'o', type = 'custom', properties = { a = 1 } } } },\n" \
+	"  permit 'books' { on = { action = 'tools/call', tool = 'ledger/query' },\n"                                                        \
+	"    when = function(q) return time.minutes(q.now) == 60 and q.context.vip == true end,\n"                                           \
+	"  },\n"                                                                                                                             \
+	"  permit 'read' { on = { action = 'read', resource = 'document', id = 'x' } },\n"                                                   \
+	"  permit 'small' { on = { action = 'models/invoke', model = 'gpt-small' } },\n"                                                     \
 	"}\n"
 
 struct seen {
@@ -88,7 +88,7 @@ static const struct {
 	{ "a permit", ONE(ARGS ", expect = 'permit', rule = 'p/pay'"), 1, 0, 0, 0, "" },
 	{ "all that can be expected",
 	  ONE(ARGS ", expect = 'permit', rule = 'p/pay', reason = 'permitted', message = 'fine', "
-		   "obligations = { { id = 'o', type = 'custom' } }"),
+		   "obligations = { { id = 'o', type = 'custom', properties = { a = 1 } } }"),
 	  1, 0, 0, 0, "" },
 	{ "each case goes before what is shared",
 	  PAY("{ args = { amount = 500, to = 'x' }, expect = 'permit' },\n"
@@ -106,8 +106,10 @@ static const struct {
 	{ "another message", ONE(ARGS ", expect = 'permit', message = 'x'"), 0, 1, 0, 1,
 	  "expected message" },
 	{ "other obligations",
-	  ONE(ARGS ", expect = 'permit', obligations = { { id = 'p', type = 'custom' } }"), 0, 1, 0,
-	  1, "expected obligations \"[{\"id\":\"p\",\"type\":\"custom\"}]\"" },
+	  ONE(ARGS
+	      ", expect = 'permit', obligations = { { id = 'p', type = 'custom', properties = { a = 1 } } }"),
+	  0, 1, 0, 1,
+	  "expected obligations \"[{\"id\":\"p\",\"properties\":{\"a\":1},\"type\":\"custom\"}]\"" },
 	{ "no obligations", ONE(ARGS ", expect = 'permit', obligations = {}"), 0, 1, 0, 1,
 	  "expected obligations" },
 	{ "wrong arguments",
