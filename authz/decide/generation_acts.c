@@ -1,7 +1,10 @@
 #include "authz/decide/generation_acts.h"
 
+#include <stdio.h>
+
 #include "authz/base/log.h"
 #include "authz/base/text.h"
+#include "authz/policy/test.h"
 
 /* What was refused is on record as well: who tried to put what into force. @hash may be NULL. */
 static void record_refused(struct control *c, const struct policy_act *act, size_t errors,
@@ -69,13 +72,53 @@ static bool put(struct control *c, struct policy_sources *s, const struct policy
 	return true;
 }
 
+/* The first failing test of a set, as one sentence. */
+struct first_failure {
+	char text[300];
+};
+
+static void note_failure(void *ctx, const struct policy_test_result *r)
+{
+	struct first_failure *f = ctx;
+
+	if (r->outcome == POLICY_TEST_FAILED && !f->text[0])
+		snprintf(f->text, sizeof(f->text), "%.*s:%d: %.*s: %.*s", STR_FMT(r->file), r->line,
+			 STR_FMT(r->test), STR_FMT(r->message));
+}
+
+/* A set whose own tests fail does not say what its author meant. A set that does not load is left
+ * to the activation, which names every mistake; one without tests has nothing to fail. */
+static bool tests_pass(struct control *c, const struct policy_sources *s,
+		       const struct policy_act *act, struct err *e)
+{
+	struct first_failure first = { "" };
+	struct policy_test_options o = { .load = { .limits = c->config.limits },
+					 .result = note_failure,
+					 .ctx = &first };
+	struct policy_test_report report = { 0 };
+	struct err ignored;
+	size_t failed;
+
+	if (!policy_test_run(s, &o, &report, &ignored))
+		return true;
+	failed = report.failed;
+	policy_test_report_clear(&report);
+	if (!failed)
+		return true;
+	record_refused(c, act, failed, s->hash, "policy_tests_failed");
+	return err_code(e, ERR_INVALID, "policy_tests_failed",
+			"%zu of the set's own tests fail, so it is not applied; the first: %s",
+			failed, first.text);
+}
+
 bool generation_apply(struct control *c, struct policy_sources *s, struct str by,
 		      struct str message, struct str if_match, struct generation_outcome *out,
 		      struct err *e)
 {
 	const struct policy_act act = { .word = STR("apply"), .by = by, .message = message };
 
-	if (!may_act(c, &act, if_match, out, e) || !put(c, s, &act, out, e))
+	if (!may_act(c, &act, if_match, out, e) || !tests_pass(c, s, &act, e) ||
+	    !put(c, s, &act, out, e))
 		return false;
 	/* What changed in the folder while a rollback kept it out is older than this act. */
 	control_folder_seen(c);

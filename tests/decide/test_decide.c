@@ -104,7 +104,8 @@ static void count_answers(void *n, const struct recorded *r)
 /* Names that are no text must not turn a person's agent into nobody's request. */
 static void an_agent_that_is_no_text_is_unknown(void **state)
 {
-	static const char *const agents[] = { "5", "null", "[\"" FIN "\"]", "{}", "\"\"", "true" };
+	static const char list[] = "[\"" FIN "\"]";
+	static const char *const agents[] = { "5", "null", list, "{}", "\"\"", "true" };
 	char request[512];
 	struct rig r;
 

@@ -99,6 +99,27 @@ def a_broken_apply_is_refused_with_findings():
 
 
 @test
+def a_set_whose_own_tests_fail_is_not_applied():
+    d = Deployment().start()
+    before = in_force(d)["generation"]
+    typo = folder(d, "typo", STRICTER)
+    d.write("typo/finance_test.lua", """test "the bound" {
+  agent = { team = "finance" }, call = "payments/create",
+  { args = { amount = 500, to = "x" }, expect = "permit" },
+}
+""")
+    said = d.writ("policy", "apply", typo, code=1)
+    check("finance_test.lua:3" in said.stderr and "the bound" in said.stderr, said.stderr)
+    equal(in_force(d)["generation"], before, "generation in force")
+    record = loads(d)[-1]
+    equal((record["kind"], record["reason"], record["errors"]), ("policy.refused", "policy_tests_failed", 1), "the record")
+    d.write("typo/finance.lua", RULES)
+    d.writ("policy", "apply", typo, code=0)
+    check(in_force(d)["generation"] > before, "a set whose tests pass is applied")
+    d.close()
+
+
+@test
 def list_show_and_diff():
     d = Deployment().start()
     d.writ("policy", "apply", "-m", "a typo", folder(d, "next", STRICTER.replace(
