@@ -204,12 +204,19 @@ bool control_activate_folder(struct control *c, struct str by, struct err *e)
 	const struct policy_act act = { .word = STR("watch"), .by = by };
 	struct policy_set *set = NULL;
 	struct policy_sources s;
+	struct err ignored;
 	bool ok;
 
 	if (!policy_sources_read(&s, c->config.policies, e))
 		return false;
-	ok = folder_unchanged(c, &s) || (control_activate_sources(c, &s, &act, &set, NULL, e) &&
-					 folder_remember(c, s.hash, e));
+	ok = folder_unchanged(c, &s);
+	if (!ok && control_activate_sources(c, &s, &act, &set, NULL, e)) {
+		ok = true;
+		/* The set is in force, whatever comes of this: unremembered, the folder is only
+		 * activated once more at the next start. */
+		if (!folder_remember(c, s.hash, &ignored))
+			log_event(LOG_WARN, "policy.folder", "why=\"%s\"", ignored.msg);
+	}
 	policy_sources_clear(&s);
 	shared_release(set ? &set->shared : NULL);
 	return ok;
