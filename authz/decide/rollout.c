@@ -188,6 +188,16 @@ static bool folder_remember(struct control *c, const uint8_t hash[static SHA256_
 	return db_run(q, e);
 }
 
+/* Whatever comes of this, the set in force stays: unremembered, the folder is only activated once
+ * more at the next start. */
+static void folder_note(struct control *c, const struct policy_sources *s)
+{
+	struct err e = { 0 };
+
+	if (!folder_remember(c, s->hash, &e))
+		log_event(LOG_WARN, "policy.folder", "why=\"%s\"", e.msg);
+}
+
 /* At start a stored set is in force, and the folder has not been looked at in this run. */
 static bool folder_unchanged(struct control *c, const struct policy_sources *s)
 {
@@ -204,7 +214,6 @@ bool control_activate_folder(struct control *c, struct str by, struct err *e)
 	const struct policy_act act = { .word = STR("watch"), .by = by };
 	struct policy_set *set = NULL;
 	struct policy_sources s;
-	struct err ignored;
 	bool ok;
 
 	if (!policy_sources_read(&s, c->config.policies, e))
@@ -212,10 +221,7 @@ bool control_activate_folder(struct control *c, struct str by, struct err *e)
 	ok = folder_unchanged(c, &s);
 	if (!ok && control_activate_sources(c, &s, &act, &set, NULL, e)) {
 		ok = true;
-		/* The set is in force, whatever comes of this: unremembered, the folder is only
-		 * activated once more at the next start. */
-		if (!folder_remember(c, s.hash, &ignored))
-			log_event(LOG_WARN, "policy.folder", "why=\"%s\"", ignored.msg);
+		folder_note(c, &s);
 	}
 	policy_sources_clear(&s);
 	shared_release(set ? &set->shared : NULL);
@@ -336,8 +342,7 @@ void control_folder_seen(struct control *c)
 
 	fingerprint(AT_FDCWD, c->config.policies, 4, 0xcbf29ce484222325u, &seen);
 	if (policy_sources_read(&s, c->config.policies, &e)) {
-		if (!folder_remember(c, s.hash, &e))
-			log_event(LOG_WARN, "policy.folder", "why=\"%s\"", e.msg);
+		folder_note(c, &s);
 		policy_sources_clear(&s);
 	}
 	c->folder_seen = seen;

@@ -88,11 +88,6 @@ int64_t loop_now(const struct loop *l)
 	return l->now;
 }
 
-int64_t loop_wall_ms(const struct loop *l)
-{
-	return clock_wall_ms(&l->settings.clock);
-}
-
 static bool control(struct loop *l, int op, struct loop_watch *w, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = w };

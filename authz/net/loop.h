@@ -69,8 +69,7 @@ struct loop *loop_new(const struct loop_settings *s, struct err *e);
 void loop_free(struct loop *l);
 
 struct home *loop_home(struct loop *l);
-int64_t loop_now(const struct loop *l);	    /* monotonic ns, read once per turn */
-int64_t loop_wall_ms(const struct loop *l); /* the clock's wall time, read now */
+int64_t loop_now(const struct loop *l); /* monotonic ns, read once per turn */
 
 bool loop_watch(struct loop *l, struct loop_watch *w, uint32_t events, struct err *e);
 void loop_rewatch(struct loop *l, struct loop_watch *w, uint32_t events);
