@@ -80,11 +80,12 @@ static bool sign_checkpoint(void *ctx, struct str text, uint8_t signature[static
 	return true;
 }
 
-static void log_is_lost(void *ctx, const struct err *e)
+/* log.db or writ.db: whatever is done without them would be undone by the next start. */
+static void storage_is_lost(void *ctx, const struct err *e)
 {
 	struct serving *s = ctx;
 
-	log_event(LOG_ERROR, "log.lost",
+	log_event(LOG_ERROR, "storage.lost",
 		  "why=\"%s\" next=\"writ stops; check the disk and start it again\"", e->msg);
 	(void)!write(s->wake[1], "!", 1);
 }
@@ -236,7 +237,7 @@ static bool open_log(struct serving *s, struct err *e)
 				  .clock = &clock_system,
 				  .sign = sign_checkpoint,
 				  .ctx = s,
-				  .fatal = log_is_lost };
+				  .fatal = storage_is_lost };
 	struct audit_status status;
 
 	memcpy(c.public_key, signer_public(s->signer)->log_key, sizeof(c.public_key));
@@ -264,7 +265,9 @@ static bool start_control(struct serving *s, struct err *e)
 				    .signer = s->signer,
 				    .certificate = &s->certificate,
 				    .names = names,
-				    .nnames = s->config->tls.nnames };
+				    .nnames = s->config->tls.nnames,
+				    .fatal = storage_is_lost,
+				    .ctx = s };
 	struct control *control = NULL;
 	bool ok;
 

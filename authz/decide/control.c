@@ -77,15 +77,31 @@ static void run_tasks(struct chain *tasks)
 	}
 }
 
+/* Decisions would go on with what the fronts know, and nobody could take anything away. */
+static bool db_is_lost(struct control *c)
+{
+	struct err e;
+
+	if (!db_broken(c->db))
+		return false;
+	err_code(&e, ERR_IO, "storage_io",
+		 "%s cannot be written any more; the server must be restarted", c->config.db_path);
+	if (c->config.fatal)
+		c->config.fatal(c->config.ctx, &e);
+	return true;
+}
+
 static void *control_thread(void *arg)
 {
 	struct control *c = arg;
 	struct chain tasks;
+	bool lost = false;
 
 	while (!atomic_load(&c->stop)) {
 		if (queue_wait(c->inbox, &tasks, (int)(LOOK_NS / 1000000)))
 			run_tasks(&tasks);
 		housekeeping(c);
+		lost = lost || db_is_lost(c);
 	}
 	/* Whoever still waits gets an answer. */
 	while (queue_take(c->inbox, &tasks))

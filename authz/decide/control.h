@@ -32,6 +32,10 @@ struct control_config {
 	struct slot *certificate; /* of struct tls_certificate: writ's own TLS leaf */
 	const struct str *names;  /* further SANs of that leaf */
 	size_t nnames;
+	/* writ.db cannot be used any more: nobody could be suspended, so the service has to stop.
+	 * Called once, on the control thread; may be NULL. */
+	void (*fatal)(void *ctx, const struct err *e);
+	void *ctx;
 };
 
 /* How the policies stand: for status, /readyz and metrics. Written by the control thread, read

@@ -1,5 +1,7 @@
 /* Acts of administrators while memory or the disk runs out: what was granted is on record and
  * stays, what failed is not in force, a token opens one door once. */
+#include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,7 +32,17 @@ struct desk {
 	struct control *control;
 	char dir[96], db[128], policies[128], keys[128];
 	struct str spki;
+	int lost[2];
 };
+
+/* One byte through the pipe for each time the control thread gives up writ.db. */
+static void db_is_lost(void *ctx, const struct err *e)
+{
+	const struct desk *d = ctx;
+
+	assert_int_equal(e->class, ERR_IO);
+	assert_int_equal(write(d->lost[1], "!", 1), 1);
+}
 
 static void open_control(struct desk *d)
 {
@@ -39,7 +51,9 @@ static void open_control(struct desk *d)
 				    .policies = d->policies,
 				    .limits = policy_default_limits,
 				    .signer = d->signer,
-				    .certificate = &d->certificate };
+				    .certificate = &d->certificate,
+				    .fatal = db_is_lost,
+				    .ctx = d };
 	struct err e = { 0 };
 
 	if (!control_open(&c, &d->control, &e))
@@ -410,6 +424,50 @@ static void in_turn(const struct act *act, const struct fault *disk, bool stays)
 	close_desk(&d);
 }
 
+/* Of the control thread itself: it says once that writ.db is lost, and goes on answering. */
+struct order {
+	struct task task;
+	struct desk *d;
+	struct err err;
+};
+
+static void suspend(struct task *t)
+{
+	struct order *o = LINK_OF(t, struct order, task);
+
+	o->err.class = ERR_NONE;
+	(void)change(o->d, "spiffe://test.example/lost", REGISTRY_SUSPEND, &o->err);
+}
+
+static void a_lost_database_stops_the_service(void **state)
+{
+	struct desk d;
+	struct order first = { .task.run = suspend, .d = &d }, second = first;
+	struct err e = { 0 };
+	char byte;
+
+	(void)state;
+	open_desk(&d);
+	assert_int_equal(pipe2(d.lost, O_CLOEXEC | O_NONBLOCK), 0);
+	must_change(&d, "spiffe://test.example/lost", REGISTRY_REGISTER);
+	assert_true(control_start(d.control, &e));
+	vfs_fault_only("writ.db");
+	vfs_fault_arm(VFS_WRITE, 1, SQLITE_IOERR_WRITE, false);
+	assert_true(control_do(d.control, &first.task, &e));
+	assert_int_equal(poll(&(struct pollfd){ .fd = d.lost[0], .events = POLLIN }, 1, 60000), 1);
+	assert_true(control_do(d.control, &second.task, &e));
+	control_stop(d.control);
+	vfs_fault_arm(0, 0, 0, false);
+	vfs_fault_only(NULL);
+	assert_int_equal(first.err.class, ERR_IO);
+	assert_int_equal(second.err.class, ERR_IO);
+	assert_int_equal(read(d.lost[0], &byte, 1), 1);
+	assert_int_equal(read(d.lost[0], &byte, 1), -1);
+	close(d.lost[0]);
+	close(d.lost[1]);
+	close_desk(&d);
+}
+
 static void each_allocation_of_an_act_fails_in_turn(void **state)
 {
 	(void)state;
@@ -487,6 +545,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_allocation_of_an_act_fails_in_turn),
 		cmocka_unit_test(each_call_of_the_disk_fails_in_turn),
+		cmocka_unit_test(a_lost_database_stops_the_service),
 		cmocka_unit_test(each_allocation_of_a_start_fails_in_turn),
 	};
 
