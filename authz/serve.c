@@ -574,6 +574,7 @@ static void release(struct serving *s)
 	slot_clear(&s->core.bundles);
 	slot_clear(&s->core.callers);
 	slot_clear(&s->core.agents);
+	slot_clear(&s->core.rollouts);
 	limit_free(s->core.agent_limit);
 	limit_free(s->core.attest_limit);
 	free(s->fronts);
@@ -599,6 +600,7 @@ int serve_main(const char *config_path)
 	slot_init(&s->core.bundles);
 	slot_init(&s->core.callers);
 	slot_init(&s->core.agents);
+	slot_init(&s->core.rollouts);
 	ok = start(s, config_path, &e);
 	if (ok) {
 		announce(s);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 
 #include "authz/base/text.h"
+#include "authz/decide/rollout_beside.h"
 #include "authz/decide/worker.h"
 
 /* What a decision needs until its record is on disk. */
@@ -16,6 +17,7 @@ struct inquiry {
 	const struct registry_entry *agent; /* registered; NULL otherwise */
 	struct str agent_id;		    /* whom the request is about; empty: no agent */
 	struct str facts, reply;	    /* openings */
+	struct beside *beside;		    /* the other set's answer; NULL: no roll-out */
 	int64_t now_ms, started_ns;
 	uint8_t policy_hash[32];
 	struct decision_answer answer; /* last: its errors are not cleared as a whole */
@@ -46,11 +48,16 @@ static struct str agent_of(const struct decision_request *q)
 	return (struct str){ NULL, 0 };
 }
 
+static struct policy_result denial(const char *reason, const char *message)
+{
+	return (struct policy_result){ .decision = DECISION_DENY,
+				       .reason = str_c(reason),
+				       .message = str_c(message) };
+}
+
 static void deny(struct inquiry *i, const char *reason, const char *message)
 {
-	i->answer.result = (struct policy_result){ .decision = DECISION_DENY,
-						   .reason = str_c(reason),
-						   .message = str_c(message) };
+	i->answer.result = denial(reason, message);
 }
 
 /* Is this agent known, and may it act at all? False: denied. */
@@ -104,7 +111,7 @@ static const struct policy_attribute *attributes_of(const struct inquiry *i)
 	return (const struct policy_attribute *)(const void *)i->agent->attributes;
 }
 
-static void evaluate(struct inquiry *i)
+static void evaluate(struct inquiry *i, struct policy_state *st, struct policy_result *out)
 {
 	const struct decision_request *q = &i->d->request;
 	struct policy_request pq = {
@@ -124,28 +131,76 @@ static void evaluate(struct inquiry *i)
 		pq.attributes = attributes_of(i);
 		pq.nattributes = i->agent->nattributes;
 	}
-	policy_evaluate(i->w->state, &pq, i->d->arena, &i->answer.result);
+	policy_evaluate(st, &pq, i->d->arena, out);
+}
+
+/* By one set: the one in force, or a roll-out's candidate. */
+static void judge_by(struct inquiry *i, enum rollout_side side, struct policy_result *out)
+{
+	bool candidate = side == ROLLOUT_CANDIDATE;
+	struct policy_state *st = candidate ? i->w->candidate : i->w->state;
+	const struct err *why = candidate ? &i->w->no_candidate : &i->w->no_state;
+
+	if (st) {
+		evaluate(i, st, out);
+	} else if (candidate || worker_policy(i->w)) {
+		*out = denial(REASON_POLICY_ERROR,
+			      "The policies cannot be run; tell your administrator.");
+		out->error = arena_dup(i->d->arena, str_c(why->msg));
+	} else {
+		*out = denial(REASON_NO_POLICY, "No policy is in force, so nothing is allowed.");
+	}
+}
+
+static void note_set(struct inquiry *i, const struct policy_set *set)
+{
+	i->answer.generation = set->generation;
+	memcpy(i->policy_hash, set->hash, sizeof(i->policy_hash));
+}
+
+/* While a roll-out runs: what counts first, then the other, each on the clock. */
+static void judge_both(struct inquiry *i)
+{
+	struct beside *b = i->beside;
+	const struct policy_set *base = worker_policy(i->w);
+	enum rollout_side first = b->canary ? ROLLOUT_CANDIDATE : ROLLOUT_BASE;
+	enum rollout_side second = b->canary ? ROLLOUT_BASE : ROLLOUT_CANDIDATE;
+	int64_t at = clock_mono_ns(i->w->core->clock), then, end;
+
+	if (b->canary)
+		note_set(i, b->rollout->candidate);
+	b->generation = !b->canary ? b->rollout->candidate->generation
+			: base	   ? base->generation
+				   : 0;
+	judge_by(i, first, &i->answer.result);
+	then = clock_mono_ns(i->w->core->clock);
+	judge_by(i, second, &b->result);
+	end = clock_mono_ns(i->w->core->clock);
+	if (b->tally) {
+		rollout_count(b->tally, first, &i->answer.result, then - at);
+		rollout_count(b->tally, second, &b->result, end - then);
+	}
+}
+
+/* What is denied before the rules names the set in force. */
+static bool may_be_judged(struct inquiry *i)
+{
+	i->agent_id = agent_of(&i->d->request);
+	if (worker_policy(i->w))
+		note_set(i, worker_policy(i->w));
+	return check_caller(i) && check_agent(i);
 }
 
 static void judge(struct inquiry *i)
 {
-	struct policy_set *set = worker_policy(i->w);
-
-	if (set) {
-		i->answer.generation = set->generation;
-		memcpy(i->policy_hash, set->hash, sizeof(i->policy_hash));
-	}
-	if (!check_caller(i) || !check_agent(i))
+	if (!may_be_judged(i))
 		return;
-	if (i->w->state) {
-		evaluate(i);
-	} else if (set) {
-		deny(i, REASON_POLICY_ERROR,
-		     "The policies cannot be run; tell your administrator.");
-		i->answer.result.error = arena_dup(i->d->arena, str_c(i->w->no_state.msg));
-	} else {
-		deny(i, REASON_NO_POLICY, "No policy is in force, so nothing is allowed.");
-	}
+	i->beside = beside_begin(i->w, i->agent ? i->agent->id : (struct str){ NULL, 0 },
+				 i->d->in_force, i->d->arena);
+	if (i->beside)
+		judge_both(i);
+	else
+		judge_by(i, ROLLOUT_BASE, &i->answer.result);
 }
 
 /* ---- the record ---- */
@@ -276,12 +331,6 @@ struct str decide_answer_opening(const struct policy_result *r, struct arena *a)
 	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
 }
 
-static const struct str decision_names[] = {
-	[DECISION_DENY] = STR_INIT("deny"),
-	[DECISION_ASK] = STR_INIT("ask"),
-	[DECISION_PERMIT] = STR_INIT("permit"),
-};
-
 /* The leaf. Members in ascending order of name. */
 static bool write_record(struct inquiry *i, struct pending *p)
 {
@@ -311,7 +360,10 @@ static bool write_record(struct inquiry *i, struct pending *p)
 	record_str(rec, STR("pep"), i->d->caller->id);
 	record_hash(rec, STR("policy_sha256"), i->policy_hash);
 	record_str(rec, STR("reason"), r->reason);
+	if (i->beside)
+		record_int(rec, STR("rollout"), (int64_t)i->beside->rollout->id);
 	record_str(rec, STR("rule"), r->rule);
+	beside_record(i->beside, rec);
 	record_str(rec, STR("tool"), r->tool);
 	record_str(rec, STR("trace_id"), i->d->request.trace_id);
 	return record_ok(rec);
@@ -353,9 +405,10 @@ static void on_record(void *owner, const struct recorded *r)
 		i->answer.seq = r->seq;
 		memcpy(i->answer.leaf, r->leaf, sizeof(i->answer.leaf));
 		name_evaluation(i);
-	} else {
-		unrecorded(i, &r->err);
 	}
+	beside_end(i->beside, &i->answer.result, r->ok, r->seq);
+	if (!r->ok)
+		unrecorded(i, &r->err);
 	worker_count(&i->w->counters.decisions[i->answer.result.decision]);
 	i->d->done(i->d, &i->answer);
 }
@@ -441,7 +494,6 @@ enum decision decide(struct worker *w, struct evaluation *d)
 		refuse(i);
 		return DECISION_DENY;
 	}
-	i->agent_id = agent_of(&d->request);
 	judge(i);
 	judged = i->answer.result.decision;
 	record(i); /* may end the request, and its arena with it */
@@ -453,7 +505,18 @@ void decide_peek(struct worker *w, struct evaluation *d, struct policy_result *o
 	struct inquiry i;
 
 	begin(&i, w, d);
-	i.agent_id = agent_of(&d->request);
-	judge(&i);
+	if (may_be_judged(&i))
+		judge_by(&i, ROLLOUT_BASE, &i.answer.result);
 	*out = i.answer.result;
+}
+
+bool decide_in_canary(struct worker *w, struct evaluation *d)
+{
+	struct rollout *r = worker_rollout(w);
+	struct inquiry i;
+
+	if (!r || r->kind != ROLLOUT_CANARY)
+		return false;
+	begin(&i, w, d);
+	return may_be_judged(&i) && i.agent && rollout_picks(r, i.agent->id, w->sha);
 }

@@ -42,6 +42,7 @@ struct evaluation {
 	const struct caller *caller;
 	struct arena *arena;
 	bool admitted; /* decide_admit said yes to this one already, as part of a batch */
+	bool in_force; /* by the set in force, though a canary may have picked the agent */
 	void (*done)(struct evaluation *d, const struct decision_answer *a);
 	void *user;
 };
@@ -55,8 +56,12 @@ enum decision decide(struct worker *w, struct evaluation *d);
 MUST_USE bool decide_admit(struct worker *w, const struct caller *c, uint32_t n, int64_t *retry_ms,
 			   struct err *e);
 
-/* What decide() would say to d->request now. No record, so nothing may be granted by it: for
- * searches. Texts live in d->arena. */
+/* Would a canary's candidate decide d->request? A batch is decided by one set: by the candidate if
+ * that is to decide each of its items, else (in_force) by the one in force. */
+bool decide_in_canary(struct worker *w, struct evaluation *d);
+
+/* What the set in force would say to d->request now. No record, so nothing may be granted by it:
+ * for searches, whose page is one generation's. Texts live in d->arena. */
 void decide_peek(struct worker *w, struct evaluation *d, struct policy_result *out);
 
 /* The opening `answer` of a result: what the policy said beyond decision and reason. p == NULL:

@@ -31,7 +31,9 @@ void worker_clear(struct worker *w)
 		free(p);
 	}
 	policy_state_free(w->state);
+	policy_state_free(w->candidate);
 	held_clear(&w->policy);
+	held_clear(&w->rollout);
 	held_clear(&w->bundle);
 	held_clear(&w->rules);
 	held_clear(&w->registry);
@@ -53,8 +55,29 @@ static void refresh_policy(struct worker *w)
 	w->state = set ? policy_state_new(set, &mem_system, w->core->clock, &w->no_state) : NULL;
 }
 
+static void refresh_rollout(struct worker *w)
+{
+	bool changed;
+	struct rollout *r = (struct rollout *)slot_refresh(&w->core->rollouts, &w->rollout,
+							   &changed);
+
+	if (changed) /* the tally went with its roll-out */
+		w->tally = NULL;
+	if (r && !w->tally)
+		w->tally = rollout_join(r);
+	if (!changed && (w->candidate || !r))
+		return;
+	policy_state_free(w->candidate);
+	w->candidate = r ? policy_state_new(r->candidate, &mem_system, w->core->clock,
+					    &w->no_candidate)
+			 : NULL;
+}
+
 void worker_turn_begin(struct worker *w)
 {
+	/* In this order: a promotion publishes the policies first and ends the roll-out then, so
+	 * whoever sees no roll-out sees the promoted set, and no agent goes back and forth. */
+	refresh_rollout(w);
 	refresh_policy(w);
 	slot_refresh(&w->core->bundles, &w->bundle, NULL);
 	slot_refresh(&w->core->callers, &w->rules, NULL);
@@ -65,6 +88,11 @@ void worker_turn_begin(struct worker *w)
 struct policy_set *worker_policy(const struct worker *w)
 {
 	return (struct policy_set *)w->policy.obj;
+}
+
+struct rollout *worker_rollout(const struct worker *w)
+{
+	return (struct rollout *)w->rollout.obj;
 }
 
 struct bundle_set *worker_bundle(const struct worker *w)

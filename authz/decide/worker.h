@@ -16,6 +16,7 @@
 #include "authz/decide/caller.h"
 #include "authz/decide/limit.h"
 #include "authz/decide/refusals.h"
+#include "authz/decide/rollout_run.h"
 #include "authz/policy/policy.h"
 #include "spiffe/bundle.h"
 #include "spiffe/jwt_svid.h"
@@ -33,6 +34,7 @@ struct core {
 	struct slot bundles;  /* struct bundle_set */
 	struct slot callers;  /* struct caller_rules */
 	struct slot agents;   /* struct registry_view */
+	struct slot rollouts; /* struct rollout; empty: none runs */
 	struct audit *audit;
 	char log_key_id[9];
 	struct limit *agent_limit, *attest_limit;
@@ -67,9 +69,12 @@ struct pending;
 struct worker {
 	struct core *core;
 	struct home *home;
-	struct held policy, bundle, rules, registry;
+	struct held policy, bundle, rules, registry, rollout;
 	struct policy_state *state; /* of the held policy set; NULL: no_policy or not buildable */
 	struct err no_state;	    /* why there is none */
+	struct policy_state *candidate; /* of the held roll-out's set; NULL: as above */
+	struct err no_candidate;
+	struct rollout_tally *tally; /* of the held roll-out; NULL: none, or no memory */
 	struct sha256 *sha;
 	struct jwt_verifier *jwt;
 	struct signer_client *signer; /* NULL on threads that do not issue */
@@ -93,6 +98,7 @@ int64_t worker_deadline(const struct worker *w);
 
 /* Snapshots of this turn; NULL if there is none. */
 struct policy_set *worker_policy(const struct worker *w);
+struct rollout *worker_rollout(const struct worker *w);
 struct bundle_set *worker_bundle(const struct worker *w);
 const struct caller_rules *worker_rules(const struct worker *w);
 const struct registry_view *worker_registry(const struct worker *w);

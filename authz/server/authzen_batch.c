@@ -1,6 +1,6 @@
 /*
  * AuthZEN 1.0, many evaluations in one request (sheet section 4). Items are decided in order within
- * one turn of the loop, so by one policy set; each is a record of its own, all are staged
+ * one turn of the loop, and by one policy set; each is a record of its own, all are staged
  * together, and the answer leaves when the last of them is on disk. An item that cannot be
  * completed is a denial with context.error, and on record as a refusal; it fails nobody else.
  */
@@ -132,12 +132,10 @@ static bool resolve(const struct json *item, const struct json *top, struct aren
 	return authzen_request(&whole, q, e);
 }
 
-/* False: the semantic says that nothing follows. */
-static bool run_item(struct batch *b, const struct json *item, const struct json *top, bool late)
+static bool prepare_item(struct batch *b, struct item *i, const struct json *item,
+			 const struct json *top)
 {
 	struct request *r = b->r;
-	struct item *i = &b->items[b->begun++];
-	bool permit;
 
 	i->batch = b;
 	i->d = (struct evaluation){ .request = { .request_id = r->request_id,
@@ -147,11 +145,34 @@ static bool run_item(struct batch *b, const struct json *item, const struct json
 				    .admitted = true,
 				    .done = decided,
 				    .user = i };
+	return resolve(item, top, r->call->arena, &i->d.request, &i->wrong);
+}
+
+/* All are read before the first is decided: a canary's candidate decides the whole batch if it is
+ * to decide each of its items, and none of it otherwise. */
+static void prepare(struct batch *b, const struct json *items, const struct json *top)
+{
+	bool canary = true;
+
+	for (uint32_t i = 0; i < b->n; i++)
+		if (prepare_item(b, &b->items[i], &items->items[i], top))
+			canary = canary && decide_in_canary(b->r->worker, &b->items[i].d);
+	for (uint32_t i = 0; i < b->n; i++)
+		b->items[i].d.in_force = !canary;
+}
+
+/* False: the semantic says that nothing follows. */
+static bool run_item(struct batch *b, bool late)
+{
+	struct request *r = b->r;
+	struct item *i = &b->items[b->begun++];
+	bool permit;
+
 	b->waiting++;
 	if (late)
 		err_code(&i->wrong, ERR_UNAVAILABLE, "batch_too_slow",
 			 "the policies took too long over the items before; send fewer at a time");
-	if (late || !resolve(item, top, r->call->arena, &i->d.request, &i->wrong)) {
+	if (i->wrong.class != ERR_NONE) {
 		worker_refuse(r->worker, &r->caller, &i->wrong, refused, i);
 		return b->semantic != DENY_ON_FIRST_DENY;
 	}
@@ -165,9 +186,10 @@ static void run(struct batch *b, const struct json *items, const struct json *to
 	int64_t until = clock_mono_ns(clock) + BATCH_NS;
 	bool late = false;
 
+	prepare(b, items, top);
 	b->waiting = 1; /* ours: an item may be done before the next has begun */
 	for (uint32_t i = 0; i < b->n; i++) {
-		if (!run_item(b, &items->items[i], top, late))
+		if (!run_item(b, late))
 			break;
 		late = late || clock_mono_ns(clock) > until;
 	}

@@ -113,6 +113,7 @@ static void start_core(struct rig *r)
 	slot_init(&r->core.bundles);
 	slot_init(&r->core.callers);
 	slot_init(&r->core.agents);
+	slot_init(&r->core.rollouts);
 	assert_non_null(rules);
 	slot_publish(&r->core.callers, &rules->shared);
 }
@@ -162,6 +163,7 @@ void rig_stop(struct rig *r)
 	slot_clear(&r->core.bundles);
 	slot_clear(&r->core.callers);
 	slot_clear(&r->core.agents);
+	slot_clear(&r->core.rollouts);
 	limit_free(r->core.agent_limit);
 	limit_free(r->core.attest_limit);
 	EVP_PKEY_free(r->log_key);

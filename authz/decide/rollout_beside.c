@@ -1,0 +1,42 @@
+#include "authz/decide/rollout_beside.h"
+
+struct beside *beside_begin(struct worker *w, struct str agent, bool in_force, struct arena *a)
+{
+	struct rollout *r = worker_rollout(w);
+	struct beside *b;
+	bool canary;
+
+	if (!r)
+		return NULL;
+	canary = !in_force && rollout_picks(r, agent, w->sha);
+	if (r->kind == ROLLOUT_CANARY && !canary)
+		return NULL;
+	b = arena_zero(a, sizeof(*b));
+	if (!b)
+		return NULL; /* then there is no memory for the record either: denied */
+	b->rollout = r;
+	b->tally = w->tally;
+	b->canary = canary;
+	shared_acquire(&r->shared);
+	return b;
+}
+
+void beside_record(const struct beside *b, struct record *r)
+{
+	if (!b)
+		return;
+	record_str(r, STR("shadow_decision"), decision_names[b->result.decision]);
+	record_int(r, STR("shadow_generation"), (int64_t)b->generation);
+	record_str(r, STR("shadow_reason"), b->result.reason);
+	record_str(r, STR("shadow_rule"), b->result.rule);
+}
+
+void beside_end(struct beside *b, const struct policy_result *counts, bool recorded, uint64_t seq)
+{
+	if (!b)
+		return;
+	if (recorded && b->tally && rollout_differs(counts, &b->result))
+		rollout_changed(b->tally, b->canary ? &b->result : counts,
+				b->canary ? counts : &b->result, seq);
+	shared_release(&b->rollout->shared);
+}
