@@ -35,6 +35,17 @@ int run_policy_apply(struct cli *c);
 int run_policy_show(struct cli *c);
 int run_policy_diff(struct cli *c);
 int run_policy_rollback(struct cli *c);
+/* For commands that send policies: the files of @dir as an array; what a reply says of them. */
+struct buf;
+bool policy_put_files(const char *dir, struct buf *b, struct err *e);
+void policy_put_findings(FILE *out, const struct json *list);
+/* policy_rollouts.c */
+int run_policy_shadow(struct cli *c);
+int run_policy_canary(struct cli *c);
+int run_policy_promote(struct cli *c);
+int run_policy_abort(struct cli *c);
+int run_policy_rollouts(struct cli *c);
+int policy_diff_rollout(struct cli *c); /* policy diff --rollout */
 /* policy_replay.c, policy_explain.c */
 int run_policy_replay(struct cli *c);
 int run_policy_explain(struct cli *c);

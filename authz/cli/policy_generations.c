@@ -48,7 +48,7 @@ static bool flag_of(const struct json *v, const char *name)
 
 /* ---- acts ---- */
 
-static void put_findings(FILE *out, const struct json *list)
+void policy_put_findings(FILE *out, const struct json *list)
 {
 	for (uint32_t i = 0; list && i < list->n; i++) {
 		const struct json *f = &list->items[i];
@@ -80,14 +80,18 @@ static int act(struct cli *c, const char *path, struct str body)
 		return cli_fail(c, &e);
 	if (!api_ask(c, &api, &q, true, &a, &exit_code)) {
 		if (!c->json && a.value)
-			put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
+			policy_put_findings(c->err,
+					    json_get_type(a.value, STR("findings"), JSON_ARRAY));
 		return exit_code;
 	}
 	if (c->json) {
 		answer_print(c, &a);
 		return CLI_DONE;
 	}
-	put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
+	policy_put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
+	if (number_of(a.value, "aborted_rollout"))
+		fprintf(c->out, "roll-out %" PRId64 " was aborted\n",
+			number_of(a.value, "aborted_rollout"));
 	fprintf(c->out, "generation %" PRId64 " is in force%s%s, sha256 ",
 		number_of(a.value, "generation"), flag_of(a.value, "changed") ? "" : " already",
 		flag_of(a.value, "pinned")
@@ -99,38 +103,47 @@ static int act(struct cli *c, const char *path, struct str body)
 	return CLI_DONE;
 }
 
+bool policy_put_files(const char *dir, struct buf *b, struct err *e)
+{
+	struct policy_sources s;
+	bool ok = true;
+
+	if (!policy_sources_read(&s, dir, e))
+		return false;
+	buf_char(b, '[');
+	for (size_t i = 0; ok && i < s.n; i++) {
+		if (!text_is_utf8(s.files[i].text))
+			ok = err_set(e, ERR_INVALID, "%s/%.*s is no UTF-8 text", dir,
+				     STR_FMT(s.files[i].path));
+		buf_add(b, i ? STR(",{\"path\":") : STR("{\"path\":"));
+		buf_json(b, s.files[i].path);
+		buf_lit(b, ",\"text\":");
+		buf_json(b, s.files[i].text);
+		buf_char(b, '}');
+	}
+	buf_char(b, ']');
+	policy_sources_clear(&s);
+	return ok;
+}
+
 int run_policy_apply(struct cli *c)
 {
 	const char *message = cli_value(c, "--message");
-	struct policy_sources s;
 	struct err e = { 0 };
 	AUTO_BUF b;
-	int exit_code;
 
 	buf_init(&b, mem_system, BODY_MAX);
-	if (!policy_sources_read(&s, c->operands[0], &e))
+	buf_lit(&b, "{\"files\":");
+	if (!policy_put_files(c->operands[0], &b, &e))
 		return cli_fail(c, &e);
-	buf_lit(&b, "{\"files\":[");
-	for (size_t i = 0; i < s.n; i++) {
-		if (!text_is_utf8(s.files[i].text))
-			err_set(&e, ERR_INVALID, "%s/%.*s is no UTF-8 text", c->operands[0],
-				STR_FMT(s.files[i].path));
-		buf_add(&b, i ? STR(",{\"path\":") : STR("{\"path\":"));
-		buf_json(&b, s.files[i].path);
-		buf_lit(&b, ",\"text\":");
-		buf_json(&b, s.files[i].text);
-		buf_char(&b, '}');
-	}
-	buf_lit(&b, "],\"message\":");
+	buf_lit(&b, ",\"message\":");
 	buf_json(&b, str_c(message ? message : ""));
 	buf_char(&b, '}');
-	policy_sources_clear(&s);
-	if (e.class == ERR_NONE && !buf_ok(&b))
+	if (!buf_ok(&b)) {
 		err_set(&e, ERR_TOO_LARGE, "the policies are too large to be sent");
-	if (e.class != ERR_NONE)
 		return cli_fail(c, &e);
-	exit_code = act(c, "/v1/policies", buf_str(&b));
-	return exit_code;
+	}
+	return act(c, "/v1/policies", buf_str(&b));
 }
 
 /* "12" of an operand. */
@@ -422,6 +435,10 @@ int run_policy_diff(struct cli *c)
 
 	buf_init(&rules, mem_system, DIFF_MAX);
 	buf_init(&text, mem_system, DIFF_MAX);
+	if (cli_flag(c, "--rollout"))
+		return policy_diff_rollout(c);
+	if (!c->noperands)
+		return cli_misuse(c, "expected the number of a generation, or --rollout");
 	if (!generation_operand(c, 0, &from, &exit_code) ||
 	    (c->noperands > 1 && !generation_operand(c, 1, &to, &exit_code)) ||
 	    !get_generation(c, from, true, &a, &exit_code) ||

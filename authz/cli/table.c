@@ -88,6 +88,30 @@ static const struct option apply_options[] = {
 	END_OPTIONS,
 };
 
+#define GATE_OPTIONS                                                                               \
+	{ "--max-deny-rate", "RATE", "abort above this share of denials (0 to 1)", 0, false },     \
+		{ "--max-deny-increase", "RATE",                                                   \
+		  "abort when it denies this much more than the set in force", 0, false },         \
+		{ "--max-error-rate", "RATE", "abort above this share of failed evaluations", 0,   \
+		  false },                                                                         \
+		{ "--max-p99-us", "N", "abort when 1 in 100 evaluations takes longer", 0, false }, \
+		{ "--min-sample", "N", "judge no fewer evaluations at a time (100)", 0, false },   \
+		{ "--message", "TEXT", "what for; kept with the roll-out", 'm', false },           \
+		END_OPTIONS
+
+static const struct option shadow_options[] = { GATE_OPTIONS };
+
+static const struct option canary_options[] = {
+	{ "--percent", "N", "of the agents, 1 to 100; required", 0, false },
+	GATE_OPTIONS,
+};
+
+static const struct option policy_diff_options[] = {
+	{ "--rollout", NULL, "decisions that a roll-out changed; the operand is its number", 0,
+	  false },
+	END_OPTIONS,
+};
+
 static const struct option policy_list_options[] = {
 	{ "--all", NULL, "every stored generation instead of the rules in force", 0, false },
 	END_OPTIONS,
@@ -251,10 +275,12 @@ static const struct command policy_commands[] = {
 	  .connects = true,
 	  .run = run_policy_show },
 	{ .name = "diff",
-	  .operands = "GENERATION [GENERATION]",
-	  .least = 1,
+	  .operands = "GENERATION [GENERATION] | --rollout [ROLLOUT]",
 	  .most = 2,
-	  .help = "Compare two generations, or one with that in force",
+	  .help = "Compare two generations, or one with that in force; or a roll-out's decisions",
+	  .more = "\nWith --rollout: what the candidate of a roll-out (the running one) decides "
+		  "otherwise than\nthe set in force, with counts and evaluation ids.",
+	  .options = policy_diff_options,
 	  .connects = true,
 	  .run = run_policy_diff },
 	{ .name = "apply",
@@ -269,9 +295,47 @@ static const struct command policy_commands[] = {
 	  .operands = "[GENERATION]",
 	  .most = 1,
 	  .help = "Go back to a generation (the one before), and stay there",
-	  .more = "\nThe watched folder does not replace it until the next apply.",
+	  .more = "\nThe watched folder does not replace it until the next apply. A roll-out that runs "
+		  "is\naborted first; without GENERATION that is all.",
 	  .connects = true,
 	  .run = run_policy_rollback },
+	{ .name = "shadow",
+	  .operands = "DIR|GENERATION",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Evaluate a candidate beside the set in force, without enforcing it",
+	  .more = "\nBoth decisions go on record. Gates end it by themselves; none is set unless "
+		  "given. One\nroll-out runs at a time; until it ends, nothing else is put into force.",
+	  .options = shadow_options,
+	  .connects = true,
+	  .run = run_policy_shadow },
+	{ .name = "canary",
+	  .operands = "DIR|GENERATION",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Let a candidate decide for some of the agents",
+	  .more = "\nWhole agents, by a hash salted for each roll-out. Gates are judged every second "
+		  "over what\ncame since, and abort it by themselves; unless given, "
+		  "--max-deny-increase is 0.1 and\n--max-error-rate is 0.01.",
+	  .options = canary_options,
+	  .connects = true,
+	  .run = run_policy_canary },
+	{ .name = "promote",
+	  .operands = "[ROLLOUT]",
+	  .most = 1,
+	  .help = "Put the candidate of the roll-out into force for everybody",
+	  .connects = true,
+	  .run = run_policy_promote },
+	{ .name = "abort",
+	  .operands = "[ROLLOUT]",
+	  .most = 1,
+	  .help = "End the roll-out; the set in force stays",
+	  .connects = true,
+	  .run = run_policy_abort },
+	{ .name = "rollouts",
+	  .help = "List the roll-outs, and how they ended",
+	  .connects = true,
+	  .run = run_policy_rollouts },
 	{ .name = "replay",
 	  .operands = "[DIR|GENERATION]",
 	  .most = 1,

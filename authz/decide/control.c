@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "authz/base/log.h"
+#include "authz/decide/rollout_acts.h"
 
 #define LOOK_NS 250000000LL	/* how often the policies folder is looked at */
 #define MINUTE_NS 60000000000LL /* refusals are put on record once a minute */
@@ -55,6 +56,7 @@ static void housekeeping(struct control *c)
 		c->next_look_ns = now + LOOK_NS;
 		control_look(c, false);
 	}
+	rollouts_tick(c, now);
 	if (now >= c->next_minute_ns) {
 		c->next_minute_ns = now + MINUTE_NS;
 		refusals_take(&c->core->refusals, record_refusals, c);
@@ -107,6 +109,7 @@ static void *control_thread(void *arg)
 	while (queue_take(c->inbox, &tasks))
 		run_tasks(&tasks);
 	refusals_take(&c->core->refusals, record_refusals, c);
+	rollouts_stop(c);
 	return NULL;
 }
 
@@ -121,7 +124,8 @@ static bool open_stores(struct control *c, struct err *e)
 		return false;
 	rc.db = c->db;
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
-	       generations_open(c->db, &c->generations, e);
+	       generations_open(c->db, &c->generations, e) && control_folder_open(c, e) &&
+	       rollouts_open(c, e);
 }
 
 bool control_open(const struct control_config *config, struct control **out, struct err *e)
@@ -153,6 +157,7 @@ bool control_start(struct control *c, struct err *e)
 
 	if (!control_renew_leaf(c, e) || !control_activate_stored(c, e))
 		return false;
+	rollouts_resume(c); /* before the folder is looked at: it waits while one runs */
 	control_look(c, true);
 	c->next_minute_ns = clock_mono_ns(c->core->clock) + MINUTE_NS;
 	rc = pthread_create(&c->thread, NULL, control_thread, c);
@@ -193,6 +198,8 @@ void control_close(struct control *c)
 {
 	if (!c)
 		return;
+	rollouts_close(c);
+	control_folder_close(c);
 	generations_close(c->generations);
 	tokens_close(c->tokens);
 	registry_close(c->registry);

@@ -7,7 +7,8 @@
  *            back to whoever waits.
  * Ownership  control_open borrows everything in its configuration but the database, which it
  *            opens and owns.
- * Threads    control_do: any. The acts of admin.h, attest.h and rollout.h: from tasks only.
+ * Threads    control_do: any. The acts of admin.h, generation_acts.h and rollout_acts.h: from
+ *            tasks only.
  */
 #ifndef WRIT_DECIDE_CONTROL_H
 #define WRIT_DECIDE_CONTROL_H
@@ -57,11 +58,13 @@ struct control {
 	struct registry *registry;
 	struct tokens *tokens;
 	struct generations *generations;
+	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct signer_client *signer;
 	struct sha256 *sha;
-	struct queue *inbox;  /* of struct task */
-	struct slot standing; /* struct policy_standing */
-	uint64_t folder_seen; /* fingerprint of the policies folder as last looked at */
+	struct queue *inbox;	      /* of struct task */
+	struct slot standing;	      /* struct policy_standing */
+	struct folder_memory *folder; /* rollout.c */
+	uint64_t folder_seen;	      /* fingerprint of the policies folder as last looked at */
 	int64_t leaf_ends_ms;
 	int64_t next_minute_ns, next_look_ns;
 	pthread_t thread;
@@ -98,6 +101,10 @@ void act_record_begin(struct act_record *r);
 MUST_USE bool act_record_append(struct control *c, struct act_record *r, struct err *e);
 
 /* rollout.c */
+
+/* What the policies folder held is remembered in writ.db. */
+MUST_USE bool control_folder_open(struct control *c, struct err *e);
+void control_folder_close(struct control *c);
 
 /* What puts a policy set into force, as it goes on record. */
 struct policy_act {

@@ -4,6 +4,7 @@
 
 #include "authz/base/log.h"
 #include "authz/base/text.h"
+#include "authz/decide/rollout_acts.h"
 #include "authz/policy/test.h"
 
 /* What was refused is on record as well: who tried to put what into force. @hash may be NULL. */
@@ -26,9 +27,8 @@ static void record_refused(struct control *c, const struct policy_act *act, size
 		log_event(LOG_WARN, "policy.unrecorded", "why=\"%s\"", e.msg);
 }
 
-/* May the set in force be replaced by an act, and is it the one that was meant? */
-static bool may_act(struct control *c, const struct policy_act *act, struct str if_match,
-		    struct generation_outcome *out, struct err *e)
+bool generation_may_act(struct control *c, const struct policy_act *act, struct str if_match,
+			struct generation_outcome *out, struct err *e)
 {
 	struct policy_standing *now = (struct policy_standing *)slot_acquire(&c->standing);
 	struct str hash = now && now->generation ? str_c(now->hash) : STR("");
@@ -117,12 +117,68 @@ bool generation_apply(struct control *c, struct policy_sources *s, struct str by
 {
 	const struct policy_act act = { .word = STR("apply"), .by = by, .message = message };
 
-	if (!may_act(c, &act, if_match, out, e) || !tests_pass(c, s, &act, e) ||
-	    !put(c, s, &act, out, e))
+	if (!generation_may_act(c, &act, if_match, out, e) || !rollouts_none(c, e) ||
+	    !tests_pass(c, s, &act, e) || !put(c, s, &act, out, e))
 		return false;
 	/* What changed in the folder while a rollback kept it out is older than this act. */
 	control_folder_seen(c);
 	return true;
+}
+
+bool generation_keep(struct control *c, struct policy_sources *s, const struct policy_act *act,
+		     struct policy_set **set, struct policy_findings *findings, struct err *e)
+{
+	struct policy_set *made = NULL;
+	bool stored;
+
+	if (!tests_pass(c, s, act, e) || !generations_recall(c->generations, s, e))
+		return false;
+	if (!policy_set_load(s, &c->config.limits, &made, findings, e)) {
+		if (findings->errors)
+			record_refused(c, act, findings->errors, s->hash, "policy_refused");
+		return false;
+	}
+	if (!generations_store(c->generations, s, made, act->by, act->message,
+			       clock_wall_ms(c->core->clock), &made->generation, &stored, e)) {
+		shared_release(&made->shared);
+		return false;
+	}
+	*set = made;
+	return true;
+}
+
+/* A rollback ends a roll-out, whatever else it does. */
+static bool end_rollout(struct control *c, struct str by, struct generation_outcome *out,
+			struct err *e)
+{
+	const struct rollout_end end = { .by = by, .reason = STR("rollback") };
+	struct rollout_row row;
+	struct arena a;
+	bool ok;
+
+	if (!rollouts_running(c))
+		return true;
+	arena_init(&a, &mem_system, 65536);
+	ok = rollout_abort(c, &end, &row, &a, e);
+	out->rollout = ok ? row.id : 0;
+	arena_clear(&a);
+	return ok;
+}
+
+/* How things stand, for an act that left the set in force as it is. */
+static void stays(struct control *c, struct generation_outcome *out)
+{
+	struct policy_standing *now = (struct policy_standing *)slot_acquire(&c->standing);
+	struct policy_set *set = (struct policy_set *)slot_acquire(&c->core->policies);
+
+	if (set) {
+		out->number = set->generation;
+		memcpy(out->hash, set->hash, sizeof(out->hash));
+		out->rules = policy_set_rule_count(set);
+	}
+	out->pinned = now && now->pinned;
+	shared_release(now ? &now->shared : NULL);
+	shared_release(set ? &set->shared : NULL);
 }
 
 struct previous {
@@ -144,8 +200,12 @@ bool generation_activate(struct control *c, uint64_t number, struct str by, stru
 	struct policy_sources s;
 	bool ok;
 
-	if (!may_act(c, &act, if_match, out, e))
+	if (!generation_may_act(c, &act, if_match, out, e) || !end_rollout(c, by, out, e))
 		return false;
+	if (!number && out->rollout) {
+		stays(c, out);
+		return true;
+	}
 	if (!number) {
 		struct previous p = { .active = out->before };
 

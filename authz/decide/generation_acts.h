@@ -3,7 +3,8 @@
  *
  * Purpose    The acts of an admin on generations. Each is checked against what the admin believed
  *            to be in force (@if_match), goes on record, and takes effect at once. An apply takes
- *            off the pin of a rollback; a rollback pins.
+ *            off the pin of a rollback; a rollback pins. While a roll-out runs, an apply is
+ *            refused, and a rollback ends it: going back is never refused.
  * Ownership  An outcome's findings belong to the caller: policy_findings_clear.
  * Threads    The control thread, from tasks.
  */
@@ -20,15 +21,28 @@ struct generation_outcome {
 	uint8_t hash[32];
 	size_t rules;
 	bool changed, pinned;
+	uint64_t rollout;		 /* the one that a rollback aborted; 0: none */
 	struct policy_findings findings; /* warnings, or why it was refused */
 };
+
+/* May the set in force be replaced by @act, and is it the one that was meant? out->before is set.
+ */
+bool generation_may_act(struct control *c, const struct policy_act *act, struct str if_match,
+			struct generation_outcome *out, struct err *e);
+
+/* Check @s and store it as a generation, as an apply would, but do not put it into force. *set has
+ * a reference. */
+bool generation_keep(struct control *c, struct policy_sources *s, const struct policy_act *act,
+		     struct policy_set **set, struct policy_findings *findings, struct err *e);
 
 /* Put the sources @s into force. @if_match: hexadecimal hash that must be in force; empty: any. */
 bool generation_apply(struct control *c, struct policy_sources *s, struct str by,
 		      struct str message, struct str if_match, struct generation_outcome *out,
 		      struct err *e);
 
-/* Go to the stored generation @number; 0: to the one that was in force before the present one. */
+/* Go to the stored generation @number; 0: to the one that was in force before the present one. A
+ * roll-out that runs is aborted first (out->rollout); with 0 that is all that is done, for it is
+ * what changed last. */
 bool generation_activate(struct control *c, uint64_t number, struct str by, struct str if_match,
 			 struct generation_outcome *out, struct err *e);
 

@@ -12,6 +12,7 @@
 #include "authz/base/log.h"
 #include "authz/base/text.h"
 #include "authz/decide/control.h"
+#include "authz/decide/rollout_acts.h"
 
 #define RETRY_NS 5000000000LL /* after storage was short */
 
@@ -157,15 +158,38 @@ static const char *const folder_schema[] = {
 	"  hash BLOB NOT NULL) STRICT;",
 };
 
+struct folder_memory {
+	struct db_stmt *recall, *remember;
+};
+
+bool control_folder_open(struct control *c, struct err *e)
+{
+	struct folder_memory *m = c->folder = calloc(1, sizeof(*m));
+
+	if (!m)
+		return err_set(e, ERR_NOMEM, "no memory for the policies folder");
+	return db_migrate(c->db, "policy_folder", folder_schema, ARRAY_LEN(folder_schema), e) &&
+	       db_prepare(c->db, "SELECT 1 FROM policy_folder WHERE hash = ?", &m->recall, e) &&
+	       db_prepare(c->db, "INSERT OR REPLACE INTO policy_folder VALUES (1, ?)", &m->remember,
+			  e);
+}
+
+void control_folder_close(struct control *c)
+{
+	if (!c->folder)
+		return;
+	db_finish(c->folder->recall);
+	db_finish(c->folder->remember);
+	free(c->folder);
+	c->folder = NULL;
+}
+
 static bool folder_recall(struct control *c, const uint8_t hash[static SHA256_LEN], bool *same,
 			  struct err *e)
 {
-	AUTO_STMT *q = NULL;
+	AUTO_RESET *q = c->folder->recall;
 	bool row;
 
-	if (!db_migrate(c->db, "policy_folder", folder_schema, ARRAY_LEN(folder_schema), e) ||
-	    !db_prepare(c->db, "SELECT hash FROM policy_folder WHERE hash = ?", &q, e))
-		return false;
 	db_bind_blob(q, 1, hash, SHA256_LEN);
 	if (!db_step(q, &row, e))
 		return false;
@@ -175,15 +199,13 @@ static bool folder_recall(struct control *c, const uint8_t hash[static SHA256_LE
 
 static bool folder_remember(struct control *c, const uint8_t hash[static SHA256_LEN], struct err *e)
 {
-	AUTO_STMT *q = NULL;
+	struct db_stmt *q = c->folder->remember;
 	bool same;
 
 	if (!folder_recall(c, hash, &same, e))
 		return false;
 	if (same)
 		return true;
-	if (!db_prepare(c->db, "INSERT OR REPLACE INTO policy_folder VALUES (1, ?)", &q, e))
-		return false;
 	db_bind_blob(q, 1, hash, SHA256_LEN);
 	return db_run(q, e);
 }
@@ -316,7 +338,8 @@ void control_look(struct control *c, bool asked)
 	pinned = standing && standing->pinned && !c->config.files_only;
 	shared_release(standing ? &standing->shared : NULL);
 	fingerprint(AT_FDCWD, c->config.policies, 4, 0xcbf29ce484222325u, &seen);
-	if (seen == c->folder_seen || pinned)
+	/* A roll-out compares with the set in force, which therefore stays until it is over. */
+	if (seen == c->folder_seen || pinned || rollouts_running(c))
 		return;
 	if (!control_activate_folder(c, STR("writ:watch"), &e)) {
 		stands_failed(c, &e);

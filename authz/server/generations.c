@@ -7,10 +7,8 @@
 
 #define LIST_DEFAULT 100
 #define LIST_MAX 1000
-#define MESSAGE_MAX 4096
 
-/* A misspelt member would be a silent default. */
-static bool members_only(struct request *r, const struct json *body, const char *const *known)
+bool members_only(struct request *r, const struct json *body, const char *const *known)
 {
 	struct err e = { 0 };
 
@@ -39,8 +37,7 @@ struct policy_change {
 	struct err refused; /* answered with more than an error object */
 };
 
-/* If-Match (RFC 9110 13.1.1) with one strong tag, as GET gave it; "*" is any. */
-static bool read_if_match(struct request *r, struct str *hash, struct err *e)
+bool read_if_match(struct request *r, struct str *hash, struct err *e)
 {
 	struct str v = call_header(r->call, STR("if-match"));
 
@@ -73,8 +70,7 @@ static bool path_ok(struct str path)
 	return path.p[path.n - 1] != '/';
 }
 
-static bool read_files(const struct json *list, struct arena *a, struct policy_sources *out,
-		       struct err *e)
+bool read_files(const struct json *list, struct arena *a, struct policy_sources *out, struct err *e)
 {
 	struct policy_file *files = arena_alloc(a, (list->n + 1) * sizeof(*files));
 
@@ -123,7 +119,7 @@ static void keep_refusal(struct request *r, struct policy_change *p)
 	r->failed = (struct err){ 0 };
 }
 
-static void add_findings(struct buf *b, const struct policy_findings *f)
+void add_findings(struct buf *b, const struct policy_findings *f)
 {
 	buf_lit(b, "\"findings\":[");
 	for (size_t i = 0; i < f->n; i++) {
@@ -163,6 +159,8 @@ static void write_outcome(struct request *r, const struct generation_outcome *o)
 	buf_printf(b, "\",\"before\":%" PRIu64 ",\"changed\":%s,\"pinned\":%s,", o->before,
 		   o->changed ? "true" : "false", o->pinned ? "true" : "false");
 	buf_printf(b, "\"rules\":%zu,", o->rules);
+	if (o->rollout)
+		buf_printf(b, "\"aborted_rollout\":%" PRIu64 ",", o->rollout);
 	add_findings(b, &o->findings);
 	buf_char(b, '}');
 }

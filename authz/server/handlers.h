@@ -55,6 +55,34 @@ void handle_policies_activate(struct request *r);
 void handle_generations(struct request *r);
 void handle_generation(struct request *r);
 
+/* For those who change policies. Is every member of @body one of @known (NULL-terminated)? A
+ * misspelt one would be a silent default. False: refused and answered. */
+bool members_only(struct request *r, const struct json *body, const char *const *known);
+/* If-Match (RFC 9110 13.1.1) with one strong tag, as GET /v1/policies gave it; "*" is any. */
+bool read_if_match(struct request *r, struct str *hash, struct err *e);
+/* [{"path":...,"text":...},...] */
+bool read_files(const struct json *list, struct arena *a, struct policy_sources *out,
+		struct err *e);
+/* "findings":[...] */
+void add_findings(struct buf *b, const struct policy_findings *f);
+#define MESSAGE_MAX 4096 /* bytes of what an act is said to be for */
+
+/* rollouts.c */
+void handle_rollouts(struct request *r);
+void handle_rollouts_start(struct request *r);
+void handle_rollout(struct request *r);
+void handle_rollout_act(struct request *r);
+
+/* rollouts_write.c */
+struct rollout_row;
+struct rollout_report;
+/* Members of an object, without its braces. */
+void add_rollout(struct buf *b, const struct rollout_row *row);
+void add_compared(struct buf *b, const struct rollout_report *report, const char *log_key_id);
+/* The roll-out that runs: a member of the status, and metrics. */
+void add_rollout_status(struct buf *b, struct request *r);
+void add_rollout_metrics(struct buf *b, struct request *r);
+
 /* log.c */
 void handle_records(struct request *r);
 void handle_export(struct request *r);

@@ -166,6 +166,7 @@ void handle_metrics(struct request *r)
 	    standing ? standing->rules : 0);
 	one(b, "writ_policy_folder_ok", "gauge", "1 if the policies folder loads as it is now.",
 	    standing && standing->failed.class == ERR_NONE);
+	add_rollout_metrics(b, r);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	one(b, "process_start_time_seconds", "gauge", "Start of the process.",
 	    (uint64_t)(s->started_ms / 1000));
@@ -232,6 +233,7 @@ void handle_status(struct request *r)
 		   SUM(s, decisions[DECISION_PERMIT]), SUM(s, decisions[DECISION_ASK]),
 		   SUM(s, decisions[DECISION_DENY]), SUM(s, unrecorded));
 	add_policy_status(b, standing);
+	add_rollout_status(b, r);
 	add_audit_status(b, r);
 	buf_lit(b, ",\"listen\":{");
 	for (size_t i = 0; i < s->nlisteners; i++) {
