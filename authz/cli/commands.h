@@ -50,6 +50,9 @@ int policy_diff_rollout(struct cli *c); /* policy diff --rollout */
 int run_policy_replay(struct cli *c);
 int run_policy_explain(struct cli *c);
 int policy_list_all(struct cli *c); /* policy list --all */
+/* policy_reach.c */
+int run_policy_who(struct cli *c);
+int run_policy_what(struct cli *c);
 /* policy_test.c */
 int run_policy_test(struct cli *c);
 int run_policy_bench(struct cli *c);

@@ -139,6 +139,20 @@ static const struct option explain_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option who_options[] = {
+	{ "--tool", "SERVER/TOOL", "who could be allowed to call this tool", 0, false },
+	{ "--model", "ID", "who could be allowed to invoke this model", 0, false },
+	{ "--action", "NAME", "another action than tools/call or models/invoke", 0, false },
+	{ "--limit", "N", "how many to show (1000)", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option what_options[] = {
+	{ "--agent", "SPIFFE_ID", "whose tools and models; required", 0, false },
+	{ "--limit", "N", "how many to show (1000)", 0, false },
+	END_OPTIONS,
+};
+
 #define END_COMMANDS         \
 	{                    \
 		.name = NULL \
@@ -336,6 +350,22 @@ static const struct command policy_commands[] = {
 	  .help = "List the roll-outs, and how they ended",
 	  .connects = true,
 	  .run = run_policy_rollouts },
+	{ .name = "who",
+	  .help = "Show which agents could be allowed a tool or model, and by which rules",
+	  .more = "\nRead from the rules in force and the registry; no Lua runs. A rule with a "
+		  "`when` may hit or\nnot: then it depends, and the line is told. What an agent would "
+		  "be told about one request:\nwrit evaluate, writ policy explain --dry.",
+	  .options = who_options,
+	  .connects = true,
+	  .run = run_policy_who },
+	{ .name = "what",
+	  .help = "Show which tools and models an agent could be allowed, and by which rules",
+	  .more = "\nRead from the rules in force and the registry; no Lua runs. A rule with a "
+		  "`when` may hit or\nnot: then it depends, and the line is told. Other kinds of "
+		  "resources are listed nowhere, so\nthey are not among the results.",
+	  .options = what_options,
+	  .connects = true,
+	  .run = run_policy_what },
 	{ .name = "replay",
 	  .operands = "[DIR|GENERATION]",
 	  .most = 1,

@@ -75,3 +75,11 @@ size_t policy_set_names(const struct policy_set *set, enum policy_names which, s
 		out[given++] = name_at(s, which, lo++);
 	return given;
 }
+
+bool policy_set_knows(const struct policy_set *set, enum policy_names which, struct str id)
+{
+	const struct set *s = set_of(set);
+
+	return which != POLICY_ACTIONS &&
+	       catalogue_find(which == POLICY_TOOLS ? &s->tools : &s->models, id) != NULL;
+}

@@ -113,6 +113,8 @@ size_t policy_set_rule_count(const struct policy_set *s);
 enum policy_names { POLICY_TOOLS, POLICY_MODELS, POLICY_ACTIONS };
 size_t policy_set_names(const struct policy_set *s, enum policy_names which, struct str after,
 			struct str *out, size_t max);
+/* Is @id a tool (or model) of the catalogue? */
+bool policy_set_knows(const struct policy_set *s, enum policy_names which, struct str id);
 
 /* A trusted fact about the registered agent. The names id, owner and state are writ's. */
 struct policy_attribute {

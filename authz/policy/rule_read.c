@@ -296,6 +296,15 @@ static struct str read_list(lua_State *L, struct job *j, const struct rule *r, c
 	return text;
 }
 
+/* Where the function on top begins. */
+static int function_line(lua_State *L)
+{
+	lua_Debug ar;
+
+	lua_pushvalue(L, -1);
+	return lua_getinfo(L, ">S", &ar) ? ar.linedefined : 0;
+}
+
 static void read_member(lua_State *L, struct job *j, struct rule *r, const char *key)
 {
 	if (strcmp(key, "on") == 0) {
@@ -308,6 +317,8 @@ static void read_member(lua_State *L, struct job *j, struct rule *r, const char 
 				"rule \"%.*s\": when is a function: write when = function(q) return "
 				"... end",
 				STR_FMT(r->full));
+		else
+			r->when_line = function_line(L);
 	} else if (strcmp(key, "reason") == 0) {
 		read_reason(L, j, r);
 	} else if (strcmp(key, "message") == 0) {

@@ -45,6 +45,7 @@ struct rule {
 	uint32_t file; /* in set->files */
 	int line;
 	bool has_when;
+	int when_line;			   /* where the function begins; 0: no `when` */
 	struct str reason;		   /* never empty */
 	struct str message;		   /* may be empty */
 	struct str obligations, approvers; /* canonical JSON; may be empty */

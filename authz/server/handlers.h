@@ -82,6 +82,9 @@ void add_compared(struct buf *b, const struct rollout_report *report, const char
 /* The roll-out that runs: a member of the status, and metrics. */
 void add_rollout_status(struct buf *b, struct request *r);
 void add_rollout_metrics(struct buf *b, struct request *r);
+/* reach.c */
+void handle_reach_who(struct request *r);
+void handle_reach_what(struct request *r);
 
 /* log.c */
 void handle_records(struct request *r);
