@@ -21,7 +21,6 @@
 
 #include <stdint.h>
 
-#include "authz/base/arena.h"
 #include "authz/base/buf.h"
 #include "authz/base/mem.h"
 #include "authz/base/snapshot.h"
@@ -194,17 +193,9 @@ const char *registry_verb_name(enum registry_verb v);
 /* Everything an existing entry says, borrowed: the start of an update. */
 struct registry_spec registry_spec_of(const struct registry_entry *entry);
 
-/* "team=finance". Splits at the first '='; names and values are checked by prepare. */
-MUST_USE bool registry_parse_attribute(struct str text, struct registry_attribute *out,
-				       struct err *e);
 /* "unix:uid:1000". Splits at the first ':' only. */
 MUST_USE bool registry_parse_selector(struct str text, struct registry_selector *out,
 				      struct err *e);
-/* Attributes of an update: @base with @edits on top; an edit with value.p == NULL removes.
- * *out lives in @a. */
-MUST_USE bool registry_merge(struct arena *a, const struct registry_attribute *base, size_t nbase,
-			     const struct registry_attribute *edits, size_t nedits,
-			     const struct registry_attribute **out, size_t *nout, struct err *e);
 /* Check a spec without a registry (dry run, import files): the same rules as prepare. */
 MUST_USE bool registry_check_spec(const struct registry_spec *s, struct str trust_domain,
 				  struct err *e);

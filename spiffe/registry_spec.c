@@ -217,44 +217,11 @@ struct registry_spec registry_spec_of(const struct registry_entry *n)
 	};
 }
 
-bool registry_parse_attribute(struct str text, struct registry_attribute *out, struct err *e)
-{
-	if (!str_cut(text, '=', &out->name, &out->value))
-		return invalid(e, "attribute \"%.*s\": expected NAME=VALUE, as in team=finance",
-			       STR_FMT(str_first(text, 80)));
-	return true;
-}
-
 bool registry_parse_selector(struct str text, struct registry_selector *out, struct err *e)
 {
 	if (!str_cut(text, ':', &out->type, &out->value))
 		return invalid(e, "selector \"%.*s\": expected TYPE:VALUE, as in unix:uid:1000",
 			       STR_FMT(str_first(text, 80)));
-	return true;
-}
-
-bool registry_merge(struct arena *a, const struct registry_attribute *base, size_t nbase,
-		    const struct registry_attribute *edits, size_t nedits,
-		    const struct registry_attribute **out, size_t *nout, struct err *e)
-{
-	struct registry_attribute *all = arena_alloc(a, (nbase + nedits) * sizeof(*all));
-	size_t n = 0;
-
-	if (!all)
-		return err_set(e, ERR_NOMEM, "no memory for the attributes");
-	for (size_t i = 0; i < nbase; i++) {
-		bool edited = false;
-
-		for (size_t j = 0; j < nedits; j++)
-			edited |= str_eq(base[i].name, edits[j].name);
-		if (!edited)
-			all[n++] = base[i];
-	}
-	for (size_t j = 0; j < nedits; j++)
-		if (edits[j].value.p)
-			all[n++] = edits[j];
-	*out = all;
-	*nout = n;
 	return true;
 }
 

@@ -150,7 +150,7 @@ static void registers_what_the_table_says(void **state)
 		bool ok;
 
 		if (specs[i].attribute)
-			assert_true(registry_parse_attribute(str_c(specs[i].attribute), &a, &e));
+			assert_true(str_cut(str_c(specs[i].attribute), '=', &a.name, &a.value));
 		if (specs[i].selector)
 			assert_true(registry_parse_selector(str_c(specs[i].selector), &s, &e));
 		c.spec = (struct registry_spec){
@@ -474,30 +474,12 @@ static void finds_and_lists_among_many(void **state)
 	world_close(&w);
 }
 
-static void merges_attributes(void **state)
+static void splits_selectors(void **state)
 {
-	static const struct registry_attribute base[] = { { STR_INIT("a"), STR_INIT("1") },
-							  { STR_INIT("b"), STR_INIT("2") },
-							  { STR_INIT("c"), STR_INIT("3") } };
-	static const struct registry_attribute edits[] = { { STR_INIT("b"), { NULL, 0 } },
-							   { STR_INIT("c"), STR_INIT("4") },
-							   { STR_INIT("d"), STR_INIT("5") } };
-	const struct registry_attribute *out;
-	struct registry_attribute a;
 	struct registry_selector s;
 	struct err e = { 0 };
-	struct arena arena;
-	size_t n;
 
 	(void)state;
-	arena_init(&arena, &mem_system, 8192);
-	assert_true(registry_merge(&arena, base, 3, edits, 3, &out, &n, &e));
-	assert_int_equal(n, 3);
-	assert_true(str_eq(out[0].value, STR("1")) && str_eq(out[1].value, STR("4")));
-	assert_true(str_eq(out[2].name, STR("d")));
-	arena_clear(&arena);
-	assert_true(registry_parse_attribute(STR("a=b=c"), &a, &e) && str_eq(a.value, STR("b=c")));
-	assert_false(registry_parse_attribute(STR("a"), &a, &e));
 	assert_true(registry_parse_selector(STR("a:b:c"), &s, &e) && str_eq(s.value, STR("b:c")));
 	assert_false(registry_parse_selector(STR("a"), &s, &e));
 }
@@ -637,7 +619,7 @@ int main(void)
 		T(remembers_every_revision),
 		T(a_refused_change_leaves_the_others),
 		T(finds_and_lists_among_many),
-		T(merges_attributes),
+		T(splits_selectors),
 		T(no_failing_disk_leaves_half_a_change),
 		T(no_failing_allocation_leaves_half_a_change),
 		T(refuses_a_damaged_entry),
