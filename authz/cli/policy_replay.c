@@ -12,7 +12,8 @@
 #define GROUPS_MAX 1000
 #define IDS_SHOWN 10
 #define IDS_MAX 10000
-#define LOOK_EVERY 4096 /* decisions between two looks at the clock */
+#define LOOK_EVERY 1024	  /* decisions between two looks at the clock */
+#define SHOW_NS 100000000 /* between two pictures of the progress */
 
 /* Decisions that change in the same way. */
 struct group {
@@ -22,7 +23,7 @@ struct group {
 };
 
 struct report {
-	uint64_t counts[REPLAY_VERDICTS], total;
+	uint64_t counts[REPLAY_VERDICTS], settlers[REPLAY_SETTLERS], total;
 	struct group groups[GROUPS_MAX];
 	size_t ngroups, ids;
 	uint64_t more; /* changed, but of further groups */
@@ -97,25 +98,40 @@ static void count_change(struct report *r, const struct replay_row *row)
 		g->seqs[g->nseqs++] = row->seq;
 }
 
-static bool replay_all(struct replay *replay, struct report *r, struct err *e)
+/* [########------------]  40%  41013 of 102532 records, 12 changed */
+static void put_progress(const struct report *r, uint64_t done, uint64_t all)
 {
-	bool terminal = isatty(STDERR_FILENO) == 1, got = true;
+	static const char full[] = "####################", empty[] = "--------------------";
+	int width = (int)(sizeof(full) - 1), filled = all ? (int)(done * 20 / all) : width;
+
+	fprintf(stderr,
+		"\r[%.*s%.*s] %3d%%  %" PRIu64 " of %" PRIu64 " records, %" PRIu64 " changed ",
+		filled, full, width - filled, empty, filled * 5, done, all,
+		r->counts[REPLAY_CHANGED]);
+}
+
+static bool replay_all(struct replay *replay, struct report *r, bool progress, struct err *e)
+{
 	uint64_t all = replay_left(replay);
 	int64_t began = clock_mono_ns(&clock_system), shown = began;
 	struct replay_row row;
+	bool got = true;
 
+	if (progress)
+		put_progress(r, 0, all);
 	while (replay_next(replay, &row, &got, e) && got) {
 		r->counts[row.verdict]++;
 		if (row.verdict == REPLAY_CHANGED)
 			count_change(r, &row);
-		if (++r->total % LOOK_EVERY || !terminal ||
-		    clock_mono_ns(&clock_system) - shown < 200000000)
+		if (row.verdict == REPLAY_SETTLED)
+			r->settlers[row.settler]++;
+		if (++r->total % LOOK_EVERY || !progress ||
+		    clock_mono_ns(&clock_system) - shown < SHOW_NS)
 			continue;
 		shown = clock_mono_ns(&clock_system);
-		fprintf(stderr, "\rrecords: %" PRIu64 " of %" PRIu64 ", changed: %" PRIu64 " ",
-			all - replay_left(replay), all, r->counts[REPLAY_CHANGED]);
+		put_progress(r, all - replay_left(replay), all);
 	}
-	if (shown != began)
+	if (progress)
 		fprintf(stderr, "\r\033[K");
 	r->ns = clock_mono_ns(&clock_system) - began;
 	return e->class == ERR_NONE;
@@ -150,7 +166,11 @@ static void put_json(struct cli *c, const struct report *r, const char *folder, 
 	buf_printf(&b, ",\"decisions\":%" PRIu64, r->total);
 	for (int i = 0; i < REPLAY_VERDICTS; i++)
 		buf_printf(&b, ",\"%s\":%" PRIu64, replay_verdict_names[i], r->counts[i]);
-	buf_printf(&b, ",\"microseconds\":%" PRId64 ",\"changes\":[", r->ns / 1000);
+	buf_lit(&b, ",\"settled_by\":{");
+	for (int i = 0; i < REPLAY_SETTLERS; i++)
+		buf_printf(&b, "%s\"%s\":%" PRIu64, i ? "," : "", replay_settlers[i],
+			   r->settlers[i]);
+	buf_printf(&b, "},\"microseconds\":%" PRId64 ",\"changes\":[", r->ns / 1000);
 	for (size_t i = 0; i < r->ngroups; i++) {
 		buf_add(&b, i ? STR(",{\"change\":") : STR("{\"change\":"));
 		buf_json(&b, str_c(r->groups[i].key));
@@ -166,13 +186,26 @@ static void put_json(struct cli *c, const struct report *r, const char *folder, 
 	fwrite(b.p, 1, b.n, c->out);
 }
 
+/* These were never the policies' to decide, so no policy changes them. */
+static void put_settled(struct cli *c, const struct report *r)
+{
+	if (!r->counts[REPLAY_SETTLED])
+		return;
+	fprintf(c->out,
+		"denied before the policies were asked, so not computed again: %" PRIu64 "\n",
+		r->counts[REPLAY_SETTLED]);
+	for (int i = 0; i < REPLAY_SETTLERS; i++)
+		if (r->settlers[i])
+			fprintf(c->out, "    %s: %" PRIu64 "\n", replay_settlers[i],
+				r->settlers[i]);
+}
+
 static void put_text(struct cli *c, const struct report *r, const char *folder, const char *with)
 {
 	static const struct {
 		enum replay_verdict verdict;
 		const char *text;
 	} lines[] = {
-		{ REPLAY_SETTLED, "denied before the policies were asked" },
 		{ REPLAY_REDACTED, "redacted, so not computed again" },
 		{ REPLAY_TIMED, "ran out of time, which cannot be repeated" },
 		{ REPLAY_ENGINE, "decided by another version of writ" },
@@ -183,6 +216,7 @@ static void put_text(struct cli *c, const struct report *r, const char *folder, 
 	fprintf(c->out, "%s, by %s\n", folder, with);
 	fprintf(c->out, "computed again: %" PRIu64 ", same: %" PRIu64 ", changed: %" PRIu64 "\n",
 		computed, r->counts[REPLAY_SAME], r->counts[REPLAY_CHANGED]);
+	put_settled(c, r);
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
 		if (r->counts[lines[i].verdict])
 			fprintf(c->out, "%s: %" PRIu64 "\n", lines[i].text,
@@ -231,12 +265,12 @@ static bool read_moment(struct cli *c, const char *option, int64_t *ms, int *exi
 static int replay_with(struct cli *c, struct policy_data *d, struct replay_config *rc,
 		       const char *with, struct report *r)
 {
+	bool progress = !c->json && isatty(STDERR_FILENO) == 1, ok;
 	struct replay *replay = NULL;
 	struct err e = { 0 };
-	bool ok;
 
 	policy_data_key_id(d, r->key_id);
-	ok = replay_open(rc, &replay, &e) && replay_all(replay, r, &e);
+	ok = replay_open(rc, &replay, &e) && replay_all(replay, r, progress, &e);
 	replay_close(replay);
 	if (!ok)
 		return cli_fail(c, &e);

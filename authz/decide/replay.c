@@ -24,6 +24,13 @@ const char *const replay_verdict_names[REPLAY_VERDICTS] = {
 	[REPLAY_UNKNOWN] = "unknown_generation",
 };
 
+const char *const replay_settlers[REPLAY_SETTLERS] = {
+	REASON_UNKNOWN_AGENT,
+	REASON_AGENT_SUSPENDED,
+	REASON_AGENT_EXPIRED,
+	REASON_SUBJECT_MISMATCH,
+};
+
 /* One generation, ready to decide. */
 struct ready {
 	uint64_t number, used;
@@ -296,14 +303,13 @@ static bool read_openings(struct replay *r, struct err *e)
 }
 
 /* What stops before the policies names one of these and no rule. */
-static bool settled(const struct replay_side *was)
+static bool settled(const struct replay_side *was, unsigned *by)
 {
-	static const char *const reasons[] = { REASON_UNKNOWN_AGENT, REASON_AGENT_SUSPENDED,
-					       REASON_AGENT_EXPIRED, REASON_SUBJECT_MISMATCH };
-
-	for (size_t i = 0; !was->rule.n && i < ARRAY_LEN(reasons); i++)
-		if (str_eq(was->reason, str_c(reasons[i])))
+	for (unsigned i = 0; !was->rule.n && i < REPLAY_SETTLERS; i++)
+		if (str_eq(was->reason, str_c(replay_settlers[i]))) {
+			*by = i;
 			return true;
+		}
 	return false;
 }
 
@@ -375,7 +381,7 @@ static bool judge(struct replay *r, const struct said *s, struct replay_row *row
 		row->verdict = REPLAY_REDACTED;
 	else if (!str_eq(s->engine, STR(WRIT_ENGINE)))
 		row->verdict = REPLAY_ENGINE;
-	else if (settled(&s->side))
+	else if (settled(&s->side, &row->settler))
 		row->verdict = REPLAY_SETTLED;
 	else if (out_of_time(&s->side))
 		row->verdict = REPLAY_TIMED;

@@ -38,6 +38,11 @@ enum replay_verdict {
 };
 extern const char *const replay_verdict_names[REPLAY_VERDICTS];
 
+/* What settles a decision: the reasons of those who were denied for who they were. Whether that was
+ * right then is the registry's business, of which the record has no more than the outcome. */
+#define REPLAY_SETTLERS 4
+extern const char *const replay_settlers[REPLAY_SETTLERS]; /* "unknown_agent"... */
+
 /* What was or is said. */
 struct replay_side {
 	struct str decision, reason, rule, tool, model;
@@ -50,6 +55,7 @@ struct replay_row {
 	uint64_t generation;
 	struct str agent;
 	enum replay_verdict verdict;
+	unsigned settler;	    /* of REPLAY_SETTLED: in replay_settlers */
 	struct replay_side was, is; /* is: of REPLAY_SAME and REPLAY_CHANGED only */
 };
 

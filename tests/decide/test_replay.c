@@ -303,6 +303,7 @@ static void facts_say_how_the_agent_stood(void **state)
 	if (!replay_open(&c, &replay, &e) || !replay_next(replay, &row, &got, &e) || !got)
 		fail_msg("%s", e.msg);
 	assert_int_equal(row.verdict, REPLAY_SETTLED);
+	assert_string_equal(replay_settlers[row.settler], "agent_suspended");
 	facts = replay_opening(replay, OPENING_FACTS);
 	assert_non_null(memmem(facts.p, facts.n, "\"state\":\"suspended\"", 19));
 	assert_false(replay_explain(replay, &trace, &e));

@@ -2,9 +2,11 @@
 """Generations: apply, look, compare, go back; replay of the record; explanations."""
 import json
 import os
+import pty
+import subprocess
 import time
 
-from harness import AGENT, CATALOGUE, RULES, Deployment, call, check, equal, is_error, leaves, main, test
+from harness import AGENT, CATALOGUE, RULES, WRIT, Deployment, call, check, equal, is_error, leaves, main, test
 
 # The mistake that a review overlooks.
 STRICTER = RULES.replace("q.args.amount > 500", "q.args.amount >= 500")
@@ -250,7 +252,10 @@ def replay_gives_every_decision_again():
     said = json.loads(d.writ("policy", "replay", "--json", code=0).stdout)
     equal((said["same"], said["settled"], said["changed"], said["unknown_generation"], said["decisions"]),
           (26, 10, 0, 0, 36), "counts")
+    equal(said["settled_by"], {"unknown_agent": 10, "agent_suspended": 0, "agent_expired": 0, "subject_mismatch": 0},
+          "what settled them")
     text = d.writ("policy", "replay", code=0).stdout
+    check("denied before the policies were asked, so not computed again: 10\n    unknown_agent: 10\n" in text, text)
     check("computed again: 26, same: 26, changed: 0" in text and d.data in text, text)
     few = json.loads(d.writ("policy", "replay", "--json", "--tool", "files/delete", code=0).stdout)
     equal(few["decisions"], 1, "decisions with --tool")
@@ -260,6 +265,38 @@ def replay_gives_every_decision_again():
     equal(json.loads(d.writ("policy", "replay", "--json", "--since", "1h", code=0).stdout)["decisions"], 36, "--since")
     d.writ("policy", "replay", "--since", "soon", code=2)
     d.writ("policy", "replay", "--server", "unix:/x", code=2)
+
+
+@test
+def replay_shows_its_progress_on_a_terminal_only():
+    d, _ = with_a_past()
+
+    def run(*args):
+        """What it writes to a terminal that stands for stderr, and to stdout."""
+        outside, inside = pty.openpty()
+        done = subprocess.run([WRIT, "policy", "replay", *args], stdout=subprocess.PIPE, stderr=inside, timeout=60,
+                              env=dict(os.environ, WRIT_CONFIG=d.config_file), check=False)
+        os.close(inside)
+        seen = b""
+        while True:
+            try:
+                part = os.read(outside, 65536)
+            except OSError:  # the other end is closed
+                part = b""
+            if not part:
+                break
+            seen += part
+        os.close(outside)
+        equal(done.returncode, 0, f"exit code: {seen}")
+        return seen.decode(), done.stdout.decode()
+
+    seen, out = run()
+    check("[--------------------]   0%" in seen and seen.endswith("\r\x1b[K"), f"a bar, taken away at the end: {seen!r}")
+    check("%" not in out and "computed again" in out, out)
+    seen, out = run("--json")
+    equal(seen, "", "on the terminal with --json")
+    json.loads(out)
+    equal(d.writ("policy", "replay", code=0).stderr, "", "without a terminal")
 
 
 @test
