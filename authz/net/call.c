@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+#include "authz/net/grpc.h"
+
 /* What a reply of ours may carry; others are sent with "Unknown". */
 static const struct {
 	int status;
@@ -91,6 +93,10 @@ void call_fail_as(struct call *c, int status, const struct err *e)
 {
 	struct buf *b = &c->reply.body;
 
+	if (c->grpc) {
+		grpc_fail(c, status == 408 ? GRPC_DEADLINE_EXCEEDED : grpc_status_of(e->class), e);
+		return;
+	}
 	call_reply(c, status, "application/json", 4096);
 	buf_lit(b, "{\"error\":{\"status\":");
 	buf_i64(b, status);

@@ -23,6 +23,7 @@
 #include "include/writ/err.h"
 
 struct call;
+struct grpc_call;
 
 struct http_header {
 	struct str name; /* lower case */
@@ -88,6 +89,7 @@ struct call {
 	struct str body;
 	int64_t started_ns; /* monotonic: first byte of the request */
 	struct reply reply;
+	struct grpc_call *grpc;	       /* a gRPC call, see authz/net/grpc.h; else NULL */
 	bool gone;		       /* the client went away: long work may stop early */
 	void (*finish)(struct call *); /* the door's own, behind call_finish */
 	void *user;		       /* the handler's own */
@@ -108,7 +110,8 @@ void call_challenge(struct call *c);
 void call_reply(struct call *c, int status, const char *type, size_t max);
 
 /* Fill the reply with {"error":{"status","code","message"}} by @e's class, or with a @status
- * that no class stands for (405, 408, 414, 431). Reply headers set before are kept. */
+ * that no class stands for (405, 408, 414, 431). Reply headers set before are kept. A gRPC call
+ * gets the grpc-status of the class instead. */
 void call_fail(struct call *c, const struct err *e);
 void call_fail_as(struct call *c, int status, const struct err *e);
 

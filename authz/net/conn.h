@@ -27,6 +27,7 @@
 
 struct conn;
 struct http2;
+struct nghttp2_session;
 
 enum conn_state {
 	CONN_HANDSHAKE, /* TLS */
@@ -165,6 +166,7 @@ bool http2_over(const struct conn *c);	   /* nothing more to read or write */
 void http2_drain(struct conn *c);
 void http2_answer(struct exchange *x); /* the call is finished */
 bool http2_timeout(struct conn *c);    /* as conn_http1_timeout */
+struct nghttp2_session *http2_session(const struct conn *c);
 
 /* http2_message.c */
 /* The stream's request breaks a rule: it is refused once its head has been read. */

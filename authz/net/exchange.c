@@ -1,6 +1,6 @@
 #include <assert.h>
 
-#include "authz/net/conn.h"
+#include "authz/net/grpc_inside.h"
 
 /* Room for what a handler makes of a request; the request itself is bounded more tightly. */
 #define ARENA_FACTOR 16
@@ -72,6 +72,7 @@ void exchange_free(struct exchange *x)
 
 	if (r->more && r->done)
 		r->done(&x->call); /* a long reply that nobody waits for any more */
+	grpc_close(x);
 	(void)exchange_charge(x, 0);
 	arena_reset(&x->arena);
 	if (s->nfree_exchanges >= KEEP_EXCHANGES) {

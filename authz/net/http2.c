@@ -8,7 +8,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "authz/net/chars.h"
-#include "authz/net/conn.h"
+#include "authz/net/grpc_inside.h"
 
 #define WINDOW_STREAM (256 * 1024)
 #define WINDOW_CONN (1024 * 1024)
@@ -76,7 +76,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	memset(&x->h2, 0, offsetof(struct exchange, h2.why) - offsetof(struct exchange, h2));
 	x->h2.id = frame->hd.stream_id;
-	buf_in_arena(&x->h2.body, &x->arena, c->shard->server->limits.body);
+	buf_in_arena(&x->h2.body, &x->arena, c->shard->server->limits.body + GRPC_PREFIX);
 	link_stream(c->h2, x);
 	nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, x);
 	if (c->h2->nstreams == 1)
@@ -123,6 +123,10 @@ static void refuse(struct exchange *x)
 {
 	if (x->finished)
 		return;
+	if (x->handed) { /* a gRPC call: it is handed on before the client has ended its side */
+		grpc_cut(x->call.grpc, GRPC_INVALID_ARGUMENT, x->h2.why.msg);
+		return;
+	}
 	exchange_refuse(x, x->h2.refuse, &x->h2.why);
 	x->finished = true;
 	http2_answer(x);
@@ -130,6 +134,10 @@ static void refuse(struct exchange *x)
 
 static void hand(struct exchange *x)
 {
+	if (x->call.grpc) {
+		grpc_complete(x);
+		return;
+	}
 	if (x->finished)
 		return;
 	if (x->h2.has_length && x->h2.length != x->h2.body.n)
@@ -174,6 +182,10 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 	struct exchange *x = stream_of(session, id);
 
 	(void)flags;
+	if (x && x->call.grpc) {
+		grpc_data(x, (struct str){ (const char *)p, n });
+		return 0;
+	}
 	if (!x || x->finished || x->handed)
 		return 0;
 	if (n > c->shard->server->limits.body - x->h2.body.n)
@@ -190,6 +202,16 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 	return 0;
 }
 
+/* Nobody reads or writes it any more. */
+static void close_stream(struct exchange *x)
+{
+	x->h2.closed = x->call.gone = true;
+	if (!x->handed || x->finished)
+		exchange_free(x);
+	else if (x->call.grpc)
+		grpc_gone(x);
+}
+
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
 {
 	struct conn *c = user;
@@ -201,9 +223,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 	unlink_stream(c->h2, x);
 	if (c->h2->nstreams == 0)
 		conn_deadline(c, c->h2->draining ? CHECK_MS : c->shard->server->limits.idle_ms);
-	x->h2.closed = x->call.gone = true;
-	if (!x->handed || x->finished)
-		exchange_free(x);
+	close_stream(x);
 	return 0;
 }
 
@@ -267,6 +287,10 @@ void http2_answer(struct exchange *x)
 	size_t n = 0;
 	bool bodiless;
 
+	if (c->grpc) {
+		grpc_answer(x);
+		return;
+	}
 	exchange_seal(x);
 	bodiless = r->status == 204 || r->status == 304;
 	nv[n++] = header(STR(":status"), decimal(x, (size_t)r->status));
@@ -356,14 +380,14 @@ void http2_close(struct conn *c)
 {
 	struct http2 *h = c->h2;
 
+	c->pending++; /* streams that end here must not free their connection under us */
 	while (h->streams) {
 		struct exchange *x = h->streams;
 
 		unlink_stream(h, x);
-		x->h2.closed = x->call.gone = true;
-		if (!x->handed || x->finished)
-			exchange_free(x);
+		close_stream(x);
 	}
+	c->pending--;
 	nghttp2_session_del(h->session);
 	mem_free(&c->shard->server->alloc, h, sizeof(*h));
 	c->h2 = NULL;
@@ -396,6 +420,11 @@ bool http2_write(struct conn *c)
 	return buf_ok(out);
 }
 
+nghttp2_session *http2_session(const struct conn *c)
+{
+	return c->h2->session;
+}
+
 bool http2_has_more(const struct conn *c)
 {
 	return c->h2->more;
@@ -418,6 +447,8 @@ void http2_drain(struct conn *c)
 		return;
 	c->h2->draining = true;
 	nghttp2_submit_shutdown_notice(c->h2->session);
+	for (struct exchange *x = c->h2->streams; x; x = x->next)
+		grpc_drain(x);
 	conn_deadline(c, CHECK_MS);
 }
 
@@ -439,7 +470,8 @@ static void check_stream(struct conn *c, struct exchange *x)
 	const struct server_limits *l = &c->shard->server->limits;
 	int64_t now = loop_now(c->shard->loop);
 
-	if (!x->h2.complete && !x->finished && now - x->call.started_ns > l->request_ms * 1000000) {
+	if (!x->h2.complete && !x->finished && !x->handed &&
+	    now - x->call.started_ns > l->request_ms * 1000000) {
 		http2_spoil(x, 408, ERR_INVALID, "request_timeout",
 			    "the request was not complete in time");
 		refuse(x);

@@ -6,7 +6,7 @@
  */
 #include "authz/base/text.h"
 #include "authz/net/chars.h"
-#include "authz/net/conn.h"
+#include "authz/net/grpc_inside.h"
 
 #define HEADERS_FIRST 16 /* header lines to make room for at first */
 
@@ -168,4 +168,6 @@ void http2_check_head(struct exchange *x)
 	if (!str_cut(c->target, '?', &c->path, &c->query))
 		c->path = c->target;
 	x->head_only = str_eq(c->method, STR("HEAD"));
+	if (!x->h2.refuse)
+		grpc_open(x);
 }

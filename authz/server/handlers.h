@@ -92,7 +92,14 @@ void handle_export(struct request *r);
 void handle_checkpoint(struct request *r);
 void handle_log_key(struct request *r);
 
+/* grpc_health.c */
+void handle_health_check(struct request *r);
+void handle_health_watch(struct request *r);
+
 /* health.c */
+/* Is it ready, as /readyz says? @each (or NULL) is told of every check, and why if it fails. */
+bool health_ready(struct request *r,
+		  void (*each)(void *ctx, const char *name, bool ok, const char *why), void *ctx);
 void handle_livez(struct request *r);
 void handle_readyz(struct request *r);
 void handle_version(struct request *r);

@@ -18,42 +18,60 @@ static struct policy_standing *standing_of(struct request *r)
 }
 
 /* One check of readiness: {"name":"...","ok":...}, with "detail" saying why it is not. */
-static void check(struct buf *b, bool *all, const char *name, bool ok, const char *detail)
+static void add_check(void *ctx, const char *name, bool ok, const char *detail)
 {
+	struct buf *b = ctx;
+
+	if (!buf_ok(b))
+		return;
 	buf_printf(b, "%s{\"name\":\"%s\",\"ok\":%s", b->p[b->n - 1] == '[' ? "" : ",", name,
 		   ok ? "true" : "false");
-	if (!ok && detail && *detail) {
+	if (!ok && *detail) {
 		buf_lit(b, ",\"detail\":");
 		buf_json(b, str_c(detail));
 	}
 	buf_char(b, '}');
-	*all = *all && ok;
+}
+
+bool health_ready(struct request *r,
+		  void (*each)(void *ctx, const char *name, bool ok, const char *why), void *ctx)
+{
+	struct policy_standing *standing = standing_of(r);
+	struct err e = { 0 };
+	const struct {
+		const char *name;
+		bool ok;
+		const char *why;
+	} checks[] = {
+		{ "audit", audit_ready(r->worker->core->audit, &e), e.msg },
+		{ "policy", standing && standing->generation,
+		  !standing			       ? "not loaded yet"
+		  : standing->failed.class != ERR_NONE ? standing->failed.msg
+						       : "no policy set is in force: the folder is "
+							 "empty" },
+		{ "signer", !signer_dead(r->site->service->signer),
+		  "the process that holds the keys has ended" },
+		{ "serving", !atomic_load(&r->site->service->draining), "the service is stopping" },
+	};
+	bool all = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
+		all = all && checks[i].ok;
+		if (each)
+			each(ctx, checks[i].name, checks[i].ok, checks[i].why);
+	}
+	shared_release(standing ? &standing->shared : NULL);
+	return all;
 }
 
 void handle_readyz(struct request *r)
 {
-	struct policy_standing *standing = standing_of(r);
 	struct buf *b = request_reply(r, 200);
-	bool all = true;
-	struct err e = { 0 };
+	bool all;
 
 	buf_lit(b, "{\"checks\":[");
-	if (buf_ok(b)) {
-		check(b, &all, "audit", audit_ready(r->worker->core->audit, &e), e.msg);
-		check(b, &all, "policy", standing && standing->generation,
-		      !standing				   ? "not loaded yet"
-		      : standing->failed.class != ERR_NONE ? standing->failed.msg
-		      : standing->generation		   ? ""
-					     : "no policy set is in force: the folder is empty");
-		bool dead = signer_dead(r->site->service->signer);
-		bool stopping = atomic_load(&r->site->service->draining);
-
-		check(b, &all, "signer", !dead,
-		      dead ? "the process that holds the keys has ended" : "");
-		check(b, &all, "serving", !stopping, stopping ? "the service is stopping" : "");
-	}
+	all = health_ready(r, add_check, b);
 	buf_printf(b, "],\"status\":\"%s\"}", all ? "ready" : "unavailable");
-	shared_release(standing ? &standing->shared : NULL);
 	r->call->reply.status = all ? 200 : 503;
 	request_send(r);
 }

@@ -4,8 +4,11 @@
 #include <stdio.h>
 
 #include "authz/base/text.h"
+#include "authz/net/grpc.h"
 
 #define METHOD_NOT_ALLOWED "method_not_allowed"
+#define MEDIA_TYPE "media_type"
+#define UNIMPLEMENTED "unimplemented"
 
 /* A path that ends in a star stands for all that begin like it. */
 static bool path_is(const struct route *r, struct str path)
@@ -38,8 +41,22 @@ static void allow_header(struct call *c, unsigned door)
 
 static const char *door_name(unsigned door)
 {
+	if (door & SIDE_WORKLOAD)
+		return "workloads' door (listen.workload)";
 	return door & SIDE_AGENTS ? "agents' door (listen.http, listen.https)"
 				  : "operators' door (listen.operators, listen.admin)";
+}
+
+/* A gRPC method, and nothing else answers a gRPC call. */
+static const struct route *find_method(const struct call *c, unsigned door, struct err *e)
+{
+	for (size_t i = 0; i < route_count; i++)
+		if ((routes[i].doors & ROUTE_GRPC) && (routes[i].doors & door) &&
+		    path_is(&routes[i], c->path))
+			return &routes[i];
+	err_code(e, ERR_NOT_FOUND, UNIMPLEMENTED, "there is no gRPC method %.*s at the %s",
+		 STR_FMT(str_first(c->path, 120)), door_name(door));
+	return NULL;
 }
 
 static const struct route *find_route(const struct call *c, unsigned door, struct err *e)
@@ -47,11 +64,20 @@ static const struct route *find_route(const struct call *c, unsigned door, struc
 	const struct route *other = NULL, *elsewhere = NULL;
 	bool head = str_eq(c->method, STR("HEAD"));
 
+	if (c->grpc)
+		return find_method(c, door, e);
 	for (size_t i = 0; i < route_count; i++) {
 		const struct route *r = &routes[i];
 
 		if (!path_is(r, c->path))
 			continue;
+		if ((r->doors & ROUTE_GRPC) && (r->doors & door)) {
+			err_code(e, ERR_INVALID, MEDIA_TYPE,
+				 "%s is a gRPC method: call it over HTTP/2 with Content-Type "
+				 "application/grpc",
+				 r->path);
+			return NULL;
+		}
 		if (!(r->doors & door)) {
 			elsewhere = r;
 			continue;
@@ -246,7 +272,9 @@ void router_refused(void *ctx, const struct listener *l, const struct err *e)
 
 static void send_failure(struct request *r, const struct err *e)
 {
-	if (!strcmp(e->code, METHOD_NOT_ALLOWED)) {
+	if (r->call->grpc && !strcmp(e->code, UNIMPLEMENTED)) {
+		grpc_fail(r->call, GRPC_UNIMPLEMENTED, e);
+	} else if (!strcmp(e->code, METHOD_NOT_ALLOWED)) {
 		allow_header(r->call, r->site->side);
 		call_fail_as(r->call, 405, e);
 	} else {

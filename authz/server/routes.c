@@ -2,6 +2,7 @@
 #include "authz/server/handlers.h"
 
 #define BOTH (SIDE_AGENTS | SIDE_OPERATORS)
+#define GRPC (SIDE_AGENTS | ROUTE_GRPC)
 #define ANYBODY (ROUTE_OPEN_LOCALLY - 1) /* with a role at all */
 #define READS_LOG (ROLE_AUDITOR | ROLE_ADMIN)
 #define READS_METRICS (ROLE_METRICS | ROLE_ADMIN | ROLE_AUDITOR)
@@ -20,6 +21,10 @@ const struct route routes[] = {
 	{ "POST", "/v1/svid/jwt", SIDE_AGENTS, ANYBODY, handle_svid_jwt },
 	{ "GET", "/bundle", SIDE_AGENTS, 0, handle_bundle },
 	{ "GET", "/keys", SIDE_AGENTS, 0, handle_keys },
+
+	/* gRPC */
+	{ "POST", "/grpc.health.v1.Health/Check", GRPC | SIDE_WORKLOAD, 0, handle_health_check },
+	{ "POST", "/grpc.health.v1.Health/Watch", GRPC | SIDE_WORKLOAD, 0, handle_health_watch },
 
 	/* both */
 	{ "GET", "/livez", BOTH, 0, handle_livez },

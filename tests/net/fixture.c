@@ -64,6 +64,10 @@ static void handle(void *ctx, struct call *c)
 	struct net *t = ctx;
 
 	t->handled++;
+	if (c->grpc) {
+		t->grpc(c);
+		return;
+	}
 	if (str_eq(c->path, STR("/later")) && t->nheld < NET_HELD) {
 		t->held[t->nheld++] = c;
 	} else if (str_eq(c->path, STR("/hop"))) {

@@ -13,6 +13,7 @@ struct h2_reply {
 	int status;
 	char text[4096]; /* header lines "name: value\n", an empty line, the body */
 	size_t n;
+	size_t body_bytes; /* that came, also past the end of text */
 	bool closed;
 	uint32_t code;	  /* of the close */
 	const char *body; /* to be sent */
@@ -29,6 +30,8 @@ struct h2_client {
 	bool closed, goaway;
 	int writes; /* reads of ours that found bytes: how often the server wrote */
 };
+
+extern bool h2_slow; /* a client that is opened now gives no window back by itself */
 
 void h2_open(struct h2_client *c, struct net *t, const struct listener *l, SSL_CTX *tls);
 void h2_close(struct h2_client *c);

@@ -1,0 +1,54 @@
+/*
+ * grpc_inside - a gRPC call's part of an exchange; for the files of the door only.
+ *
+ * Purpose    grpc.c reads (frames in, deadlines, what ends a call), grpc_reply.c writes (headers,
+ *            messages, trailers). http2.c hands over at the marked places.
+ * Ownership  In the exchange's arena; grpc_close gives back timers and buffers.
+ */
+#ifndef WRIT_NET_GRPC_INSIDE_H
+#define WRIT_NET_GRPC_INSIDE_H
+
+#include "authz/net/conn.h"
+#include "authz/net/grpc.h"
+
+struct grpc_call {
+	struct exchange *x;
+	const struct grpc_events *events; /* it streams; else NULL */
+	struct loop_timer deadline, wake, stall;
+	enum grpc_status status; /* of the end */
+	struct str message;
+	bool settled; /* nobody changes the status any more */
+	bool encoded; /* the client may compress: grpc-encoding says how */
+	bool opened;  /* the response's headers have been submitted */
+	bool over;    /* and its end */
+	bool stopping;
+	uint64_t received; /* bytes of DATA */
+	/* out: the message that is leaving, and the one behind it */
+	uint8_t prefix[GRPC_PREFIX];
+	struct str leaving; /* points into reply.body or `out` */
+	bool busy;	    /* `leaving` is not gone yet */
+	size_t sent;	    /* of prefix and message */
+	struct buf out, next;
+	bool has_next;
+	int64_t moved_ns; /* when a byte last left, or the first began to wait */
+};
+
+/* ---- grpc.c, called by http2.c ---- */
+
+/* The head is complete: is it a gRPC call? Then x->call.grpc is set, or the request is spoilt. */
+void grpc_open(struct exchange *x);
+void grpc_data(struct exchange *x, struct str in); /* DATA */
+void grpc_complete(struct exchange *x);		   /* END_STREAM */
+void grpc_gone(struct exchange *x); /* the stream is closed, the call pending; may free x */
+void grpc_drain(struct exchange *x);
+void grpc_close(struct exchange *x); /* the exchange goes back */
+
+/* End a pending call from this side. */
+void grpc_cut(struct grpc_call *g, enum grpc_status status, const char *why);
+
+/* ---- grpc_reply.c ---- */
+
+void grpc_answer(struct exchange *x);  /* the call is finished: for http2_answer */
+void grpc_forget(struct grpc_call *g); /* drop what has not begun to leave */
+
+#endif
