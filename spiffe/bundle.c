@@ -11,7 +11,7 @@
 
 static void bundle_free(struct bundle *b)
 {
-	if (!b)
+	if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	for (size_t i = 0; i < b->nauthorities; i++)
 		X509_free(b->authorities[i]);
@@ -55,10 +55,10 @@ static bool dup_str(struct str s, char **text, struct str *out)
 	return *text != NULL;
 }
 
-bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequence,
-		    uint32_t refresh_hint_s, struct bundle **out, struct err *e)
+/* Room for one more bundle, of a trust domain that has none in the set. */
+static bool room_for(struct bundle_set *s, struct str trust_domain, struct err *e)
 {
-	struct bundle **items, *b;
+	struct bundle **items;
 
 	if (bundle_find(s, trust_domain))
 		return err_set(e, ERR_CONFLICT, "trust domain %.*s has a bundle already",
@@ -69,7 +69,38 @@ bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequ
 	if (!items)
 		return err_set(e, ERR_NOMEM, "no memory for a trust bundle");
 	s->items = items;
+	return true;
+}
+
+bool bundle_set_share(struct bundle_set *s, struct bundle *b, struct err *e)
+{
+	if (!room_for(s, b->trust_domain, e))
+		return false;
+	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+	s->items[s->n++] = b;
+	return true;
+}
+
+bool bundle_set_share_others(struct bundle_set *s, const struct bundle_set *from, struct str except,
+			     struct err *e)
+{
+	for (size_t i = 0; from && i < from->n; i++)
+		if (!str_eq(from->items[i]->trust_domain, except) &&
+		    !bundle_set_share(s, from->items[i], e))
+			return false;
+	return true;
+}
+
+bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequence,
+		    uint32_t refresh_hint_s, struct bundle **out, struct err *e)
+{
+	struct bundle *b;
+
+	if (!room_for(s, trust_domain, e))
+		return false;
 	b = calloc(1, sizeof(*b));
+	if (b)
+		atomic_init(&b->refs, 1);
 	if (!b || !dup_str(trust_domain, &b->name, &b->trust_domain) ||
 	    !(b->store = X509_STORE_new())) {
 		bundle_free(b);

@@ -5,8 +5,9 @@
  *            trust domains are never pooled: each has its own X509_STORE and its own keys, or
  *            one domain could mint IDs of another.
  * Ownership  bundle_set_new gives one reference (struct shared at the head). The set is built by
- *            one thread with bundle_set_add and bundle_add_*, then published and never changed;
- *            what bundle_find returns lives as long as the set.
+ *            one thread with bundle_set_add, bundle_add_* and bundle_set_share, then published and
+ *            never changed; what bundle_find returns lives as long as the set. A bundle may stand
+ *            in several sets: each set holds a reference.
  * Threads    A published set: any.
  */
 #ifndef WRIT_SPIFFE_BUNDLE_H
@@ -49,6 +50,11 @@ struct bundle {
 	struct bundle_jwt_key jwt_keys[BUNDLE_JWT_KEYS_MAX];
 	size_t njwt_keys;
 	X509_STORE *store; /* the authorities as trust anchors, extension caches warm */
+	/* The generation of trust, of our own domain's bundle: it grows when a signing authority is
+	 * tainted or revoked. Whoever holds SVIDs notes the value of the bundle it saw before it
+	 * asked for them, and renews them at once when it meets a larger one. */
+	uint64_t reissue;
+	atomic_uint refs; /* private: sets it stands in */
 };
 
 struct bundle_set {
@@ -68,6 +74,14 @@ static inline void bundle_set_release(struct bundle_set *s)
 /* A new, empty bundle in the set; refused if @trust_domain is there already. Copies the name. */
 MUST_USE bool bundle_set_add(struct bundle_set *s, struct str trust_domain, uint64_t sequence,
 			     uint32_t refresh_hint_s, struct bundle **out, struct err *e);
+
+/* Let @b, of another set, stand in this one as well, as it is: a new set replaces one domain and
+ * shares the rest. Refused if its trust domain is there already. */
+MUST_USE bool bundle_set_share(struct bundle_set *s, struct bundle *b, struct err *e);
+
+/* Share all bundles of @from (NULL: none) but that of @except. */
+MUST_USE bool bundle_set_share_others(struct bundle_set *s, const struct bundle_set *from,
+				      struct str except, struct err *e);
 
 /* Add an authority: one DER certificate that is a CA with keyCertSign. */
 MUST_USE bool bundle_add_authority(struct bundle *b, struct str der, struct err *e);

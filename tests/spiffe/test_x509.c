@@ -366,6 +366,30 @@ static void an_intermediate_can_be_an_anchor(void **state)
 	sk_X509_pop_free(chain, X509_free);
 }
 
+/* A set that replaces one trust domain shares the bundles of the others; each outlives the set it
+ * was made for. */
+static void sets_share_bundles(void **state)
+{
+	struct bundle_set *old = bundle_set_new(1, NULL), *new = bundle_set_new(2, NULL);
+	struct bundle *b;
+	struct err e = { 0 };
+
+	(void)state;
+	add(old, "a.example", w.a);
+	add(old, "b.example", w.b);
+	if (!bundle_set_share_others(new, old, STR("a.example"), &e))
+		fail_msg("%s", e.msg);
+	assert_ptr_equal(bundle_find(new, STR("b.example")), bundle_find(old, STR("b.example")));
+	assert_null(bundle_find(new, STR("a.example")));
+	assert_false(bundle_set_share(new, old->items[1], &e));
+	assert_int_equal(e.class, ERR_CONFLICT);
+	assert_true(bundle_set_add(new, STR("a.example"), 2, 300, &b, &e));
+	bundle_set_release(old);
+	assert_int_equal(bundle_find(new, STR("b.example"))->nauthorities, 1);
+	assert_true(bundle_set_share_others(new, NULL, STR(""), &e));
+	bundle_set_release(new);
+}
+
 static void weak_keys_in_a_chain_are_refused(void **state)
 {
 	struct forge f = {
@@ -669,6 +693,7 @@ int main(void)
 		cmocka_unit_test(verifies_the_table),
 		cmocka_unit_test(a_leaf_above_a_leaf_is_no_authority),
 		cmocka_unit_test(an_intermediate_can_be_an_anchor),
+		cmocka_unit_test(sets_share_bundles),
 		cmocka_unit_test(weak_keys_in_a_chain_are_refused),
 		cmocka_unit_test(der_chains),
 		cmocka_unit_test(issues_what_the_standard_wants),
