@@ -2,10 +2,13 @@
  * signer - the process that holds the long-lived private keys.
  *
  * Purpose    Forked before any thread starts. It has the X.509 authority's, the JWT and the log
- * key, no network, no files after its start, and a short table of requests; each is checked on its
- * side against what the configuration allows, so that whoever takes over the serving process still
- * cannot mint an authority, an ID of another trust domain, a longer life, or two histories of the
- * log. Ownership  struct signer owns the parent's ends of the channels; a client borrows one.
+ *            key, no network, no files after its start, and a short table of requests; each is
+ *            checked on its side against what the configuration allows, so that whoever takes over
+ *            the serving process still cannot mint an authority whose key it knows, an ID of
+ *            another trust domain, a longer life, or two histories of the log. Rotation makes new
+ *            keys here; they leave sealed (signer_seal.h), and the serving process keeps the files
+ *            without being able to read them.
+ * Ownership  struct signer owns the parent's ends of the channels; a client borrows one.
  * Threads    signer_start: before any thread. A client: its owner only. signer_dead,
  *            signer_public: any.
  */
@@ -16,13 +19,15 @@
 
 #include "authz/base/buf.h"
 #include "authz/base/queue.h"
+#include "spiffe/authority.h"
 #include "spiffe/jwt_svid.h"
+#include "spiffe/signer_upstream.h"
 #include "spiffe/x509_svid.h"
 
 #define SIGNER_CHANNELS_MAX 64
 #define SIGNER_PENDING_MAX 4096	   /* jobs of one client that wait, at most */
 #define SIGNER_CHECKPOINT_MAX 1024 /* bytes of a checkpoint's text */
-#define SIGNER_AUTHORITY_TTL_S (365 * 86400)
+#define SIGNER_AUTHORITY_TTL_S (30 * 86400)
 #define SIGNER_X509_TTL_MAX_S 86400
 #define SIGNER_JWT_TTL_MAX_S 3600
 
@@ -32,11 +37,14 @@ struct signer_config {
 	struct str issuer;	 /* the only "iss" tokens may carry; empty: none */
 	int64_t x509_ttl_max_s;	 /* longest life of a leaf; 0: 24 h */
 	int64_t jwt_ttl_max_s;	 /* longest life of a token; 0: 1 h */
-	int64_t authority_ttl_s; /* life of an authority that is made now; 0: a year */
+	int64_t authority_ttl_s; /* life of an authority that is made now; 0: 30 days */
 	unsigned channels;	 /* how many clients there will be: front loops + control + ... */
+	const char *key_file;	 /* encrypts the keys at rest; NULL: they are not encrypted */
+	struct upstream_files upstream; /* certificate NULL: authorities are self-signed */
 };
 
-/* What everybody may know. */
+/* What everybody may know. The authorities are those of the first start, in use until somebody
+ * asks for others (SIGNER_USE_KEY); empty once rotation has replaced them. */
 struct signer_public {
 	struct str authority; /* DER certificate, also in <folder>/x509.pem */
 	int64_t authority_ends_s;
@@ -62,10 +70,31 @@ bool signer_dead(const struct signer *s);
 void signer_stop(struct signer *s);
 
 enum signer_op {
-	SIGNER_X509_SVID = 1, /* -> DER of the leaf */
+	SIGNER_X509_SVID = 1, /* -> DER of the leaf and, one behind the other, of what stands
+			       * between it and the trust bundle (x509_chain_next) */
 	SIGNER_JWT_SVID,      /* -> the token */
 	SIGNER_CHECKPOINT,    /* -> 64 bytes of Ed25519 signature over the text */
+	SIGNER_MAKE_KEY,      /* -> a new authority, its key sealed: signer_made_read */
+	SIGNER_USE_KEY,	      /* -> nothing; all later SVIDs, of every client, are signed with it */
 };
+
+/* Which key to use: @sealed as SIGNER_MAKE_KEY gave it, or empty for that of the first start. */
+struct signer_use {
+	enum authority_kind kind;
+	struct str id, sealed;
+};
+
+struct signer_made {
+	struct str id;
+	int64_t begins_s, ends_s;
+	struct str spki;   /* DER */
+	struct str chain;  /* DER of an X.509 authority's certificate and of those above it, but
+			    * roots; empty for a JWT key */
+	struct str sealed; /* PEM */
+};
+
+/* Read the answer to SIGNER_MAKE_KEY; borrows from it. */
+MUST_USE bool signer_made_read(struct str answer, struct signer_made *out, struct err *e);
 
 /* A request and its answer. The job and all it points to belong to the client from signer_send
  * until done() runs; jobs of one client finish in order. */
@@ -77,6 +106,8 @@ struct signer_job {
 		struct x509_request x509;
 		struct jwt_request jwt;
 		struct str checkpoint;
+		enum authority_kind make;
+		struct signer_use use;
 	};
 	void (*done)(struct signer_job *j); /* may send further jobs; not used by signer_call */
 	void *user;

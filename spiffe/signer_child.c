@@ -166,6 +166,8 @@ static void send_greeting(int fd, struct buf *greeting)
 _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsigned n, pid_t parent)
 {
 	static struct channel channels[SIGNER_CHANNELS_MAX];
+	int64_t now_s = clock_wall_ms(&clock_system) / 1000;
+	struct signer_upstream upstream = { 0 };
 	struct signer_keys keys = { 0 };
 	struct signer_desk *d = NULL;
 	struct err e = { 0 };
@@ -181,10 +183,14 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 		buf_init(&channels[i].out, mem_system, OUTPUT_MAX);
 	}
 	buf_init(&greeting, mem_system, SIGNER_FRAME_MAX);
-	ok = signer_keys_open(c->folder, c->trust_domain, clock_wall_ms(&clock_system) / 1000,
+	/* The upstream first: what cannot work must not leave keys behind. */
+	ok = (!c->upstream.certificate ||
+	      signer_upstream_open(&c->upstream, now_s, &upstream, &e)) &&
+	     signer_keys_open(c->folder, c->trust_domain, now_s,
 			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
-			      &keys, &e) &&
-	     (d = signer_desk_new(c, &keys, &clock_system, &e));
+			      c->key_file, &keys, &e) &&
+	     (d = signer_desk_new(c, &keys, c->upstream.certificate ? &upstream : NULL,
+				  &clock_system, &e));
 	if (ok)
 		signer_desk_greet(d, signer_confine(), &greeting);
 	else
@@ -193,6 +199,7 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 	if (ok)
 		serve(channels, n, d);
 	signer_desk_free(d);
+	signer_upstream_clear(&upstream);
 	signer_keys_clear(&keys); /* OpenSSL wipes private keys as it frees them */
 	_exit(ok ? 0 : 1);
 }

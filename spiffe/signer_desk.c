@@ -4,6 +4,7 @@
 
 #include "authz/base/text.h"
 #include "spiffe/crypto.h"
+#include "spiffe/signer_hold.h"
 #include "spiffe/signer_wire.h"
 
 #define SLACK_S 60 /* how far a request's times may be off: it waits in queues */
@@ -15,9 +16,8 @@ struct signer_desk {
 	int64_t x509_ttl_max_s, jwt_ttl_max_s;
 	const struct signer_keys *keys;
 	struct clock clock;
-	struct jwt_signer *jwt;
+	struct signer_hold hold;
 	EVP_MD_CTX *log;
-	char kid[JWT_KID_LEN + 1];
 	char origin[SPIFFE_TRUST_DOMAIN_MAX + 8]; /* "<trust domain>/writ" */
 	bool has_checkpoint;
 	uint64_t size; /* of the newest checkpoint signed by this process */
@@ -25,6 +25,7 @@ struct signer_desk {
 };
 
 struct signer_desk *signer_desk_new(const struct signer_config *c, const struct signer_keys *k,
+				    const struct signer_upstream *upstream,
 				    const struct clock *clock, struct err *e)
 {
 	struct signer_desk *d = calloc(1, sizeof(*d));
@@ -40,7 +41,9 @@ struct signer_desk *signer_desk_new(const struct signer_config *c, const struct 
 	d->keys = k;
 	d->clock = *clock;
 	snprintf(d->origin, sizeof(d->origin), "%.*s/writ", STR_FMT(c->trust_domain));
-	if (!jwt_kid(k->jwt, d->kid, e) || !(d->jwt = jwt_signer_new(k->jwt, str_c(d->kid), e))) {
+	if (!signer_hold_init(&d->hold, k, upstream, c->trust_domain,
+			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
+			      e)) {
 		signer_desk_free(d);
 		return NULL;
 	}
@@ -57,7 +60,7 @@ void signer_desk_free(struct signer_desk *d)
 {
 	if (!d)
 		return;
-	jwt_signer_free(d->jwt);
+	signer_hold_clear(&d->hold);
 	EVP_MD_CTX_free(d->log);
 	free(d);
 }
@@ -127,7 +130,13 @@ static bool sign_x509(struct signer_desk *d, const struct signer_job *j, struct 
 			return err_set(e, ERR_INVALID, "signer: \"%.*s\" is no DNS name",
 				       STR_FMT(str_first(r->names[i].dns, 64)));
 	}
-	return x509_svid_issue(d->keys->authority, d->keys->x509, r, out, e);
+	if (!d->hold.authority)
+		return err_set(e, ERR_UNAVAILABLE, "signer: no X.509 authority is in use");
+	if (!x509_svid_issue(d->hold.authority, d->hold.x509_key, r, out, e))
+		return false;
+	if (d->hold.chain.n)
+		buf_add(out, buf_str(&d->hold.chain));
+	return true;
 }
 
 static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct buf *out,
@@ -143,7 +152,11 @@ static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct b
 		return false;
 	if (r->issuer.n && !str_eq(r->issuer, d->issuer))
 		return err_set(e, ERR_INVALID, "signer: iss must be the configured issuer");
-	return jwt_svid_issue(d->jwt, r, out, e);
+	if (!d->hold.jwt || d->hold.jwt_ends_s <= r->issued_s)
+		return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
+			       d->hold.jwt ? "the JWT authority has expired"
+					   : "signer: no JWT authority is in use");
+	return jwt_svid_issue(d->hold.jwt, r, out, e);
 }
 
 /* "<origin>\n<size>\n<base64 of the root>\n", nothing more (tlog-checkpoint). */
@@ -196,6 +209,19 @@ static bool sign_checkpoint(struct signer_desk *d, const struct signer_job *j, s
 	return buf_ok(out) || err_set(e, ERR_NOMEM, "no room for a signature");
 }
 
+static bool make_key(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		     struct err *e)
+{
+	return signer_hold_make(&d->hold, j->make, now_s(d), out, e);
+}
+
+static bool use_key(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		    struct err *e)
+{
+	(void)out;
+	return signer_hold_use(&d->hold, j->use.kind, j->use.id, j->use.sealed, e);
+}
+
 static const struct {
 	enum signer_op op;
 	bool (*sign)(struct signer_desk *d, const struct signer_job *j, struct buf *out,
@@ -204,6 +230,8 @@ static const struct {
 	{ SIGNER_X509_SVID, sign_x509 },
 	{ SIGNER_JWT_SVID, sign_jwt },
 	{ SIGNER_CHECKPOINT, sign_checkpoint },
+	{ SIGNER_MAKE_KEY, make_key },
+	{ SIGNER_USE_KEY, use_key },
 };
 
 static bool sign(struct signer_desk *d, struct str body, struct buf *out, struct err *e)
@@ -242,35 +270,45 @@ void signer_desk_regret(const struct err *e, struct buf *out)
 		out->n = at;
 }
 
-void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *out)
+/* The keys of the first start; empty where rotation has replaced them. */
+static bool greet_authorities(const struct signer_desk *d, struct buf *out, struct err *e)
 {
+	const struct signer_keys *k = d->keys;
+	char kid[JWT_KID_LEN + 1] = "";
 	AUTO_BUF spki = { 0 };
 	unsigned char *der = NULL;
-	uint8_t raw[32] = { 0 };
-	size_t at = wire_begin(out), n = sizeof(raw);
-	int len = i2d_X509(d->keys->authority, &der);
 	int64_t begins, ends = 0;
-	struct err e = { 0 };
+	int len = k->authority ? i2d_X509(k->authority, &der) : 0;
+	bool ok = len >= 0 && (!k->authority || x509_times(k->authority, &begins, &ends));
 
 	buf_init(&spki, mem_system, CRYPTO_SPKI_MAX);
-	if (len <= 0 || !crypto_spki(d->keys->jwt, &spki, &e) ||
-	    !x509_times(d->keys->authority, &begins, &ends) ||
+	if (ok && k->jwt)
+		ok = jwt_kid(k->jwt, kid, e) && crypto_spki(k->jwt, &spki, e);
+	wire_put_str(out, (struct str){ (const char *)der, ok ? (size_t)len : 0 });
+	wire_put_i64(out, ends);
+	wire_put_str(out, str_c(kid));
+	wire_put_str(out, buf_str(&spki));
+	OPENSSL_free(der);
+	return ok;
+}
+
+void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *out)
+{
+	uint8_t raw[32] = { 0 };
+	size_t at = wire_begin(out), n = sizeof(raw);
+	struct err e = { 0 };
+
+	wire_put_u8(out, ERR_NONE);
+	if (!greet_authorities(d, out, &e) ||
 	    EVP_PKEY_get_raw_public_key(d->keys->log, raw, &n) != 1 || n != sizeof(raw)) {
 		out->n = at;
 		crypto_err(&e, "signer: cannot tell its public keys");
 		signer_desk_regret(&e, out);
-		OPENSSL_free(der);
 		return;
 	}
-	wire_put_u8(out, ERR_NONE);
-	wire_put_str(out, (struct str){ (const char *)der, (size_t)len });
-	wire_put_i64(out, ends);
-	wire_put_str(out, str_c(d->kid));
-	wire_put_str(out, buf_str(&spki));
 	wire_put_str(out, (struct str){ (const char *)raw, n });
 	wire_put_u8(out, d->keys->created);
 	wire_put_u8(out, confined);
 	if (!wire_end(out, at))
 		out->n = at;
-	OPENSSL_free(der);
 }

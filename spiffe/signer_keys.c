@@ -9,12 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "authz/store/file.h"
 #include "spiffe/crypto.h"
 #include "spiffe/x509_svid.h"
 
 #define FILE_MAX (16 * 1024)
 
-static const char *const names[] = { "log.key", "jwt.key", "x509.key", "x509.pem" };
+static const char *const names[] = { "log.key", "jwt.key", "x509.key", "x509.pem", SEAL_FILE };
 
 static void auto_close(int *fd)
 {
@@ -23,20 +24,13 @@ static void auto_close(int *fd)
 }
 #define AUTO_FD __attribute__((cleanup(auto_close))) int
 
-static void auto_wipe(struct buf *b)
-{
-	if (b->p)
-		mem_wipe(b->p, b->cap);
-	buf_clear(b);
-}
-#define AUTO_SECRET __attribute__((cleanup(auto_wipe))) struct buf
-
 void signer_keys_clear(struct signer_keys *k)
 {
 	EVP_PKEY_free(k->x509);
 	EVP_PKEY_free(k->jwt);
 	EVP_PKEY_free(k->log);
 	X509_free(k->authority);
+	seal_clear(&k->seal);
 	*k = (struct signer_keys){ 0 };
 }
 
@@ -57,25 +51,37 @@ static bool write_file(int dir, const char *name, struct str text, struct err *e
 	return true;
 }
 
-static bool write_key(int dir, const char *name, const EVP_PKEY *key, struct err *e)
+/* A key as its file holds it: sealed if the folder is encrypted, else PKCS#8. */
+static bool key_text(const struct seal *seal, const char *name, const EVP_PKEY *key,
+		     struct buf *pem, struct err *e)
 {
 	AUTO_SECRET der = { 0 };
-	AUTO_SECRET pem = { 0 };
 
 	/* Room from the start: growing would leave copies behind. */
 	buf_init(&der, mem_system, FILE_MAX);
-	buf_init(&pem, mem_system, FILE_MAX);
-	if (!buf_room(&der, 1024) || !buf_room(&pem, 2048))
+	buf_init(pem, mem_system, FILE_MAX);
+	if (!buf_room(&der, 1024) || !buf_room(pem, 2048))
 		return err_set(e, ERR_NOMEM, "no memory for a key");
 	if (!crypto_pkcs8(key, &der, e))
 		return false;
-	crypto_pem(&pem, "PRIVATE KEY", buf_str(&der));
-	return write_file(dir, name, buf_str(&pem), e);
+	if (seal->encrypted)
+		return seal_close(seal, str_c(name), buf_str(&der), pem, e);
+	crypto_pem(pem, "PRIVATE KEY", buf_str(&der));
+	return true;
 }
 
-static bool make_files(int dir, struct str trust_domain, int64_t now_s, int64_t ttl_s,
-		       struct err *e)
+static bool write_key(int dir, const struct seal *seal, const char *name, const EVP_PKEY *key,
+		      struct err *e)
 {
+	AUTO_SECRET pem = { 0 };
+
+	return key_text(seal, name, key, &pem, e) && write_file(dir, name, buf_str(&pem), e);
+}
+
+static bool make_files(int dir, const char *path, struct str trust_domain, int64_t now_s,
+		       int64_t ttl_s, const char *key_file, struct err *e)
+{
+	__attribute__((cleanup(seal_clear))) struct seal seal = { 0 };
 	AUTO_PKEY *x509 = NULL;
 	AUTO_PKEY *jwt = NULL;
 	AUTO_PKEY *log = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
@@ -91,8 +97,11 @@ static bool make_files(int dir, struct str trust_domain, int64_t now_s, int64_t 
 				  &der, e))
 		return false;
 	crypto_pem(&pem, "CERTIFICATE", buf_str(&der));
-	if (!write_key(dir, "log.key", log, e) || !write_key(dir, "jwt.key", jwt, e) ||
-	    !write_key(dir, "x509.key", x509, e) || !write_file(dir, "x509.pem", buf_str(&pem), e))
+	if (!seal_open(dir, path, key_file, true, &seal, e) ||
+	    !write_key(dir, &seal, "log.key", log, e) ||
+	    !write_key(dir, &seal, "jwt.key", jwt, e) ||
+	    !write_key(dir, &seal, "x509.key", x509, e) ||
+	    !write_file(dir, "x509.pem", buf_str(&pem), e))
 		return false;
 	if (fsync(dir) != 0)
 		return err_set(e, ERR_IO, "keys: cannot sync the folder: %s", strerror(errno));
@@ -128,7 +137,7 @@ static bool sync_parent(const char *folder, struct err *e)
 }
 
 static bool make_folder(const char *folder, struct str trust_domain, int64_t now_s, int64_t ttl_s,
-			struct err *e)
+			const char *key_file, struct err *e)
 {
 	char path[PATH_MAX];
 	AUTO_FD dir = -1;
@@ -141,7 +150,7 @@ static bool make_folder(const char *folder, struct str trust_domain, int64_t now
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (dir < 0 || fchmod(dir, 0700) != 0)
 		return err_set(e, ERR_IO, "keys: cannot open %s: %s", path, strerror(errno));
-	if (!make_files(dir, trust_domain, now_s, ttl_s, e)) {
+	if (!make_files(dir, path, trust_domain, now_s, ttl_s, key_file, e)) {
 		remove_leftover(path);
 		return false;
 	}
@@ -235,23 +244,44 @@ static bool is_p256(const EVP_PKEY *key)
 	       strcmp(group, "prime256v1") == 0;
 }
 
-static bool read_key(int dir, const char *folder, const char *name, bool ed25519, EVP_PKEY **out,
-		     struct err *e)
+/* The PKCS#8 of a key file, sealed or plain. */
+static bool read_pkcs8(int dir, const char *folder, const char *name, const struct seal *seal,
+		       struct buf *der, bool *plain, struct err *e)
 {
 	AUTO_SECRET text = { 0 };
-	AUTO_SECRET der = { 0 };
-	AUTO_PKEY *key = NULL;
 
 	buf_init(&text, mem_system, FILE_MAX);
-	buf_init(&der, mem_system, FILE_MAX);
+	buf_init(der, mem_system, FILE_MAX);
 	if (!read_file(dir, folder, name, 077, &text, e))
 		return false;
-	if (!crypto_unpem(buf_str(&text), "PRIVATE KEY", &der, e))
-		return err_prefix(e, "keys: %s/%s", folder, name);
+	if (!buf_room(der, FILE_MAX))
+		return err_set(e, ERR_NOMEM, "no memory for a key");
+	*plain = !str_starts(buf_str(&text), STR("-----BEGIN " SEAL_LABEL "-----"));
+	if (*plain ? crypto_unpem(buf_str(&text), "PRIVATE KEY", der, e)
+		   : seal_break(seal, str_c(name), buf_str(&text), der, e))
+		return true;
+	return err_prefix(e, "keys: %s/%s", folder, name);
+}
+
+static bool read_key(int dir, const char *folder, const char *name, const struct seal *seal,
+		     bool ed25519, EVP_PKEY **out, struct err *e)
+{
+	AUTO_SECRET der = { 0 };
+	AUTO_SECRET sealed = { 0 };
+	AUTO_PKEY *key = NULL;
+	bool plain;
+
+	if (!read_pkcs8(dir, folder, name, seal, &der, &plain, e))
+		return false;
 	key = key_of_pkcs8(buf_str(&der));
 	if (!key || !(ed25519 ? EVP_PKEY_is_a(key, "ED25519") : is_p256(key)))
 		return err_set(e, ERR_INVALID, "keys: %s/%s holds no %s key in PKCS#8", folder,
 			       name, ed25519 ? "Ed25519" : "EC P-256");
+	/* Encryption was turned on since it was written. */
+	if (plain && seal->encrypted &&
+	    (!key_text(seal, name, key, &sealed, e) ||
+	     !file_replace(NULL, dir, name, buf_str(&sealed), 0600, e)))
+		return err_prefix(e, "keys: %s/%s cannot be encrypted", folder, name);
 	*out = key;
 	key = NULL;
 	return true;
@@ -304,7 +334,60 @@ static bool read_authority(int dir, const char *folder, struct str trust_domain,
 	return true;
 }
 
-static bool load(const char *folder, struct str trust_domain, struct signer_keys *k, struct err *e)
+/* Is there a key of this kind that was made while writ ran ("jwt-<id>.key")? */
+static bool has_made(const char *folder, const char *kind)
+{
+	DIR *d = opendir(folder);
+	const struct dirent *entry;
+	size_t n = strlen(kind);
+	bool found = false;
+
+	while (d && !found && (entry = readdir(d)))
+		found = strncmp(entry->d_name, kind, n) == 0 && entry->d_name[n] == '-';
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/* The first authority of a kind is gone for good once rotation has replaced it; before, its absence
+ * is a loss. */
+static bool is_replaced(int dir, const char *folder, const char *kind, const char *name)
+{
+	return faccessat(dir, name, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT &&
+	       has_made(folder, kind);
+}
+
+static bool load_seal(int dir, const char *folder, const char *key_file, struct seal *out,
+		      struct err *e)
+{
+	struct err why = { 0 };
+
+	if (seal_open(dir, folder, key_file, false, out, &why))
+		return true;
+	if (why.class != ERR_NOT_FOUND)
+		return err_set(e, why.class, "%s", why.msg);
+	if (has_made(folder, "x509") || has_made(folder, "jwt"))
+		return err_set(e, ERR_NOT_FOUND,
+			       "keys: %s/" SEAL_FILE " is missing, while keys sealed under it are "
+			       "there: restore it from a backup",
+			       folder);
+	return seal_open(dir, folder, key_file, true, out, e); /* of before there was one */
+}
+
+static bool load_authorities(int dir, const char *folder, struct str trust_domain,
+			     struct signer_keys *k, struct err *e)
+{
+	if (!is_replaced(dir, folder, "jwt", "jwt.key") &&
+	    !read_key(dir, folder, "jwt.key", &k->seal, false, &k->jwt, e))
+		return false;
+	if (is_replaced(dir, folder, "x509", "x509.key"))
+		return true;
+	return read_key(dir, folder, "x509.key", &k->seal, false, &k->x509, e) &&
+	       read_authority(dir, folder, trust_domain, k, e);
+}
+
+static bool load(const char *folder, struct str trust_domain, const char *key_file,
+		 struct signer_keys *k, struct err *e)
 {
 	AUTO_FD dir = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
@@ -313,22 +396,22 @@ static bool load(const char *folder, struct str trust_domain, struct signer_keys
 		return err_set(e, ERR_IO, "keys: cannot open the folder %s: %s", folder,
 			       strerror(errno));
 	return private_to_us(&st, folder, "", 077, e) &&
-	       read_key(dir, folder, "log.key", true, &k->log, e) &&
-	       read_key(dir, folder, "jwt.key", false, &k->jwt, e) &&
-	       read_key(dir, folder, "x509.key", false, &k->x509, e) &&
-	       read_authority(dir, folder, trust_domain, k, e);
+	       load_seal(dir, folder, key_file, &k->seal, e) &&
+	       read_key(dir, folder, "log.key", &k->seal, true, &k->log, e) &&
+	       load_authorities(dir, folder, trust_domain, k, e);
 }
 
 bool signer_keys_open(const char *folder, struct str trust_domain, int64_t now_s,
-		      int64_t authority_ttl_s, struct signer_keys *out, struct err *e)
+		      int64_t authority_ttl_s, const char *key_file, struct signer_keys *out,
+		      struct err *e)
 {
 	struct signer_keys k = { 0 };
 	bool fresh = folder_is_fresh(folder);
 
-	if (fresh && !make_folder(folder, trust_domain, now_s, authority_ttl_s, e))
+	if (fresh && !make_folder(folder, trust_domain, now_s, authority_ttl_s, key_file, e))
 		return false;
 	/* Also what was just made is read back: what cannot be loaded is noticed today. */
-	if (!load(folder, trust_domain, &k, e)) {
+	if (!load(folder, trust_domain, key_file, &k, e)) {
 		signer_keys_clear(&k);
 		return false;
 	}

@@ -1,11 +1,13 @@
 /*
  * signer_keys - the long-lived private keys and where they are kept.
  *
- * Purpose    keys/ (0700) holds x509.key, jwt.key (EC P-256), log.key (Ed25519), PKCS#8 in PEM,
- * 0600, and x509.pem, the authority's certificate. The folder appears whole or not at all: it is
- *            built beside, synced and renamed. So a folder with a missing file has lost it, and
- *            nothing is silently made anew: a new log key would be another log, a new authority
- *            another trust domain.
+ * Purpose    keys/ (0700) holds what the first start made, each 0600: x509.key, jwt.key (EC P-256),
+ *            log.key (Ed25519), PKCS#8 in PEM, or sealed if a key file encrypts them;
+ *            storage.key (signer_seal.h); and x509.pem, the first authority's certificate. The
+ *            folder appears whole or not at all: it is built beside, synced and renamed. So a
+ *            folder with a missing file has lost it, and nothing is silently made anew: a new log
+ *            key would be another log, a new authority another trust domain. Only once rotation has
+ *            put another authority beside it ("x509-<id>.key") may a first one be gone.
  * Ownership  signer_keys_clear frees. Only the signer process ever has a struct signer_keys.
  * Threads    One owner.
  */
@@ -17,18 +19,23 @@
 #include <stdint.h>
 
 #include "include/writ/err.h"
+#include "spiffe/signer_seal.h"
 
 struct signer_keys {
-	EVP_PKEY *x509, *jwt, *log;
-	X509 *authority;
+	EVP_PKEY *x509, *jwt; /* of the first start; NULL once another has replaced it */
+	EVP_PKEY *log;
+	X509 *authority; /* of x509 */
+	struct seal seal;
 	bool created; /* by this call */
 };
 
 /* Load, or make where @folder is absent or empty. The caller holds the data folder's lock. Refuses
  * loose permissions, foreign owners, symbolic links, missing files, keys of another kind, an
- * authority of another trust domain. */
+ * authority of another trust domain. @key_file: encrypts the keys, those that are plain until now
+ * included (one file after the other, each replaced at once); NULL: they are not encrypted. */
 MUST_USE bool signer_keys_open(const char *folder, struct str trust_domain, int64_t now_s,
-			       int64_t authority_ttl_s, struct signer_keys *out, struct err *e);
+			       int64_t authority_ttl_s, const char *key_file,
+			       struct signer_keys *out, struct err *e);
 void signer_keys_clear(struct signer_keys *k);
 
 #endif

@@ -147,6 +147,14 @@ bool wire_put_job(struct buf *b, const struct signer_job *j)
 	case SIGNER_CHECKPOINT:
 		wire_put_str(b, j->checkpoint);
 		break;
+	case SIGNER_MAKE_KEY:
+		wire_put_u8(b, (uint8_t)j->make);
+		break;
+	case SIGNER_USE_KEY:
+		wire_put_u8(b, (uint8_t)j->use.kind);
+		wire_put_str(b, j->use.id);
+		wire_put_str(b, j->use.sealed);
+		break;
 	}
 	return wire_end(b, at);
 }
@@ -188,6 +196,15 @@ static void read_jwt(struct wire *w, struct jwt_request *r)
 		r->audience[i] = wire_str(w);
 }
 
+static enum authority_kind read_kind(struct wire *w)
+{
+	uint8_t kind = wire_u8(w);
+
+	if (kind >= AUTHORITY_KINDS)
+		w->bad = true;
+	return w->bad ? AUTHORITY_X509 : (enum authority_kind)kind;
+}
+
 bool wire_job(struct str body, struct signer_job *j)
 {
 	struct wire w = { .rest = body };
@@ -203,8 +220,31 @@ bool wire_job(struct str body, struct signer_job *j)
 	case SIGNER_CHECKPOINT:
 		j->checkpoint = wire_str(&w);
 		break;
+	case SIGNER_MAKE_KEY:
+		j->make = read_kind(&w);
+		break;
+	case SIGNER_USE_KEY:
+		j->use.kind = read_kind(&w);
+		j->use.id = wire_str(&w);
+		j->use.sealed = wire_str(&w);
+		break;
 	default:
 		return false;
 	}
 	return !w.bad && w.rest.n == 0;
+}
+
+bool signer_made_read(struct str answer, struct signer_made *out, struct err *e)
+{
+	struct wire w = { .rest = answer };
+
+	out->id = wire_str(&w);
+	out->begins_s = wire_i64(&w);
+	out->ends_s = wire_i64(&w);
+	out->spki = wire_str(&w);
+	out->chain = wire_str(&w);
+	out->sealed = wire_str(&w);
+	if (w.bad || w.rest.n || !out->id.n || out->id.n > AUTHORITY_ID_MAX)
+		return err_set(e, ERR_INTERNAL, "signer: malformed answer to a request for a key");
+	return true;
 }

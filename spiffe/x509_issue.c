@@ -7,6 +7,7 @@
 #include <openssl/ec.h>
 #include <openssl/x509v3.h>
 
+#include "authz/base/text.h"
 #include "spiffe/crypto.h"
 #include "spiffe/x509_svid.h"
 
@@ -50,14 +51,17 @@ static bool add_ext(X509 *cert, int nid, void *value, bool critical, struct err 
 	return true;
 }
 
-static bool add_constraints(X509 *cert, bool ca, struct err *e)
+/* @leaves_only: pathLenConstraint 0, for an authority that is not the root itself. */
+static bool add_constraints(X509 *cert, bool ca, bool leaves_only, struct err *e)
 {
 	BASIC_CONSTRAINTS *c = BASIC_CONSTRAINTS_new();
-	bool ok;
+	bool ok = c != NULL;
 
 	if (c)
 		c->ca = ca ? 0xff : 0;
-	ok = add_ext(cert, NID_basic_constraints, c, true, e);
+	if (c && leaves_only)
+		ok = (c->pathlen = ASN1_INTEGER_new()) && ASN1_INTEGER_set(c->pathlen, 0);
+	ok = add_ext(cert, NID_basic_constraints, ok ? c : NULL, true, e);
 	BASIC_CONSTRAINTS_free(c);
 	return ok;
 }
@@ -130,13 +134,21 @@ static bool add_subject_key_id(X509 *cert, struct err *e)
 	return ok;
 }
 
-/* Read from the extension, not from the cache of a certificate that is still being built. */
+/* Read from the extension, not from the cache of a certificate that is still being built. A CA of
+ * others may have no such extension: then its key is named as ours would be. */
 static bool add_authority_key_id(X509 *cert, const X509 *issuer, struct err *e)
 {
+	unsigned char hash[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
 	AUTHORITY_KEYID *akid = AUTHORITY_KEYID_new();
-	bool ok = akid &&
-		  (akid->keyid = X509_get_ext_d2i(issuer, NID_subject_key_identifier, NULL, NULL));
+	bool ok = akid != NULL;
 
+	if (akid)
+		akid->keyid = X509_get_ext_d2i(issuer, NID_subject_key_identifier, NULL, NULL);
+	if (akid && !akid->keyid)
+		ok = X509_pubkey_digest(issuer, EVP_sha1(), hash, &n) == 1 &&
+		     (akid->keyid = ASN1_OCTET_STRING_new()) &&
+		     ASN1_OCTET_STRING_set(akid->keyid, hash, (int)n);
 	ok = add_ext(cert, NID_authority_key_identifier, ok ? akid : NULL, false, e);
 	AUTHORITY_KEYID_free(akid);
 	return ok;
@@ -244,7 +256,7 @@ bool x509_svid_issue(X509 *authority, EVP_PKEY *authority_key, const struct x509
 		return crypto_err(e, "cannot start a certificate");
 	if (!set_key(cert, r->spki, e) || !set_serial(cert, serial, e) ||
 	    !set_times(cert, r->not_before_s, ends, e) || !add_subject_text(cert, "O", "writ", e) ||
-	    !add_constraints(cert, false, e) || !add_key_usage(cert, false, e) ||
+	    !add_constraints(cert, false, false, e) || !add_key_usage(cert, false, e) ||
 	    !add_purposes(cert, e) || !add_subject_key_id(cert, e) ||
 	    !add_authority_key_id(cert, authority, e) ||
 	    !add_names(cert, r->spiffe_id, r->names, r->nnames, e))
@@ -252,8 +264,33 @@ bool x509_svid_issue(X509 *authority, EVP_PKEY *authority_key, const struct x509
 	return sign_to(cert, authority_key, der, e);
 }
 
-bool x509_authority_issue(EVP_PKEY *key, struct str trust_domain, int64_t not_before_s,
-			  int64_t not_after_s, struct buf *der, struct err *e)
+/* permitted;URI:<trust domain>: the host of each URI name below must be it. */
+static bool add_name_constraints(X509 *cert, struct str host, struct err *e)
+{
+	NAME_CONSTRAINTS *c = NAME_CONSTRAINTS_new();
+	GENERAL_SUBTREE *tree = GENERAL_SUBTREE_new();
+	ASN1_STRING *text = ASN1_STRING_type_new(V_ASN1_IA5STRING);
+	bool ok = c && tree && text && ASN1_STRING_set(text, host.p, (int)host.n) &&
+		  (c->permittedSubtrees = sk_GENERAL_SUBTREE_new_null());
+
+	if (ok) {
+		GENERAL_NAME_set0_value(tree->base, GEN_URI, text);
+		text = NULL;
+		ok = sk_GENERAL_SUBTREE_push(c->permittedSubtrees, tree) > 0;
+		if (ok)
+			tree = NULL;
+	}
+	ok = add_ext(cert, NID_name_constraints, ok ? c : NULL, true, e);
+	ASN1_STRING_free(text);
+	GENERAL_SUBTREE_free(tree);
+	NAME_CONSTRAINTS_free(c);
+	return ok;
+}
+
+/* @by NULL: self-signed. */
+static bool issue_authority(const struct x509_issuer *by, EVP_PKEY *key, struct str trust_domain,
+			    int64_t not_before_s, int64_t not_after_s, struct buf *der,
+			    struct err *e)
 {
 	AUTO_X509 *cert = X509_new();
 	char uri[SPIFFE_TRUST_DOMAIN_MAX + 16], serial[2 * SERIAL_BYTES + 1];
@@ -270,13 +307,75 @@ bool x509_authority_issue(EVP_PKEY *key, struct str trust_domain, int64_t not_be
 	    !add_subject_text(cert, "O", "writ", e) ||
 	    !add_subject_text(cert, "serialNumber", serial, e))
 		return false;
-	if (!X509_set_issuer_name(cert, X509_get_subject_name(cert)))
+	if (!X509_set_issuer_name(cert, X509_get_subject_name(by ? by->cert : cert)))
 		return crypto_err(e, "cannot set the issuer of a certificate");
-	if (!add_constraints(cert, true, e) || !add_key_usage(cert, true, e) ||
-	    !add_subject_key_id(cert, e) || !add_authority_key_id(cert, cert, e) ||
+	if (!add_constraints(cert, true, by != NULL, e) || !add_key_usage(cert, true, e) ||
+	    !add_subject_key_id(cert, e) || !add_authority_key_id(cert, by ? by->cert : cert, e) ||
+	    (by && by->constrain && !add_name_constraints(cert, name, e)) ||
 	    !add_names(cert, (struct str){ uri, (size_t)n }, NULL, 0, e))
 		return false;
-	return sign_to(cert, key, der, e);
+	return sign_to(cert, by ? by->key : key, der, e);
+}
+
+bool x509_authority_issue(EVP_PKEY *key, struct str trust_domain, int64_t not_before_s,
+			  int64_t not_after_s, struct buf *der, struct err *e)
+{
+	return issue_authority(NULL, key, trust_domain, not_before_s, not_after_s, der, e);
+}
+
+bool x509_intermediate_issue(const struct x509_issuer *by, EVP_PKEY *key, struct str trust_domain,
+			     int64_t not_before_s, int64_t not_after_s, struct buf *der,
+			     struct err *e)
+{
+	int64_t begins, ends;
+
+	if (!x509_times(by->cert, &begins, &ends))
+		return crypto_err(e, "cannot read the times of the upstream certificate");
+	return issue_authority(by, key, trust_domain, not_before_s > begins ? not_before_s : begins,
+			       not_after_s < ends ? not_after_s : ends, der, e);
+}
+
+bool x509_authority_id(const X509 *cert, char id[static X509_ID_LEN + 1], struct err *e)
+{
+	ASN1_OCTET_STRING *ski = X509_get_ext_d2i(cert, NID_subject_key_identifier, NULL, NULL);
+	bool ok = ski && ASN1_STRING_length(ski) == X509_ID_LEN / 2;
+
+	if (ok) {
+		text_hex(ASN1_STRING_get0_data(ski), X509_ID_LEN / 2, id);
+		id[X509_ID_LEN] = '\0';
+	}
+	ASN1_OCTET_STRING_free(ski);
+	return ok || err_set(e, ERR_INVALID,
+			     "authority: a subject key identifier of %d bytes is expected",
+			     X509_ID_LEN / 2);
+}
+
+bool x509_chain_next(struct str *chain, struct str *der)
+{
+	const unsigned char *p = (const unsigned char *)chain->p;
+	long n = 0;
+	int tag, class;
+
+	if (!chain->n ||
+	    ASN1_get_object(&p, &n, &tag, &class, (long)chain->n) != V_ASN1_CONSTRUCTED ||
+	    tag != V_ASN1_SEQUENCE) {
+		if (chain->n)
+			crypto_err(NULL, "-"); /* empties the queue */
+		return false;
+	}
+	*der = str_first(*chain, (size_t)(p - (const unsigned char *)chain->p) + (size_t)n);
+	*chain = str_from(*chain, der->n);
+	return true;
+}
+
+void x509_chain_pem(struct buf *pem, struct str chain)
+{
+	struct str der;
+
+	while (x509_chain_next(&chain, &der))
+		crypto_pem(pem, "CERTIFICATE", der);
+	if (chain.n)
+		pem->failed = true;
 }
 
 static bool dns_label(struct str label)

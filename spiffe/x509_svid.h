@@ -51,6 +51,31 @@ MUST_USE bool x509_svid_issue(X509 *authority, EVP_PKEY *authority_key,
 MUST_USE bool x509_authority_issue(EVP_PKEY *key, struct str trust_domain, int64_t not_before_s,
 				   int64_t not_after_s, struct buf *der, struct err *e);
 
+/* Another CA's certificate and key, that authorities are signed with. */
+struct x509_issuer {
+	X509 *cert;
+	EVP_PKEY *key;
+	bool constrain; /* name constraints: URIs of the trust domain's host only (RFC
+			 * 5280 4.2.1.10); critical, and verifiers that do not know URI constraints
+			 * refuse them */
+};
+
+/* An authority below @by: it may sign leaves only (pathLenConstraint 0), and ends no later. */
+MUST_USE bool x509_intermediate_issue(const struct x509_issuer *by, EVP_PKEY *key,
+				      struct str trust_domain, int64_t not_before_s,
+				      int64_t not_after_s, struct buf *der, struct err *e);
+
+/* The id of an authority: its subject key identifier in hexadecimal. */
+#define X509_ID_LEN 40
+MUST_USE bool x509_authority_id(const X509 *cert, char id[static X509_ID_LEN + 1], struct err *e);
+
+/* The next certificate of a chain in DER, one behind the other: *der is it, and *chain what
+ * follows. False: nothing more that begins like one. */
+bool x509_chain_next(struct str *chain, struct str *der);
+
+/* A chain as PEM blocks. */
+void x509_chain_pem(struct buf *pem, struct str chain);
+
 struct x509_svid {
 	char text[SPIFFE_ID_MAX + 1]; /* the ID, NUL-terminated */
 	struct spiffe_id id;	      /* points into text: take care when copying the struct */

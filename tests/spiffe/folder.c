@@ -56,7 +56,7 @@ int drop_folder(void **state)
 
 bool open_keys(const char *trust_domain, struct signer_keys *k, struct err *e)
 {
-	return signer_keys_open(folder, str_c(trust_domain), FORGE_NOW, 365 * 86400, k, e);
+	return signer_keys_open(folder, str_c(trust_domain), FORGE_NOW, 365 * 86400, NULL, k, e);
 }
 
 void made(void)
