@@ -13,8 +13,8 @@
  * gives matches nothing, so a slip of the pen would be a silent refusal later. */
 static const char *const types[] = { "docker", "k8s", "slurm", "systemd", "unix", NULL };
 static const char *const unix_keys[] = {
-	"gid", "group", "path", "sha256", "supplementary_gid", "supplementary_group",
-	"uid", "user",	NULL
+	"cgroup", "gid",  "group", "path", "sha256", "supplementary_gid", "supplementary_group",
+	"uid",	  "user", NULL
 };
 
 static bool invalid(struct err *e, const char *fmt, ...) PRINTF(2, 3);
@@ -99,7 +99,7 @@ static bool check_unix(struct str value, struct err *e)
 			       "selector \"unix:%.*s\": \"%.*s\" is not a number of a user or "
 			       "group",
 			       STR_FMT(str_first(value, 80)), STR_FMT(str_first(rest, 40)));
-	if (str_eq(key, STR("path")) && rest.p[0] != '/')
+	if ((str_eq(key, STR("path")) || str_eq(key, STR("cgroup"))) && rest.p[0] != '/')
 		return invalid(e, "selector \"unix:%.*s\": a path starts with \"/\"",
 			       STR_FMT(str_first(value, 80)));
 	if (str_eq(key, STR("sha256"))) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "authz/base/digest.h"
+#include "spiffe/registry_match.h"
 
 /* --- boxes --- */
 
@@ -178,7 +179,7 @@ static struct shard *shard_own(struct shard *s, const struct alloc *alloc)
 
 /* Eight bytes a step and a good last mix; the seed is per process, so this need not be SipHash:
  * IDs enter the table by an admin's hand only. */
-static uint64_t hash_of(uint64_t seed, struct str s)
+uint64_t view_hash(uint64_t seed, struct str s)
 {
 	uint64_t h = seed ^ s.n, w;
 
@@ -196,18 +197,14 @@ static uint64_t hash_of(uint64_t seed, struct str s)
 	return h ^ h >> 30;
 }
 
-static size_t shard_of(uint64_t hash)
-{
-	return hash >> 54; /* the top ten bits; cells go by the low ones */
-}
-_Static_assert(REGISTRY_SHARDS == 1 << 10, "shard_of takes ten bits");
-
 static void view_free(struct shared *s)
 {
 	struct view *v = (struct view *)(void *)s;
 
 	for (size_t i = 0; i < REGISTRY_SHARDS; i++)
 		shard_release(v->shards[i]);
+	for (size_t i = 0; i < REGISTRY_SHARDS; i++)
+		match_shard_release(v->files[i]);
 	mem_free(v->alloc, v, sizeof(*v));
 }
 
@@ -236,6 +233,9 @@ struct view *view_copy(const struct view *from)
 	v->alloc = from->alloc;
 	v->seed = from->seed;
 	memcpy(v->shards, from->shards, sizeof(v->shards));
+	memcpy(v->files, from->files, sizeof(v->files));
+	for (size_t i = 0; i < REGISTRY_SHARDS; i++)
+		match_shard_acquire(v->files[i]);
 	for (size_t i = 0; i < REGISTRY_SHARDS; i++)
 		if (v->shards[i])
 			atomic_fetch_add_explicit(&v->shards[i]->refs, 1, memory_order_relaxed);
@@ -244,17 +244,18 @@ struct view *view_copy(const struct view *from)
 
 const struct box *view_find(const struct view *v, struct str id)
 {
-	uint64_t hash = hash_of(v->seed, id);
-	const struct shard *s = v->shards[shard_of(hash)];
+	uint64_t hash = view_hash(v->seed, id);
+	const struct shard *s = v->shards[view_shard(hash)];
 
 	return s ? shard_cell(s, hash, id)->box : NULL;
 }
 
 bool view_put(struct view *v, struct box *b)
 {
-	uint64_t hash = hash_of(v->seed, b->entry.id);
-	struct shard **at = &v->shards[shard_of(hash)];
+	uint64_t hash = view_hash(v->seed, b->entry.id);
+	struct shard **at = &v->shards[view_shard(hash)];
 	struct shard *own = shard_own(*at, v->alloc);
+	const struct box *old;
 	size_t before;
 
 	if (!own)
@@ -263,6 +264,16 @@ bool view_put(struct view *v, struct box *b)
 		shard_release(*at);
 		*at = own;
 	}
+	/* Room first, so that what follows cannot fail half way. */
+	old = shard_cell(own, hash, b->entry.id)->box;
+	b->filed = match_choose(v, &b->entry, &b->file);
+	if ((old && old->filed && !match_reserve(v, old->file)) ||
+	    (b->filed && !match_reserve(v, b->file)))
+		return false;
+	if (old && old->filed)
+		match_unfile(v, old->file, old);
+	if (b->filed)
+		match_file(v, b->file, b);
 	before = own->n;
 	shard_put(own, hash, b);
 	v->pub.n += own->n - before;
@@ -278,8 +289,8 @@ const struct registry_entry *registry_find(const struct registry_view *v, struct
 
 /* --- walking: every entry, the smallest IDs kept in order --- */
 
-static void keep(const struct registry_entry **out, size_t *n, size_t max,
-		 const struct registry_entry *e)
+void view_keep(const struct registry_entry **out, size_t *n, size_t max,
+	       const struct registry_entry *e)
 {
 	size_t lo = 0, hi = *n;
 
@@ -312,7 +323,7 @@ static size_t walk(const struct registry_view *pub,
 			const struct box *b = v->shards[i]->cells[j].box;
 
 			if (b && wanted(ctx, &b->entry))
-				keep(out, &n, max, &b->entry);
+				view_keep(out, &n, max, &b->entry);
 		}
 	return n;
 }
@@ -344,7 +355,7 @@ size_t registry_scan(const struct registry_view *pub, struct str after, int64_t 
 		     const struct registry_entry **out, size_t max)
 {
 	const struct view *v = view_of(pub);
-	size_t from = after.n ? shard_of(hash_of(v->seed, after)) : 0, n = 0;
+	size_t from = after.n ? view_shard(view_hash(v->seed, after)) : 0, n = 0;
 
 	/* Shard by shard, and by ID within each: so a place follows from the ID alone. */
 	for (size_t i = from; n < max && i < REGISTRY_SHARDS; i++) {
@@ -356,41 +367,9 @@ size_t registry_scan(const struct registry_view *pub, struct str after, int64_t 
 
 			if (b && (i > from || str_cmp(b->entry.id, after) > 0) &&
 			    registry_state(&b->entry, now_ms) == ENTRY_ACTIVE)
-				keep(out + n, &here, max - n, &b->entry);
+				view_keep(out + n, &here, max - n, &b->entry);
 		}
 		n += here;
 	}
 	return n;
-}
-
-struct attested {
-	const struct registry_selector *selectors;
-	size_t n;
-	int64_t now_ms;
-};
-
-static bool attested_all(const void *ctx, const struct registry_entry *e)
-{
-	const struct attested *a = ctx;
-
-	if (!e->nselectors || registry_state(e, a->now_ms) != ENTRY_ACTIVE)
-		return false;
-	for (size_t i = 0; i < e->nselectors; i++) {
-		size_t j = 0;
-
-		while (j < a->n && (!str_eq(e->selectors[i].type, a->selectors[j].type) ||
-				    !str_eq(e->selectors[i].value, a->selectors[j].value)))
-			j++;
-		if (j == a->n)
-			return false;
-	}
-	return true;
-}
-
-size_t registry_match(const struct registry_view *v, const struct registry_selector *attested,
-		      size_t n, int64_t now_ms, const struct registry_entry **out, size_t max)
-{
-	struct attested a = { attested, n, now_ms };
-
-	return walk(v, attested_all, &a, out, max);
 }

@@ -17,17 +17,21 @@ struct box {
 	atomic_uint refs;
 	const struct alloc *alloc;
 	size_t size;
-	int64_t row; /* of table entry */
+	int64_t row;   /* of table entry */
+	uint64_t file; /* if filed: under which selector's hash (registry_match.h) */
+	bool filed;
 	struct registry_entry entry;
 };
 
 struct shard;
+struct match_shard;
 
 struct view {
 	struct registry_view pub; /* must be first */
 	const struct alloc *alloc;
 	uint64_t seed; /* of the hash, so that nobody can choose IDs that collide */
-	struct shard *shards[REGISTRY_SHARDS];
+	struct shard *shards[REGISTRY_SHARDS];	    /* by ID */
+	struct match_shard *files[REGISTRY_SHARDS]; /* by selector */
 };
 
 /* A box with copies of all that @entry holds, attributes and selectors sorted. NULL: no memory. */
@@ -42,6 +46,20 @@ const struct box *view_find(const struct view *v, struct str id);
 /* Put @b (taking over the reference) in place of the entry of the same ID, if any. @v must not be
  * published yet. False: no memory, nothing changed, and @b still the caller's. */
 MUST_USE bool view_put(struct view *v, struct box *b);
+
+/* Of an ID, a selector; the seed keeps strangers from choosing what collides. */
+uint64_t view_hash(uint64_t seed, struct str s);
+
+/* The part of a view that a hash belongs to: its top ten bits, as cells go by the low ones. */
+static inline size_t view_shard(uint64_t hash)
+{
+	return hash >> 54;
+}
+_Static_assert(REGISTRY_SHARDS == 1 << 10, "view_shard takes ten bits");
+
+/* Put @e into @out, which is kept in order of ID and holds the @max smallest. */
+void view_keep(const struct registry_entry **out, size_t *n, size_t max,
+	       const struct registry_entry *e);
 
 static inline const struct view *view_of(const struct registry_view *v)
 {
