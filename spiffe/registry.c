@@ -13,6 +13,8 @@ struct registry {
 	struct view *current; /* as published; our own reference */
 	struct view *next;    /* with what is prepared, or NULL */
 	struct db_tx tx;      /* open while there is a next */
+	unsigned require;
+	size_t max;
 	struct str trust_domain;
 	char trust_domain_text[256];
 };
@@ -59,6 +61,8 @@ bool registry_open(const struct registry_config *c, struct registry **out, struc
 		return err_set(e, ERR_NOMEM, "no memory for the registry");
 	r->alloc = c->alloc;
 	r->slot = c->slot;
+	r->require = c->require;
+	r->max = c->max && c->max < REGISTRY_MAX ? c->max : REGISTRY_MAX;
 	r->trust_domain = str_first(c->trust_domain, sizeof(r->trust_domain_text));
 	if (r->trust_domain.n)
 		memcpy(r->trust_domain_text, r->trust_domain.p, r->trust_domain.n);
@@ -110,8 +114,11 @@ static bool check_register(const struct registry *r, const struct registry_entry
 			e, ERR_CONFLICT, "already_registered",
 			"%.*s is registered already (revision %llu); use update to change it",
 			STR_FMT(str_first(old->id, 250)), (unsigned long long)old->revision);
-	if (v->pub.n >= REGISTRY_MAX)
-		return err_set(e, ERR_TOO_LARGE, "the registry is full: %d entries", REGISTRY_MAX);
+	if (v->pub.n >= r->max)
+		return err_code(e, ERR_TOO_LARGE, "registry_full",
+				"the registry is full: %zu entries, retired ones included; raise "
+				"registry.max_entries",
+				r->max);
 	return true;
 }
 
@@ -154,6 +161,32 @@ static bool check_notes(const struct registry_change *c, struct err *e)
 	return true;
 }
 
+static bool check_required(const struct registry *r, const struct registry_spec *s, struct err *e)
+{
+	if ((r->require & REGISTRY_REQUIRE_PURPOSE) && !s->purpose.n)
+		return err_code(e, ERR_INVALID, "invalid_agent",
+				"an agent needs a purpose here (setting registry.require): say in "
+				"one line what it is for");
+	if ((r->require & REGISTRY_REQUIRE_EXPIRES) && !s->expires_ms)
+		return err_code(e, ERR_INVALID, "invalid_agent",
+				"a registration must end some day here (setting "
+				"registry.require): say when it expires");
+	return true;
+}
+
+/* Two templates for one ID would let the holder of the one proof take the name of the other. */
+static bool check_template(const struct registry *r, const struct registry_entry *next,
+			   struct err *e)
+{
+	const struct registry_entry *other = view_overlap(r->next ? r->next : r->current, next);
+
+	return !other ||
+	       err_code(e, ERR_CONFLICT, "template_overlap",
+			"%.*s could give the same IDs as %.*s; let them differ in a "
+			"segment that is fixed in both",
+			STR_FMT(str_first(next->id, 150)), STR_FMT(str_first(other->id, 150)));
+}
+
 /* May this be done, and what is the entry then? @next borrows from @c and @old. */
 static bool plan(const struct registry *r, const struct registry_change *c,
 		 const struct registry_entry *old, struct registry_entry *next, struct err *e)
@@ -162,7 +195,8 @@ static bool plan(const struct registry *r, const struct registry_change *c,
 	bool whole = verb == REGISTRY_REGISTER || verb == REGISTRY_UPDATE;
 	struct registry_spec s;
 
-	if (!check_notes(c, e) || (whole && !registry_check_spec(&c->spec, r->trust_domain, e)))
+	if (!check_notes(c, e) || (whole && (!registry_check_spec(&c->spec, r->trust_domain, e) ||
+					     !check_required(r, &c->spec, e))))
 		return false;
 	if (verb == REGISTRY_REGISTER ? !check_register(r, old, e) : !check_existing(c, old, e))
 		return false;
@@ -176,6 +210,9 @@ static bool plan(const struct registry *r, const struct registry_change *c,
 	*next = (struct registry_entry){
 		.id = s.id,
 		.owner = s.owner,
+		.purpose = s.purpose,
+		.definition = old ? old->definition : s.definition,
+		.template = memchr(s.id.p, '{', s.id.n) != NULL,
 		.attributes = s.attributes,
 		.nattributes = s.nattributes,
 		.selectors = s.selectors,
@@ -191,7 +228,7 @@ static bool plan(const struct registry *r, const struct registry_change *c,
 		.updated_ms = c->now_ms,
 		.revision = old ? old->revision + 1 : 1,
 	};
-	return true;
+	return !next->template || verb != REGISTRY_REGISTER || check_template(r, next, e);
 }
 
 /* --- preparing and committing --- */
@@ -240,7 +277,7 @@ bool registry_prepare(struct registry *r, const struct registry_change *c, struc
 
 const struct registry_entry *registry_prepared(const struct registry *r, struct str id)
 {
-	return registry_find(r->next ? &r->next->pub : &r->current->pub, id);
+	return registry_look(r->next ? &r->next->pub : &r->current->pub, id);
 }
 
 bool registry_commit(struct registry *r, struct err *e)

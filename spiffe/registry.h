@@ -34,6 +34,8 @@
 #define REGISTRY_NAME 64       /* bytes of an attribute's name */
 #define REGISTRY_VALUE 1024    /* bytes of an attribute's or selector's value */
 #define REGISTRY_OWNER 256     /* bytes */
+#define REGISTRY_PURPOSE 1024  /* bytes */
+#define REGISTRY_TEMPLATES 256 /* that are not retired */
 #define REGISTRY_REASON 1024   /* bytes of why a change was made */
 #define REGISTRY_X509_TTL 3600 /* seconds, unless the entry says otherwise */
 #define REGISTRY_JWT_TTL 300
@@ -56,6 +58,9 @@ enum registry_state {
 
 struct registry_entry {
 	struct str id, owner;
+	struct str purpose;    /* what it is for; may be empty */
+	struct str definition; /* the template that this agent is an instance of, or empty */
+	bool template;	       /* the ID is a pattern (registry_template.h): nobody's identity */
 	const struct registry_attribute *attributes; /* sorted by name, no name twice */
 	size_t nattributes;
 	const struct registry_selector *selectors; /* sorted, none twice */
@@ -76,8 +81,10 @@ struct registry_view {
 			  /* the rest is private */
 };
 
-/* The entry of @id, or NULL. IDs are compared byte for byte. */
+/* The entry of @id, or NULL. IDs are compared byte for byte. A template is nobody: NULL. */
 const struct registry_entry *registry_find(const struct registry_view *v, struct str id);
+/* The same, templates included: for operators. */
+const struct registry_entry *registry_look(const struct registry_view *v, struct str id);
 
 /* The state at a moment: an active entry past its time is expired. */
 enum registry_state registry_state(const struct registry_entry *entry, int64_t now_ms);
@@ -90,7 +97,7 @@ void registry_write_attributes(struct buf *b, const struct registry_entry *entry
 const struct registry_attribute *registry_attribute(const struct registry_entry *entry,
 						    struct str name);
 
-/* One page of entries in order of ID. */
+/* One page of entries in order of ID, templates included. */
 struct registry_filter {
 	struct str after;	/* only IDs after this one; empty: from the start */
 	struct str prefix;	/* of the ID; empty: all */
@@ -115,6 +122,10 @@ size_t registry_scan(const struct registry_view *v, struct str after, int64_t no
  * @max are given. An entry without selectors matches nobody. */
 size_t registry_match(const struct registry_view *v, const struct registry_selector *attested,
 		      size_t n, int64_t now_ms, const struct registry_entry **out, size_t max);
+/* The same for templates, which registry_match leaves out. */
+size_t registry_match_templates(const struct registry_view *v,
+				const struct registry_selector *attested, size_t n, int64_t now_ms,
+				const struct registry_entry **out, size_t max);
 
 /* --- changing: the control thread --- */
 
@@ -128,7 +139,8 @@ enum registry_verb {
 
 /* What an admin says of an entry. An update replaces all of it: start from registry_spec_of. */
 struct registry_spec {
-	struct str id, owner;
+	struct str id, owner, purpose;
+	struct str definition; /* of an instance: its template; only when it is registered */
 	const struct registry_attribute *attributes; /* any order */
 	size_t nattributes;
 	const struct registry_selector *selectors;
@@ -147,10 +159,19 @@ struct registry_change {
 
 struct registry;
 
+/* What every entry must say beyond its ID and owner, if an administrator wants it so. Entries that
+ * were registered before keep what they have until they are updated. */
+enum registry_require {
+	REGISTRY_REQUIRE_PURPOSE = 1,
+	REGISTRY_REQUIRE_EXPIRES = 2,
+};
+
 struct registry_config {
 	struct db *db;		   /* writ.db; the registry makes its tables */
 	struct str trust_domain;   /* ours: /writ/ below it is reserved */
 	struct slot *slot;	   /* where views are published */
+	unsigned require;	   /* sum of enum registry_require */
+	size_t max;		   /* entries, retired ones included; 0: REGISTRY_MAX */
 	const struct alloc *alloc; /* of entries and views */
 };
 
@@ -161,7 +182,8 @@ void registry_close(struct registry *r);
 /* Check @c, write it into the open transaction (opening one if there is none) and into the view to
  * come. Several changes may be prepared for one commit; one that is refused leaves the others as
  * they are, but a failing store gives up all of them. Codes: already_registered, id_retired,
- * unknown_agent, revision_conflict, bad_state, reserved_path, invalid_spiffe_id, invalid_agent.
+ * unknown_agent, revision_conflict, bad_state, reserved_path, invalid_spiffe_id, invalid_agent,
+ * template_overlap, registry_full.
  * Single statements of others on the same db (tokens_revoke of a retired agent) join the open
  * transaction; other transactions must wait until the commit. */
 MUST_USE bool registry_prepare(struct registry *r, const struct registry_change *c, struct err *e);

@@ -2,6 +2,7 @@
 
 #include "authz/base/buf.h"
 #include "spiffe/id.h"
+#include "spiffe/registry_template.h"
 
 /* Revisions are only ever added, and the database itself refuses anything else: an accident in
  * our code or at the sqlite3 prompt must not rewrite who an agent was. */
@@ -34,12 +35,14 @@ static const char *const schema[] = {
 	"  SELECT RAISE(ABORT, 'revisions are never deleted'); END;"
 	"CREATE TRIGGER revision_keeps BEFORE UPDATE ON entry_revision BEGIN"
 	"  SELECT RAISE(ABORT, 'revisions are never changed'); END;",
+	"ALTER TABLE entry_revision ADD COLUMN purpose TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE entry_revision ADD COLUMN definition TEXT NOT NULL DEFAULT '';",
 };
 
 #define COLUMNS                                                                      \
 	"e.row, e.id, e.created_ms, r.revision, r.at_ms, r.verb, r.state, r.owner, " \
 	"r.attributes, r.selectors, r.x509_ttl_s, r.jwt_ttl_s, r.expires_ms, r.by, " \
-	"r.reason FROM entry e JOIN entry_revision r ON r.entry = e.row "
+	"r.reason, r.purpose, r.definition FROM entry e JOIN entry_revision r ON r.entry = e.row "
 enum {
 	C_ROW,
 	C_ID,
@@ -56,6 +59,8 @@ enum {
 	C_EXPIRES,
 	C_BY,
 	C_REASON,
+	C_PURPOSE,
+	C_DEFINITION,
 };
 
 bool registry_db_open(struct registry_db *d, struct db *db, struct err *e)
@@ -66,7 +71,7 @@ bool registry_db_open(struct registry_db *d, struct db *db, struct err *e)
 			  &d->insert_entry, e) &&
 	       db_prepare(db,
 			  "INSERT INTO entry_revision VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			  "?)",
+			  "?, ?, ?)",
 			  &d->insert_revision, e) &&
 	       db_prepare(db, "UPDATE entry SET revision = ? WHERE row = ?", &d->set_revision, e) &&
 	       db_prepare(db, "SELECT " COLUMNS "WHERE e.id = ? ORDER BY r.revision DESC LIMIT ?",
@@ -107,11 +112,13 @@ static bool read_row(struct db_stmt *s, struct loaded *l, struct err *e)
 	struct registry_attribute pairs[REGISTRY_SELECTORS];
 	int64_t state = db_column_int(s, C_STATE), verb = db_column_int(s, C_VERB);
 	struct str id = db_column_text(s, C_ID);
+	bool template = id.n && memchr(id.p, '{', id.n);
 	size_t nattributes, nselectors;
 	struct spiffe_id parsed;
 
-	if (!spiffe_id_parse_workload(id, &parsed, NULL) || state < 0 || state > ENTRY_RETIRED ||
-	    verb < 0 || verb > REGISTRY_RETIRE || db_column_int(s, C_REVISION) < 1 ||
+	if (!(template ? template_check(id, NULL) : spiffe_id_parse_workload(id, &parsed, NULL)) ||
+	    state < 0 || state > ENTRY_RETIRED || verb < 0 || verb > REGISTRY_RETIRE ||
+	    db_column_int(s, C_REVISION) < 1 ||
 	    !split(db_column_text(s, C_ATTRIBUTES), '=', l->attributes, REGISTRY_ATTRIBUTES,
 		   &nattributes) ||
 	    !split(db_column_text(s, C_SELECTORS), ':', pairs, REGISTRY_SELECTORS, &nselectors))
@@ -124,6 +131,9 @@ static bool read_row(struct db_stmt *s, struct loaded *l, struct err *e)
 	l->entry = (struct registry_entry){
 		.id = id,
 		.owner = db_column_text(s, C_OWNER),
+		.purpose = db_column_text(s, C_PURPOSE),
+		.definition = db_column_text(s, C_DEFINITION),
+		.template = template,
 		.attributes = l->attributes,
 		.nattributes = nattributes,
 		.selectors = l->selectors,
@@ -252,5 +262,7 @@ bool registry_db_write(struct registry_db *d, const struct registry_entry *n,
 	db_bind_int(s, ++i, n->expires_ms);
 	db_bind_text(s, ++i, c->by);
 	db_bind_text(s, ++i, c->reason);
+	db_bind_text(s, ++i, n->purpose);
+	db_bind_text(s, ++i, n->definition);
 	return db_run(s, e);
 }

@@ -225,10 +225,9 @@ static bool holds_all(const struct view *v, const struct registry_selector *atte
 	return e->nselectors > 0;
 }
 
-size_t registry_match(const struct registry_view *pub, const struct registry_selector *attested,
-		      size_t n, int64_t now_ms, const struct registry_entry **out, size_t max)
+static size_t match(const struct view *v, bool templates, const struct registry_selector *attested,
+		    size_t n, int64_t now_ms, const struct registry_entry **out, size_t max)
 {
-	const struct view *v = view_of(pub);
 	uint64_t hashes[REGISTRY_ATTESTED];
 	size_t found = 0;
 
@@ -245,12 +244,25 @@ size_t registry_match(const struct registry_view *pub, const struct registry_sel
 		for (uint32_t k = 0; f && !again && k < f->n; k++) {
 			const struct registry_entry *e = &f->boxes[k]->entry;
 
-			if (registry_state(e, now_ms) == ENTRY_ACTIVE &&
+			if (e->template == templates && registry_state(e, now_ms) == ENTRY_ACTIVE &&
 			    holds_all(v, attested, hashes, n, e))
 				view_keep(out, &found, max, e);
 		}
 	}
 	return found;
+}
+
+size_t registry_match(const struct registry_view *v, const struct registry_selector *attested,
+		      size_t n, int64_t now_ms, const struct registry_entry **out, size_t max)
+{
+	return match(view_of(v), false, attested, n, now_ms, out, max);
+}
+
+size_t registry_match_templates(const struct registry_view *v,
+				const struct registry_selector *attested, size_t n, int64_t now_ms,
+				const struct registry_entry **out, size_t max)
+{
+	return match(view_of(v), true, attested, n, now_ms, out, max);
 }
 
 size_t registry_view_match(const struct registry_view *v, const struct str *selectors, size_t n,

@@ -4,14 +4,15 @@
 
 #include "authz/base/text.h"
 #include "spiffe/id.h"
-#include "spiffe/registry.h"
+#include "spiffe/registry_template.h"
 
 #define X509_TTL_MIN 60
 #define JWT_TTL_MIN 30
 
 /* The selectors that some attestor of writ or of a foreign registry gives. A type that nobody
  * gives matches nothing, so a slip of the pen would be a silent refusal later. */
-static const char *const types[] = { "docker", "k8s", "slurm", "systemd", "unix", NULL };
+static const char *const types[] = { "docker",	"k8s",	"oidc",	   "slurm",
+				     "systemd", "unix", "x509pop", NULL };
 static const char *const unix_keys[] = {
 	"cgroup", "gid",  "group", "path", "sha256", "supplementary_gid", "supplementary_group",
 	"uid",	  "user", NULL
@@ -120,7 +121,7 @@ static bool check_selector(const struct registry_selector *s, struct err *e)
 		near = text_nearest(s->type, types);
 		return invalid(e,
 			       "selector \"%.*s:...\": no attestor has this name%s%s%s (known: "
-			       "docker, k8s, slurm, systemd, unix)",
+			       "docker, k8s, oidc, slurm, systemd, unix, x509pop)",
 			       STR_FMT(str_first(s->type, 40)), near ? "; did you mean \"" : "",
 			       near ? near : "", near ? "\"?" : "");
 	}
@@ -171,10 +172,41 @@ static bool check_ttl(const char *what, int64_t s, int64_t min, int64_t max, str
 		       what, (long long)s, (long long)min, (long long)max);
 }
 
-bool registry_check_spec(const struct registry_spec *s, struct str trust_domain, struct err *e)
+/* A subject means nothing without who says so, and several issuers can be configured. */
+static bool check_issuer(const struct registry_spec *s, struct err *e)
+{
+	bool any = false, issuer = false;
+
+	for (size_t i = 0; i < s->nselectors; i++) {
+		if (!str_eq(s->selectors[i].type, STR("oidc")))
+			continue;
+		any = true;
+		issuer |= str_starts(s->selectors[i].value, STR("iss:"));
+	}
+	return !any || issuer ||
+	       invalid(e, "oidc selectors need oidc:iss:URL beside them: a claim means nothing "
+			  "without the issuer that makes it");
+}
+
+/* A template is of our own trust domain, and known by selectors: nobody else could be meant. */
+static bool check_template(const struct registry_spec *s, struct str trust_domain, struct err *e)
+{
+	struct str rest = str_from(s->id, 9);
+
+	if (!template_check(s->id, e))
+		return false;
+	if (!str_starts(rest, trust_domain) || str_from(rest, trust_domain.n).p[0] != '/')
+		return invalid(e, "a template is of writ's own trust domain, %.*s",
+			       STR_FMT(trust_domain));
+	return s->nselectors || invalid(e, "a template needs selectors: which proofs it is for");
+}
+
+static bool check_id(const struct registry_spec *s, struct str trust_domain, struct err *e)
 {
 	struct spiffe_id id;
 
+	if (s->id.n && memchr(s->id.p, '{', s->id.n))
+		return check_template(s, trust_domain, e);
 	if (!spiffe_id_parse_workload(s->id, &id, e)) {
 		if (e)
 			e->code = "invalid_spiffe_id";
@@ -191,13 +223,21 @@ bool registry_check_spec(const struct registry_spec *s, struct str trust_domain,
 			       "selectors and lifetimes mean nothing there; leave them out",
 			       STR_FMT(str_first(s->id, 200)));
 	}
+	return true;
+}
+
+bool registry_check_spec(const struct registry_spec *s, struct str trust_domain, struct err *e)
+{
+	if (!check_id(s, trust_domain, e))
+		return false;
 	if (!s->owner.n)
 		return invalid(e, "an agent needs an owner: a person or team that answers for it");
-	if (!check_text("the owner", s->owner, REGISTRY_OWNER, e))
+	if (!check_text("the owner", s->owner, REGISTRY_OWNER, e) ||
+	    !check_text("the purpose", s->purpose, REGISTRY_PURPOSE, e))
 		return false;
 	if (s->expires_ms < 0)
 		return invalid(e, "the moment of expiry lies before 1970");
-	return check_lists(s, e) &&
+	return check_lists(s, e) && check_issuer(s, e) &&
 	       check_ttl("an X.509", s->x509_ttl_s, X509_TTL_MIN, REGISTRY_X509_TTL_MAX, e) &&
 	       check_ttl("a JWT", s->jwt_ttl_s, JWT_TTL_MIN, REGISTRY_JWT_TTL_MAX, e);
 }
@@ -207,6 +247,8 @@ struct registry_spec registry_spec_of(const struct registry_entry *n)
 	return (struct registry_spec){
 		.id = n->id,
 		.owner = n->owner,
+		.purpose = n->purpose,
+		.definition = n->definition,
 		.attributes = n->attributes,
 		.nattributes = n->nattributes,
 		.selectors = n->selectors,

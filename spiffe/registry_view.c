@@ -4,6 +4,7 @@
 
 #include "authz/base/digest.h"
 #include "spiffe/registry_match.h"
+#include "spiffe/registry_template.h"
 
 /* --- boxes --- */
 
@@ -34,7 +35,7 @@ static struct str put(char **at, struct str s)
 
 static size_t text_size(const struct registry_entry *e)
 {
-	size_t n = e->id.n + e->owner.n;
+	size_t n = e->id.n + e->owner.n + e->purpose.n + e->definition.n;
 
 	for (size_t i = 0; i < e->nattributes; i++)
 		n += e->attributes[i].name.n + e->attributes[i].value.n;
@@ -64,6 +65,8 @@ struct box *box_new(const struct alloc *alloc, const struct registry_entry *entr
 	at = (char *)(selectors + entry->nselectors);
 	b->entry.id = put(&at, entry->id);
 	b->entry.owner = put(&at, entry->owner);
+	b->entry.purpose = put(&at, entry->purpose);
+	b->entry.definition = put(&at, entry->definition);
 	for (size_t i = 0; i < entry->nattributes; i++) {
 		attributes[i].name = put(&at, entry->attributes[i].name);
 		attributes[i].value = put(&at, entry->attributes[i].value);
@@ -280,11 +283,18 @@ bool view_put(struct view *v, struct box *b)
 	return true;
 }
 
-const struct registry_entry *registry_find(const struct registry_view *v, struct str id)
+const struct registry_entry *registry_look(const struct registry_view *v, struct str id)
 {
 	const struct box *b = v ? view_find(view_of(v), id) : NULL;
 
 	return b ? &b->entry : NULL;
+}
+
+const struct registry_entry *registry_find(const struct registry_view *v, struct str id)
+{
+	const struct registry_entry *e = registry_look(v, id);
+
+	return e && !e->template ? e : NULL;
 }
 
 /* --- walking: every entry, the smallest IDs kept in order --- */
@@ -345,6 +355,22 @@ static bool passes(const void *ctx, const struct registry_entry *e)
 	return a && str_eq(a->value, f->value);
 }
 
+/* Is it another template that could give an ID that @ctx can? */
+static bool overlaps(const void *ctx, const struct registry_entry *e)
+{
+	const struct registry_entry *t = ctx;
+
+	return e->template && e->stored != ENTRY_RETIRED && !str_eq(e->id, t->id) &&
+	       template_overlap(e->id, t->id);
+}
+
+const struct registry_entry *view_overlap(const struct view *v, const struct registry_entry *t)
+{
+	const struct registry_entry *one = NULL;
+
+	return walk(&v->pub, overlaps, t, &one, 1) ? one : NULL;
+}
+
 size_t registry_list(const struct registry_view *v, const struct registry_filter *f,
 		     const struct registry_entry **out, size_t max)
 {
@@ -365,7 +391,8 @@ size_t registry_scan(const struct registry_view *pub, struct str after, int64_t 
 		for (size_t k = 0; s && k < s->cap; k++) {
 			const struct box *b = s->cells[k].box;
 
-			if (b && (i > from || str_cmp(b->entry.id, after) > 0) &&
+			if (b && !b->entry.template &&
+			    (i > from || str_cmp(b->entry.id, after) > 0) &&
 			    registry_state(&b->entry, now_ms) == ENTRY_ACTIVE)
 				view_keep(out + n, &here, max - n, &b->entry);
 		}

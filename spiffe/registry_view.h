@@ -41,6 +41,9 @@ void box_release(struct box *b); /* NULL is fine */
 struct view *view_new(const struct alloc *alloc);
 struct view *view_copy(const struct view *v);
 
+/* A template, not retired, that could give an ID that the template @t can; NULL: none. */
+const struct registry_entry *view_overlap(const struct view *v, const struct registry_entry *t);
+
 const struct box *view_find(const struct view *v, struct str id);
 
 /* Put @b (taking over the reference) in place of the entry of the same ID, if any. @v must not be

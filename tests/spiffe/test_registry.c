@@ -129,6 +129,7 @@ static const struct {
 	{ "short hash", OK, "x", NULL, "unix:sha256:abc", BAD, "64", 0, 0, 0 },
 	{ "path", OK, "x", NULL, "unix:path:bin/agent", BAD, "starts with", 0, 0, 0 },
 	{ "cgroup", OK, "x", NULL, "unix:cgroup:a.slice", BAD, "starts with", 0, 0, 0 },
+	{ "claim without issuer", OK, "x", NULL, "oidc:sub:bob", BAD, "oidc:iss:URL", 0, 0, 0 },
 	{ "foreign selector", "spiffe://b.example/f", "x", NULL, "unix:uid:1", BAD, "another trust",
 	  0, 0, 0 },
 	{ "short life", OK, "x", NULL, NULL, BAD, "X.509 lifetime", 59, 0, 0 },
