@@ -339,12 +339,23 @@ static bool finish_listeners(struct config_reader *r)
 	return true;
 }
 
+/* Files of the outside world, by absolute paths. */
+static bool finish_files(struct config_reader *r)
+{
+	const char **files[] = { &r->c->fetch.ca_file };
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		if (*files[i] && !(*files[i] = config_path(r, *files[i])))
+			return false;
+	return true;
+}
+
 static bool finish(struct config_reader *r, bool data_given)
 {
 	struct config *c = r->c;
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
-	    !finish_public_url(r) || !finish_listeners(r))
+	    !finish_public_url(r) || !finish_files(r) || !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);
 	if (!c->policies.dir)

@@ -94,6 +94,10 @@ struct config {
 		size_t nnames;
 	} tls;
 	struct {
+		const char *ca_file; /* absolute; NULL: the system's store */
+		bool private_ok;
+	} fetch;
+	struct {
 		int64_t x509_s, jwt_s, join_token_s, authority_s, leeway_s;
 	} ttl;
 	struct {

@@ -77,6 +77,11 @@ const struct setting config_settings[] = {
 	{ "tls.names", SET_NAMES, false, AT(tls), 1, 64, "none", NULL,
 	  "further host names and addresses in writ's own certificate" },
 
+	STRING("fetch.ca_file", fetch.ca_file, 1, 4096, "<the system's>",
+	       "PEM file of the authorities whose web servers writ fetches from"),
+	BOOL("fetch.private", fetch.private_ok, false, "false",
+	     "fetch from loopback and private addresses too, not from public ones alone"),
+
 	SECONDS("ttl.x509", ttl.x509_s, 60, 30 * 86400, "1h", "life of an X.509-SVID"),
 	SECONDS("ttl.jwt", ttl.jwt_s, 30, 86400, "5m", "life of a JWT-SVID"),
 	SECONDS("ttl.join_token", ttl.join_token_s, 1, 86400, "600s", "life of a join token"),

@@ -6,8 +6,8 @@
 
 #include "authz/base/json.h"
 #include "authz/base/text.h"
-#include "authz/cli/reply.h"
 #include "authz/cli/transport.h"
+#include "authz/net/response.h"
 #include "include/writ/words.h"
 #include "spiffe/crypto.h"
 
@@ -135,24 +135,25 @@ static bool call(const struct target *t, const struct client_tls *tls, bool unpr
 		 const struct client_request *q, struct client_reply *r, struct err *e)
 {
 	AUTO_TRANSPORT *tr = NULL;
-	struct reply_source source = { .read = transport_read };
+	struct response_source source = { .read = transport_read };
+	const struct response_want want = { q->sink, q->ctx, "; is this address writ's?" };
+	struct response read = { 0 };
 	struct err sending = { 0 };
-	bool sent;
+	bool sent, ok;
 
 	*r = (struct client_reply){ 0 };
-	buf_init(&r->body, mem_system, CLIENT_BODY);
 	if (!transport_open(t, tls, unproven, &tr, e))
 		return false;
 	source.ctx = tr;
 	/* A server that refuses a body early answers and closes: the answer says more than the
 	 * broken pipe. */
 	sent = send_request(tr, t, q, &sending);
-	if (!reply_read(&source, q, r, e)) {
-		if (!sent && e)
-			*e = sending;
-		return false;
-	}
-	return true;
+	buf_init(&read.body, mem_system, CLIENT_BODY);
+	ok = response_read(&source, &want, &read, e);
+	*r = (struct client_reply){ .status = read.status, .json = read.json, .body = read.body };
+	if (!ok && !sent && e)
+		*e = sending;
+	return ok;
 }
 
 bool client_call(const struct target *t, const struct client_tls *tls,

@@ -69,6 +69,8 @@ static void an_empty_file_is_all_defaults(void **state)
 	assert_int_equal(c->log_level, LOG_INFO);
 	assert_true(c->node[0] != '\0');
 	assert_null(c->public_url);
+	assert_null(c->fetch.ca_file);
+	assert_false(c->fetch.private_ok);
 }
 
 static void reads_the_example_of_the_design(void **state)

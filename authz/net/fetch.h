@@ -1,0 +1,78 @@
+/*
+ * fetch - one guarded GET over https: foreign bundles, JWK Sets, discovery documents.
+ *
+ * Purpose    Whoever makes writ fetch something would like to choose what, from where, how much
+ *            and for how long. So: https only, TLS 1.2 or later; the URL stands in the
+ *            configuration, or its host does (`hosts`); every address its name has must be a
+ *            public one, and the connection goes to exactly the address that was judged; one total
+ *            deadline; a bounded body; status 200 and a media type that was asked for, unencoded.
+ *            Redirects (302, 307) are followed only where `redirects` says so, and only to the
+ *            same host and port, with all checks again.
+ *            The server proves itself by Web PKI and its host name, or, with `judge`, by what the
+ *            caller says of its chain; then the name plays no part (SPIFFE Federation 5.2).
+ * Ownership  Borrows all of a struct fetch. The body of a result is the caller's to clear.
+ * Threads    Blocks up to its deadline: never on a front. Any thread that ignores SIGPIPE.
+ *            The name's look-up has no deadline of its own in libc; it is held to two tries of two
+ *            seconds for each of the resolver's servers.
+ */
+#ifndef WRIT_NET_FETCH_H
+#define WRIT_NET_FETCH_H
+
+#include <openssl/x509.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+
+#include "authz/base/buf.h"
+#include "authz/base/clock.h"
+#include "include/writ/err.h"
+
+#define FETCH_URL_MAX 2048	    /* bytes of a URL */
+#define FETCH_BODY_MAX (512 * 1024) /* bytes of a body, where the caller says nothing */
+#define FETCH_TIMEOUT_MS 5000	    /* all in all, where the caller says nothing */
+#define FETCH_CHAIN_MAX 8	    /* certificates above a leaf */
+
+/* An https URL in parts. */
+struct fetch_url {
+	char host[256]; /* lower case, without brackets */
+	char port[6];
+	char path[FETCH_URL_MAX]; /* with the query; begins with '/' */
+	bool literal;		  /* the host is an address */
+};
+
+/* "https://HOST[:PORT][/PATH][?QUERY]": no user info, no fragment, ASCII. Refused with
+ * ERR_INVALID "invalid_url". */
+MUST_USE bool fetch_url_parse(struct str text, struct fetch_url *out, struct err *e);
+
+/* May writ connect there? Addresses of special use (IANA's registries: private, shared, loopback,
+ * link-local, multicast, documentation, benchmarks, reserved, also inside a mapped IPv6 address)
+ * may not. With @private_ok loopback, private and shared ones may, but what clouds answer
+ * credentials at (link-local, and their other well-known addresses) never is. */
+bool fetch_address_ok(const struct sockaddr *a, bool private_ok);
+
+struct fetch {
+	struct str url;
+	const struct str *hosts; /* the hosts a URL may be at, if it does not stand in the
+				    configuration itself but came from elsewhere; else NULL */
+	size_t nhosts;
+	const char *const *types; /* media types that will do, NULL-terminated; NULL: JSON */
+	size_t body_max;	  /* 0: FETCH_BODY_MAX */
+	int timeout_ms;		  /* 0: FETCH_TIMEOUT_MS */
+	unsigned redirects;	  /* how many to follow within the same host and port */
+	bool private_ok;	  /* see fetch_address_ok */
+	const char *ca_file;	  /* PEM of the authorities of Web PKI; NULL: the system's */
+	/* Judge the chain instead of Web PKI: as sent, leaf first, at least one. */
+	bool (*judge)(void *ctx, STACK_OF(X509) * chain, struct err *e);
+	void *ctx;
+	const atomic_bool *stop;   /* give up within 100 ms when it is set; or NULL */
+	const struct clock *clock; /* NULL: the system's */
+};
+
+/* Refusals: ERR_INVALID "invalid_url"; ERR_FORBIDDEN "forbidden_host", "forbidden_address";
+ * ERR_UNAVAILABLE "unknown_host", "no_connection", "truncated_response"; ERR_TIMEOUT
+ * "fetch_timeout"; ERR_UNAUTHENTICATED "untrusted_server", or what the judge says; ERR_INTERNAL
+ * "bad_response", "unexpected_status", "unexpected_type", "unexpected_redirect"; ERR_TOO_LARGE.
+ * Every message names the URL's host. On success the body is in @body, set up by the caller or
+ * zero. */
+MUST_USE bool fetch_get(const struct fetch *f, struct buf *body, struct err *e);
+
+#endif

@@ -1,0 +1,235 @@
+/*
+ * Which URLs and which addresses are fit to be fetched from. Both are closed lists: what is not
+ * recognised is refused.
+ */
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdio.h>
+
+#include "authz/base/text.h"
+#include "authz/net/fetch.h"
+
+static bool bad_url(struct str text, const char *why, struct err *e)
+{
+	AUTO_BUF shown;
+
+	buf_init(&shown, mem_system, 256);
+	for (size_t i = 0; i < text.n && i < 100; i++)
+		buf_char(&shown, text.p[i] > 0x20 && text.p[i] < 0x7f ? text.p[i] : '?');
+	return err_code(e, ERR_INVALID, "invalid_url",
+			"URL %.*s: %s; expected https://HOST[:PORT][/PATH]",
+			STR_FMT(buf_str(&shown)), why);
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool is_alnum(char c)
+{
+	return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* A name of labels (letters, digits, inner hyphens), or a dotted quad. A last label of digits, or
+ * of "0x" and more, that is no dotted quad is an address in disguise: resolvers read "127.1" and
+ * "0x7f000001" as such. */
+static const char *read_name(struct str s, struct fetch_url *out)
+{
+	struct in_addr v4;
+	size_t label = 0;
+
+	if (s.n == 0 || s.n >= sizeof(out->host))
+		return "a host has 1 to 255 bytes";
+	for (size_t i = 0; i <= s.n; i++) {
+		if (i < s.n && s.p[i] != '.') {
+			if (!is_alnum(s.p[i]) && s.p[i] != '-')
+				return "its host has a character that names do not have";
+			out->host[i] = (char)(s.p[i] >= 'A' && s.p[i] <= 'Z' ? s.p[i] + 32
+									     : s.p[i]);
+			continue;
+		}
+		if (i == label || i - label > 63 || s.p[label] == '-' || s.p[i - 1] == '-')
+			return "its host has an empty or malformed label";
+		out->host[i] = i < s.n ? '.' : '\0';
+		label = i < s.n ? i + 1 : label;
+	}
+	out->literal = inet_pton(AF_INET, out->host, &v4) == 1;
+	if (!out->literal && is_digit(out->host[label])) {
+		const char *last = out->host + label;
+
+		if (last[strspn(last, "0123456789")] == '\0' || strncmp(last, "0x", 2) == 0)
+			return "its host is neither a name nor an address of four numbers";
+	}
+	return NULL;
+}
+
+static const char *read_v6(struct str s, struct fetch_url *out)
+{
+	struct in6_addr v6;
+
+	if (s.n == 0 || s.n >= INET6_ADDRSTRLEN)
+		return "its address is no IPv6 address";
+	memcpy(out->host, s.p, s.n);
+	out->host[s.n] = '\0';
+	out->literal = true;
+	return inet_pton(AF_INET6, out->host, &v6) == 1 ? NULL : "its address is no IPv6 address";
+}
+
+static const char *read_authority(struct str s, struct fetch_url *out)
+{
+	struct str host = s, port = STR("443"), tail = { NULL, 0 };
+	const char *why;
+	uint64_t number;
+
+	if (s.n && memchr(s.p, '@', s.n))
+		return "it has user info";
+	if (s.n && s.p[0] == '[') {
+		if (!str_cut(str_from(s, 1), ']', &host, &tail) || (tail.n && tail.p[0] != ':'))
+			return "its address is no IPv6 address";
+		if (tail.n)
+			port = str_from(tail, 1);
+		why = read_v6(host, out);
+	} else {
+		if (str_cut(s, ':', &host, &tail))
+			port = tail;
+		why = read_name(host, out);
+	}
+	if (why)
+		return why;
+	if (!text_u64(port, 65535, &number) || number == 0)
+		return "its port is no number from 1 to 65535";
+	snprintf(out->port, sizeof(out->port), "%u", (unsigned)number);
+	return NULL;
+}
+
+static const char *read_path(struct str s, struct fetch_url *out)
+{
+	size_t n = 0;
+
+	if (s.n == 0 || s.p[0] != '/')
+		out->path[n++] = '/'; /* "https://host?query" */
+	if (s.n + n >= sizeof(out->path))
+		return "it is too long";
+	for (size_t i = 0; i < s.n; i++) {
+		if (s.p[i] == '#')
+			return "it has a fragment";
+		if (s.p[i] <= 0x20 || s.p[i] >= 0x7f || strchr("\"<>\\^`{|}", s.p[i]))
+			return "it has a character that URLs do not have";
+		out->path[n++] = s.p[i];
+	}
+	out->path[n] = '\0';
+	return NULL;
+}
+
+bool fetch_url_parse(struct str text, struct fetch_url *out, struct err *e)
+{
+	struct fetch_url u = { .host = "" };
+	struct str rest = str_from(text, strlen("https://"));
+	const char *why;
+	size_t end = 0;
+
+	if (text.n > FETCH_URL_MAX)
+		return bad_url(text, "it is longer than 2,048 bytes", e);
+	if (!str_starts(text, STR("https://")))
+		return bad_url(text, "it does not begin with https://", e);
+	while (end < rest.n && !memchr("/?#\\", rest.p[end], 4))
+		end++;
+	why = read_authority(str_first(rest, end), &u);
+	if (!why)
+		why = read_path(str_from(rest, end), &u);
+	if (why)
+		return bad_url(text, why, e);
+	*out = u;
+	return true;
+}
+
+/* ---- addresses ---- */
+
+enum reach { NEVER, PRIVATE };
+
+struct range {
+	uint8_t prefix[16];
+	uint8_t bits;
+	enum reach reach;
+};
+
+/* RFC 6890 and IANA's registry of IPv4 special-purpose addresses, and what clouds answer at. */
+static const struct range v4_ranges[] = {
+	{ { 168, 63, 129, 16 }, 32, NEVER },   /* Azure's host, a public address */
+	{ { 100, 100, 100, 200 }, 32, NEVER }, /* Alibaba's metadata, a shared one */
+	{ { 0 }, 8, NEVER },
+	{ { 10 }, 8, PRIVATE },
+	{ { 100, 64 }, 10, PRIVATE },
+	{ { 127 }, 8, PRIVATE },
+	{ { 169, 254 }, 16, NEVER },
+	{ { 172, 16 }, 12, PRIVATE },
+	{ { 192, 0, 0 }, 24, NEVER },
+	{ { 192, 0, 2 }, 24, NEVER },
+	{ { 192, 88, 99 }, 24, NEVER },
+	{ { 192, 168 }, 16, PRIVATE },
+	{ { 198, 18 }, 15, NEVER },
+	{ { 198, 51, 100 }, 24, NEVER },
+	{ { 203, 0, 113 }, 24, NEVER },
+	{ { 224 }, 4, NEVER },
+	{ { 240 }, 4, NEVER },
+};
+
+/* Only 2000::/3 is global unicast (RFC 4291 2.4); within it these are special. */
+static const struct range v6_ranges[] = {
+	{ { 0x20, 0x01 }, 23, NEVER }, /* Teredo, ORCHID, benchmarks */
+	{ { 0x20, 0x01, 0x0d, 0xb8 }, 32, NEVER },
+	{ { 0x20, 0x02 }, 16, NEVER }, /* 6to4: an IPv4 address inside */
+	{ { 0x3f, 0xff }, 20, NEVER },
+};
+
+static bool within(const uint8_t *a, const struct range *r)
+{
+	size_t whole = r->bits / 8;
+	uint8_t mask = (uint8_t)(0xff00 >> r->bits % 8);
+
+	return memcmp(a, r->prefix, whole) == 0 &&
+	       (r->bits % 8 == 0 || ((a[whole] ^ r->prefix[whole]) & mask) == 0);
+}
+
+static bool v4_ok(const uint8_t *a, bool private_ok)
+{
+	for (size_t i = 0; i < ARRAY_LEN(v4_ranges); i++)
+		if (within(a, &v4_ranges[i]))
+			return private_ok && v4_ranges[i].reach == PRIVATE;
+	return true;
+}
+
+static bool v6_ok(const uint8_t *a, bool private_ok)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+	static const uint8_t loopback[16] = { [15] = 1 };
+	static const uint8_t metadata[16] = { 0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54 };
+
+	if (memcmp(a, mapped, sizeof(mapped)) == 0 || memcmp(a, nat64, sizeof(nat64)) == 0)
+		return v4_ok(a + 12, private_ok);
+	if (memcmp(a, loopback, sizeof(loopback)) == 0 || (a[0] & 0xfe) == 0xfc)
+		return private_ok && memcmp(a, metadata, sizeof(metadata)) != 0;
+	if ((a[0] & 0xe0) != 0x20)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(v6_ranges); i++)
+		if (within(a, &v6_ranges[i]))
+			return false;
+	return true;
+}
+
+bool fetch_address_ok(const struct sockaddr *a, bool private_ok)
+{
+	uint8_t bytes[16];
+
+	if (a->sa_family == AF_INET) {
+		memcpy(bytes, &((const struct sockaddr_in *)(const void *)a)->sin_addr, 4);
+		return v4_ok(bytes, private_ok);
+	}
+	if (a->sa_family == AF_INET6) {
+		memcpy(bytes, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, 16);
+		return v6_ok(bytes, private_ok);
+	}
+	return false;
+}
