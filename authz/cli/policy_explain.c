@@ -384,6 +384,7 @@ static bool read_request(struct cli *c, struct dry *d, struct buf *text, struct 
 	q->action = json_get_type(body, STR("action"), JSON_OBJECT);
 	q->resource = json_get_type(body, STR("resource"), JSON_OBJECT);
 	q->context = json_get_type(body, STR("context"), JSON_OBJECT);
+	q->http = json_get_type(body, STR("http"), JSON_OBJECT);
 	if (!q->subject || !q->action || !q->resource)
 		return err_set(e, ERR_INVALID,
 			       "subject, action and resource must be there, each an object");

@@ -119,6 +119,7 @@ static void evaluate(struct inquiry *i, struct policy_state *st, struct policy_r
 		.action = q->action,
 		.resource = q->resource,
 		.context = q->context,
+		.http = q->http,
 		.pep = i->d->caller->id,
 		.server = i->d->caller->server,
 		.now_ms = i->now_ms,
@@ -210,14 +211,18 @@ static void judge(struct inquiry *i)
 static bool known_action(struct str name)
 {
 	static const struct str names[] = {
-		STR_INIT("tools/call"),	      STR_INIT("models/invoke"),
-		STR_INIT("tools/list"),	      STR_INIT("resources/list"),
-		STR_INIT("resources/read"),   STR_INIT("resources/subscribe"),
-		STR_INIT("prompts/get"),      STR_INIT("prompts/list"),
-		STR_INIT("initialize"),	      STR_INIT("completion/complete"),
-		STR_INIT("logging/setLevel"), STR_INIT("resources/unsubscribe"),
-		STR_INIT("tasks/get"),	      STR_INIT("tasks/list"),
-		STR_INIT("tasks/result"),     STR_INIT("tasks/cancel"),
+		STR_INIT("tools/call"),	       STR_INIT("models/invoke"),
+		STR_INIT("tools/list"),	       STR_INIT("resources/list"),
+		STR_INIT("resources/read"),    STR_INIT("resources/subscribe"),
+		STR_INIT("prompts/get"),       STR_INIT("prompts/list"),
+		STR_INIT("initialize"),	       STR_INIT("completion/complete"),
+		STR_INIT("logging/setLevel"),  STR_INIT("resources/unsubscribe"),
+		STR_INIT("tasks/get"),	       STR_INIT("tasks/list"),
+		STR_INIT("tasks/result"),      STR_INIT("tasks/cancel"),
+		STR_INIT("server/discover"),   STR_INIT("subscriptions/listen"),
+		STR_INIT("models/list"),       STR_INIT("models/count_tokens"),
+		STR_INIT("models/mcp_server"), STR_INIT("models/server_tool"),
+		STR_INIT("SendMessage"),       STR_INIT("SendStreamingMessage"),
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -247,6 +252,10 @@ static struct str write_input(struct inquiry *i, struct arena *a)
 	if (q->context) {
 		buf_lit(&b, ",\"context\":");
 		json_canonical(&b, q->context);
+	}
+	if (q->http) { /* part of the call: a digest, and what is bound to it, covers it */
+		buf_lit(&b, ",\"http\":");
+		json_canonical(&b, q->http);
 	}
 	buf_lit(&b, ",\"resource\":");
 	json_canonical(&b, q->resource);

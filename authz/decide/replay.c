@@ -291,6 +291,7 @@ static bool read_openings(struct replay *r, struct err *e)
 	q->action = json_get_type(request, STR("action"), JSON_OBJECT);
 	q->resource = json_get_type(request, STR("resource"), JSON_OBJECT);
 	q->context = json_get(request, STR("context"));
+	q->http = json_get_type(request, STR("http"), JSON_OBJECT);
 	q->pep = text_of(facts, "pep");
 	q->server = text_of(facts, "server");
 	q->now_ms = now ? now->i : 0;

@@ -46,17 +46,28 @@ static void push_json(lua_State *L, const struct json *v)
 		lua_pushnil(L);
 }
 
-static void push_args(lua_State *L, const struct policy_request *q)
+static void push_object(lua_State *L, const struct json *v)
 {
-	const struct json *v = json_get_type(q->action, STR("properties"), JSON_OBJECT);
-
 	if (v)
 		value_push(L, v);
 	else
 		lua_newtable(L);
 }
 
-enum member { SUBJECT, ACTION, RESOURCE, CONTEXT, ARGS, AGENT, TOOL, MODEL, PEP, NOW, MEMBERS };
+enum member {
+	SUBJECT,
+	ACTION,
+	RESOURCE,
+	CONTEXT,
+	ARGS,
+	AGENT,
+	TOOL,
+	MODEL,
+	PEP,
+	NOW,
+	HTTP,
+	MEMBERS
+};
 
 static const struct str member_names[MEMBERS] = {
 	[SUBJECT] = STR_INIT("subject"),   [ACTION] = STR_INIT("action"),
@@ -64,6 +75,7 @@ static const struct str member_names[MEMBERS] = {
 	[ARGS] = STR_INIT("args"),	   [AGENT] = STR_INIT("agent"),
 	[TOOL] = STR_INIT("tool"),	   [MODEL] = STR_INIT("model"),
 	[PEP] = STR_INIT("pep"),	   [NOW] = STR_INIT("now"),
+	[HTTP] = STR_INIT("http"),
 };
 
 static void push_member(lua_State *L, const struct facts *f, enum member m)
@@ -82,7 +94,7 @@ static void push_member(lua_State *L, const struct facts *f, enum member m)
 		push_json(L, f->q->context);
 		return;
 	case ARGS:
-		push_args(L, f->q);
+		push_object(L, json_get_type(f->q->action, STR("properties"), JSON_OBJECT));
 		return;
 	case AGENT:
 		push_agent(L, f->q);
@@ -99,6 +111,9 @@ static void push_member(lua_State *L, const struct facts *f, enum member m)
 		return;
 	case NOW:
 		lua_pushinteger(L, f->q->now_ms);
+		return;
+	case HTTP: /* empty where nobody speaks of HTTP: rules then meet nil, not an error */
+		push_object(L, f->q->http);
 		return;
 	case MEMBERS:
 		break;

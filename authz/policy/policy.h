@@ -124,7 +124,8 @@ struct policy_attribute {
 struct policy_request {
 	const struct json *subject, *action, *resource; /* as sent: objects */
 	const struct json *context;			/* an object, or NULL if absent */
-	struct str pep;					/* SPIFFE ID or other name of who asks */
+	const struct json *http; /* an object: the HTTP request that a proxy asks about; or NULL */
+	struct str pep;		 /* SPIFFE ID or other name of who asks */
 	struct str server; /* of the caller or route: stands before a tool's bare name; or empty */
 	/* The registered agent; id.p == NULL: none, q.agent is empty. */
 	struct str agent_id, agent_owner, agent_state;

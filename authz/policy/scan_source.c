@@ -14,9 +14,8 @@ struct subjects {
 
 static const char *const q_members[] = { "subject", "action", "resource", "context",
 					 "args",    "agent",  "tool",	  "model",
-					 "pep",	    "now",    NULL };
-static const char *const q_later[] = { "user",	   "chain", "session", "budget",
-				       "approval", "http",  NULL };
+					 "pep",	    "now",    "http",	  NULL };
+static const char *const q_later[] = { "user", "chain", "session", "budget", "approval", NULL };
 
 static bool listed(const char *const *names, struct str name)
 {

@@ -52,8 +52,9 @@ static bool copy(struct arena *a, struct policy_request *q)
 	struct policy_attribute *list = arena_alloc(a, (q->nattributes + 1) * sizeof(*list));
 	bool ok = list && copy_json(a, &q->subject) && copy_json(a, &q->action) &&
 		  copy_json(a, &q->resource) && copy_json(a, &q->context) &&
-		  copy_text(a, &q->pep) && copy_text(a, &q->server) && copy_text(a, &q->agent_id) &&
-		  copy_text(a, &q->agent_owner) && copy_text(a, &q->agent_state);
+		  copy_json(a, &q->http) && copy_text(a, &q->pep) && copy_text(a, &q->server) &&
+		  copy_text(a, &q->agent_id) && copy_text(a, &q->agent_owner) &&
+		  copy_text(a, &q->agent_state);
 
 	for (size_t i = 0; ok && i < q->nattributes; i++) {
 		list[i] = q->attributes[i];

@@ -12,7 +12,8 @@
 static const char *const keys[] = { "agent",	   "call",    "model", "action",    "resource",
 				    "args",	   "context", "now",   "pep",	    "subject",
 				    "server",	   "expect",  "rule",  "reason",    "message",
-				    "obligations", "name",    "skip",  "approvers", NULL };
+				    "obligations", "name",    "skip",  "approvers", "http",
+				    NULL };
 static const char *const decisions[] = { "deny", "ask", "permit", NULL };
 
 struct asked {
@@ -267,7 +268,7 @@ static void put(struct buf *b, const struct json *v, bool reversed)
 static bool make_request(struct asked *c, struct err *e)
 {
 	const char *action = NULL, *type = NULL;
-	struct json parts[4], room[2], who[2];
+	struct json parts[5], room[2], who[2];
 	const struct json *v;
 	struct str id = { NULL, 0 };
 	uint32_t n = 3;
@@ -288,6 +289,9 @@ static bool make_request(struct asked *c, struct err *e)
 	if (v)
 		parts[0] = *v;
 	v = get(c, "context");
+	if (v)
+		parts[n++] = *v;
+	v = get(c, "http");
 	if (v)
 		parts[n++] = *v;
 	for (uint32_t i = 0; i < n; i++)
@@ -317,6 +321,7 @@ static bool read_request(struct asked *c, size_t order, struct err *e)
 	c->q.action = json_get(v, STR("action"));
 	c->q.resource = json_get(v, STR("resource"));
 	c->q.context = json_get(v, STR("context"));
+	c->q.http = json_get(v, STR("http"));
 	return true;
 }
 

@@ -86,6 +86,7 @@ void policy_help_request(const char *text, struct arena *a, struct policy_reques
 				      .action = json_get(v, STR("action")),
 				      .resource = json_get(v, STR("resource")),
 				      .context = json_get(v, STR("context")),
+				      .http = json_get(v, STR("http")),
 				      .pep = STR("spiffe://acme.example/gateway"),
 				      .now_ms = POLICY_HELP_NOW };
 	if ((part = json_get_type(v, STR("agent"), JSON_OBJECT)))

@@ -125,7 +125,7 @@ static const struct {
 	  REQ, "deny policy_error p/a" },
 	{ "pairs goes over all of q",
 	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) local s = '' for k "
-	  "in pairs(q) do s = s .. k .. ' ' end return s == 'action agent args now pep resource "
+	  "in pairs(q) do s = s .. k .. ' ' end return s == 'action agent args http now pep resource "
 	  "subject ' end } }",
 	  DOC, "permit permitted p/a" },
 	{ "writing through an alias changes nothing for the next rule's file order",
@@ -138,6 +138,17 @@ static const struct {
 	  "q.context.a == nil and #q.context.l == 2 and has(q.context.l, 'y') end } }",
 	  "{\"action\":{\"name\":\"read\"},\"resource\":{\"type\":\"doc\",\"id\":\"d1\"},\"context\":"
 	  "{\"a\":null,\"l\":[null,\"x\",null,\"y\"]}}",
+	  "permit permitted p/a" },
+	{ "the HTTP request behind the question",
+	  "policy 'p' { permit 'a' { on = { action = 'GET' }, when = function(q) return "
+	  "q.http.host == 'h' and q.http.headers['mcp-name'] == 'x' end } }",
+	  "{\"action\":{\"name\":\"GET\"},\"resource\":{\"type\":\"route\",\"id\":\"/\"},\"http\":"
+	  "{\"headers\":{\"mcp-name\":\"x\"},\"host\":\"h\"}}",
+	  "permit permitted p/a" },
+	{ "no HTTP request: empty, not absent",
+	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) return "
+	  "q.http.host == nil end } }",
+	  "{\"action\":{\"name\":\"read\"},\"resource\":{\"type\":\"doc\",\"id\":\"d1\"}}",
 	  "permit permitted p/a" },
 	{ "model",
 	  "policy 'p' { permit 'a' { on = { action = 'models/invoke' }, when = function(q) return "
