@@ -288,20 +288,27 @@ bool tree_prove_range(const struct tree_source *src, uint64_t a, uint64_t b, uin
 	return true;
 }
 
-void tree_span_append(struct tree_span *s, struct sha256 *sha,
-		      const uint8_t leaf[static SHA256_LEN])
+void tree_span_append_node(struct tree_span *s, struct sha256 *sha, unsigned level,
+			   const uint8_t node[static SHA256_LEN])
 {
-	uint64_t index = s->from + s->n++;
+	uint64_t index = (s->from + s->n) >> level;
 	uint8_t h[SHA256_LEN];
-	uint8_t level = 0;
 
-	memcpy(h, leaf, SHA256_LEN);
+	assert(level < TREE_LEVELS && index << level == s->from + s->n);
+	s->n += UINT64_C(1) << level;
+	memcpy(h, node, SHA256_LEN);
 	/* A right child whose left sibling is here: contiguous, so it is the last one. */
-	for (; s->count && s->level[s->count - 1] == level && (index >> level & 1); level++)
+	for (; s->count && s->level[s->count - 1] == level && (index & 1); level++, index >>= 1)
 		tree_node_hash(sha, s->hash[--s->count], h, h);
 	assert(s->count < TREE_HASHES_MAX);
 	memcpy(s->hash[s->count], h, SHA256_LEN);
-	s->level[s->count++] = level;
+	s->level[s->count++] = (uint8_t)level;
+}
+
+void tree_span_append(struct tree_span *s, struct sha256 *sha,
+		      const uint8_t leaf[static SHA256_LEN])
+{
+	tree_span_append_node(s, sha, 0, leaf);
 }
 
 /* The compact range over the first from + n leaves. */

@@ -89,6 +89,11 @@ struct tree_span {
 void tree_span_append(struct tree_span *s, struct sha256 *sha,
 		      const uint8_t leaf[static SHA256_LEN]);
 
+/* A perfect subtree of 2^level leaves; s->from + s->n must be a multiple of its size. So two spans
+ * that stand side by side are joined: append the nodes of the second. */
+void tree_span_append_node(struct tree_span *s, struct sha256 *sha, unsigned level,
+			   const uint8_t node[static SHA256_LEN]);
+
 /* The root of the first s->from + s->n leaves; hints: at least those of cover(0, s->from). */
 MUST_USE bool tree_span_root(const struct tree_span *s, struct sha256 *sha,
 			     const struct tree_proof *hints, uint8_t root[static SHA256_LEN]);

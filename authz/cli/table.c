@@ -76,6 +76,13 @@ static const struct option export_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option prove_options[] = {
+	{ "--output", "FILE", "instead of standard output; usually *.tlog-proof", 'o', false },
+	{ "--bare", NULL, "without the record itself: who checks it must have its bytes", 0,
+	  false },
+	END_OPTIONS,
+};
+
 static const struct option verify_options[] = {
 	{ "--key", "VKEY", "the log's key from outside (`writ audit key`), or @FILE", 0, false },
 	{ "--checkpoint", "FILE", "a checkpoint held from before: the log must extend it", 0,
@@ -399,6 +406,14 @@ static const struct command audit_commands[] = {
 	  .options = export_options,
 	  .connects = true,
 	  .run = run_audit_export },
+	{ .name = "prove",
+	  .operands = "EVALUATION_ID|SEQ",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Prove one record: its receipt, which verifies by itself",
+	  .options = prove_options,
+	  .connects = true,
+	  .run = run_audit_prove },
 	{ .name = "verify",
 	  .operands = "FILE",
 	  .least = 1,

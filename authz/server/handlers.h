@@ -95,6 +95,10 @@ void handle_log_key(struct request *r);
 /* grpc_health.c */
 void handle_health_check(struct request *r);
 void handle_health_watch(struct request *r);
+/* proofs.c */
+void handle_proof(struct request *r);
+void handle_tile(struct request *r);
+void handle_last_checkpoint(struct request *r);
 
 /* health.c */
 /* Is it ready, as /readyz says? @each (or NULL) is told of every check, and why if it fails. */
