@@ -14,7 +14,7 @@ NEEDED   = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(EXTRA) -fstack-protector-strong 
 LDLIBS   = $(shell pkg-config --libs $(PKGS)) -pthread -lm
 SAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
-MAINS   := authz/main.c
+MAINS   := authz/main.c authz/verifier.c
 SRC     := $(filter-out $(MAINS),$(wildcard authz/*.c authz/*/*.c spiffe/*.c))
 HDR     := $(wildcard include/writ/*.h authz/*.h authz/*/*.h spiffe/*.h tests/*.h tests/*/*.h)
 POLICIES := $(wildcard policies/*.lua policies/catalogue/*.lua)
@@ -25,10 +25,11 @@ HELPERS := $(patsubst %.c,$(B)/%.o,$(filter-out $(wildcard tests/*/test_*.c test
 WRAP    := $(foreach f,malloc calloc realloc strdup strndup,-Wl,--wrap=$(f))
 LINK     = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 
-.PHONY: all run demo test check units tsan fuzz soak bench interop lint clean packages help
+.PHONY: all verifier run demo test check units tsan fuzz soak bench interop lint clean packages help
 all: $(B)/writ
 
 $(B)/writ: $(B)/authz/main.o $(B)/libwrit.a ; $(LINK)
+$(B)/writ-verify: $(B)/authz/verifier.o $(B)/libwrit.a ; $(CC) $(CFLAGS) $(LDFLAGS) -static -s -Wl,--no-warnings -o $@ $^ -lcrypto -pthread -lm
 $(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) $(B)/embedded.o ; @rm -f $@; $(AR) rcs $@ $^
 $(B)/embedded.c: $(POLICIES) scripts/embed ; @mkdir -p $(@D); scripts/embed $(POLICIES) >$@.new && mv $@.new $@
 $(B)/embedded.o: $(B)/embedded.c ; $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
@@ -41,6 +42,8 @@ $(B)/%.o: %.c ; @mkdir -p $(@D); $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
 
 ## make run       install missing packages, build, start writ with the example policies in .writ/
 run: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/run $(B)/writ
+## make verifier  build/writ-verify: `writ audit verify` alone, as one static file
+verifier: packages ; @$(MAKE) --no-print-directory $(B)/writ-verify
 ## make demo      the whole story in one terminal, against a real server in a temporary folder
 demo: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/demo $(B)/writ
 ## make test      every test, under AddressSanitizer and UBSan; ends with "N passed, N failed"

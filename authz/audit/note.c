@@ -47,12 +47,13 @@ static bool name_ok(struct str name)
 	return true;
 }
 
-bool note_key_make(struct str name, const uint8_t public_key[static 32], struct note_key *k,
-		   struct err *e)
+static bool make_key(struct str name, uint8_t type, const uint8_t public_key[static 32],
+		     struct note_key *k, struct err *e)
 {
+	const char between[2] = { '\n', (char)type };
 	struct sha256 *sha;
 	uint8_t hash[SHA256_LEN];
-	struct str parts[] = { name, { "\n\x01", 2 }, { (const char *)public_key, 32 } };
+	struct str parts[] = { name, { between, 2 }, { (const char *)public_key, 32 } };
 
 	if (!name_ok(name))
 		return err_set(e, ERR_INVALID,
@@ -72,6 +73,12 @@ bool note_key_make(struct str name, const uint8_t public_key[static 32], struct 
 	return true;
 }
 
+bool note_key_make(struct str name, const uint8_t public_key[static 32], struct note_key *k,
+		   struct err *e)
+{
+	return make_key(name, NOTE_ED25519, public_key, k, e);
+}
+
 static void id_bytes(uint32_t id, uint8_t out[static 4])
 {
 	out[0] = (uint8_t)(id >> 24);
@@ -80,7 +87,7 @@ static void id_bytes(uint32_t id, uint8_t out[static 4])
 	out[3] = (uint8_t)id;
 }
 
-bool note_key_parse(struct str vkey, struct note_key *k, struct err *e)
+bool note_key_parse_as(struct str vkey, uint8_t type, struct note_key *k, struct err *e)
 {
 	struct str name, rest, id, base64;
 	uint8_t bytes[64], want[4], got[4];
@@ -96,10 +103,12 @@ bool note_key_parse(struct str vkey, struct note_key *k, struct err *e)
 	if (base64.n > 60 || !text_unbase64(base64, BASE64_STD, bytes, &n) || n != 33)
 		return err_set(e, ERR_INVALID,
 			       "not a verifier key: its third part must be base64 of 33 bytes");
-	if (bytes[0] != NOTE_ED25519)
-		return err_set(e, ERR_INVALID,
-			       "verifier key of type %u: only Ed25519 (type 1) is known", bytes[0]);
-	if (!note_key_make(name, bytes + 1, &made, e))
+	if (bytes[0] != type)
+		return err_set(e, ERR_INVALID, "verifier key of type %u: expected %s (type %u)",
+			       bytes[0],
+			       type == NOTE_ED25519 ? "a log's, Ed25519" : "a witness's, Ed25519",
+			       type);
+	if (!make_key(name, type, bytes + 1, &made, e))
 		return false;
 	id_bytes(made.id, got);
 	if (memcmp(want, got, 4) != 0)
@@ -110,6 +119,11 @@ bool note_key_parse(struct str vkey, struct note_key *k, struct err *e)
 			STR_FMT(id), got[0], got[1], got[2], got[3]);
 	*k = made;
 	return true;
+}
+
+bool note_key_parse(struct str vkey, struct note_key *k, struct err *e)
+{
+	return note_key_parse_as(vkey, NOTE_ED25519, k, e);
 }
 
 void note_key_format(const struct note_key *k, struct buf *out)
@@ -222,6 +236,41 @@ bool note_verify(const struct note *n, const struct note_key *keys, size_t count
 		return err_set(e, ERR_INVALID, "none of its %zu signatures is by a given key (%s)",
 			       n->n, count ? keys[0].name : "no key was given");
 	return true;
+}
+
+/* The signed message: header, time, and the checkpoint's text. */
+static bool cosignature_good(const struct note *n, const struct note_key *k, uint64_t at,
+			     const uint8_t *signature)
+{
+	AUTO_BUF text;
+
+	buf_init(&text, mem_system, NOTE_MAX + 64);
+	buf_printf(&text, "cosignature/v1\ntime %llu\n", (unsigned long long)at);
+	buf_add(&text, n->text);
+	return buf_ok(&text) && ed25519_verify(k->public_key, buf_str(&text), signature);
+}
+
+enum cosigned note_cosigned(const struct note *n, const struct note_key *k, uint64_t *at)
+{
+	enum cosigned found = COSIGNED_NOT;
+
+	for (size_t i = 0; i < n->n; i++) {
+		const struct note_signature *s = &n->signatures[i];
+		uint8_t bytes[3 * SIGNATURE_BASE64_MAX / 4 + 3];
+		size_t len;
+
+		if (s->id != k->id || !str_eq(s->name, str_c(k->name)))
+			continue;
+		if (!text_unbase64(s->base64, BASE64_STD, bytes, &len) || len != 4 + 8 + 64)
+			return COSIGNED_BADLY;
+		*at = 0;
+		for (int b = 4; b < 12; b++)
+			*at = *at << 8 | bytes[b];
+		if (!cosignature_good(n, k, *at, bytes + 12))
+			return COSIGNED_BADLY;
+		found = COSIGNED;
+	}
+	return found;
 }
 
 void note_sign_line(struct buf *out, const struct note_key *k, const uint8_t signature[static 64])

@@ -17,9 +17,10 @@
 #define NOTE_SIGNATURES_MAX 100
 #define NOTE_NAME_MAX 255
 #define NOTE_ED25519 0x01
-#define NOTE_ID_LEN 8 /* hex digits of a key id */
+#define NOTE_COSIGNATURE 0x04 /* Ed25519 with a time, by a witness */
+#define NOTE_ID_LEN 8	      /* hex digits of a key id */
 
-/* A verifier key: "name+hhhhhhhh+base64(type || key)". Only Ed25519 (type 0x01) is read. */
+/* A verifier key: "name+hhhhhhhh+base64(type || key)". */
 struct note_key {
 	char name[NOTE_NAME_MAX + 1];
 	uint32_t id;
@@ -30,6 +31,8 @@ struct note_key {
 MUST_USE bool note_key_make(struct str name, const uint8_t public_key[static 32],
 			    struct note_key *k, struct err *e);
 MUST_USE bool note_key_parse(struct str vkey, struct note_key *k, struct err *e);
+/* The same for one of NOTE_COSIGNATURE. Its id is another, so neither is taken for the other. */
+MUST_USE bool note_key_parse_as(struct str vkey, uint8_t type, struct note_key *k, struct err *e);
 void note_key_format(const struct note_key *k, struct buf *out);
 
 struct note_signature {
@@ -49,6 +52,10 @@ MUST_USE bool note_parse(struct str bytes, struct note *n, struct err *e);
 /* Verified by at least one of @keys, and no signature of one of them is bad. */
 MUST_USE bool note_verify(const struct note *n, const struct note_key *keys, size_t count,
 			  struct err *e);
+
+/* Is @n cosigned by the witness @k (C2SP tlog-cosignature v1)? *at: when, in seconds. */
+enum cosigned { COSIGNED_NOT, COSIGNED_BADLY, COSIGNED };
+enum cosigned note_cosigned(const struct note *n, const struct note_key *k, uint64_t *at);
 
 /* Append "\n— name base64\n": text || this = a note with one signature. */
 void note_sign_line(struct buf *out, const struct note_key *k, const uint8_t signature[static 64]);

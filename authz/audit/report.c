@@ -56,14 +56,21 @@ static const char *result_name(enum verify_result r)
 
 void verify_report_json(const struct verify_report *r, struct buf *out)
 {
+	static const char *const redactions[] = {
+		[REDACTION_NONE] = "none",
+		[REDACTION_SOME] = "some",
+		[REDACTION_ALL] = "all",
+		[REDACTION_BROKEN] = "broken",
+	};
+
 	buf_char(out, '{');
+	verdict(out, "anchoring", r->anchoring);
 	verdict(out, "authenticity", r->authenticity);
 	if (r->has_bad) {
 		number(out, "bad_end", r->bad_end);
 		number(out, "bad_seq", r->bad_seq);
 	}
 	verdict(out, "completeness", r->completeness);
-	verdict(out, "continuity", r->continuity);
 	number(out, "count", r->count);
 	if (r->fault)
 		text(out, "fault", verify_fault_name(r->fault));
@@ -75,6 +82,7 @@ void verify_report_json(const struct verify_report *r, struct buf *out)
 	number(out, "openings", r->openings);
 	text(out, "origin", r->origin);
 	number(out, "redacted", r->redacted);
+	text(out, "redaction", redactions[r->redaction]);
 	text(out, "result", result_name(r->result));
 	if (r->integrity == VERDICT_YES) {
 		buf_lit(out, "\"root\":\"");
@@ -82,5 +90,9 @@ void verify_report_json(const struct verify_report *r, struct buf *out)
 		buf_lit(out, "\",");
 	}
 	number(out, "size", r->size);
-	buf_printf(out, "\"withheld\":%llu}", (unsigned long long)r->withheld);
+	number(out, "withheld", r->withheld);
+	if (r->witnessed_s)
+		number(out, "witnessed", r->witnessed_s);
+	out->n -= buf_ok(out); /* the last comma */
+	buf_char(out, '}');
 }

@@ -1,10 +1,12 @@
 /*
  * verify - check an export offline, and say what exactly is wrong with it.
  *
- * Purpose    Needs the file and the log's verifier key, nothing of the machine that wrote it. Four
- *            verdicts are kept apart: the records are whole (chain and tree), they are all there
- *            (counts against the checkpoint), they are the log's (signature), and what is redacted
- *            or withheld. The key comes from outside; one found in the file proves nothing.
+ * Purpose    Needs the file (or a folder of tiles, or one record's proof) and the log's verifier
+ *            key, nothing of the machine that wrote it. Five verdicts are kept apart: the records
+ *            are whole (chain and tree), they are all there (counts against the checkpoint), they
+ *            are the log's (signature), somebody else has seen them (a checkpoint held before,
+ *            witnesses), and what is redacted. The key comes from outside; one found in the file
+ *            proves nothing.
  * Ownership  Bytes are fed in pieces of any size; at most one line is held.
  * Threads    One owner at a time.
  */
@@ -15,6 +17,7 @@
 #include "include/writ/err.h"
 
 #define VERIFY_LINE_MAX (16 * 1024 * 1024) /* bytes of one line */
+#define VERIFY_KEYS_MAX 65		   /* the given one and those of a policy */
 
 /* What was done to the log, as far as the file shows. */
 enum verify_fault {
@@ -43,6 +46,14 @@ enum verify_result {
 
 enum verdict { VERDICT_NO, VERDICT_YES, VERDICT_UNKNOWN };
 
+/* Of the commitments in the records. */
+enum redaction {
+	REDACTION_NONE,	  /* each is opened, and fits */
+	REDACTION_SOME,	  /* some have no opening here */
+	REDACTION_ALL,	  /* none has */
+	REDACTION_BROKEN, /* an opening is not what was committed to */
+};
+
 struct verify_report {
 	enum verify_result result;
 	enum verify_fault fault; /* the first one */
@@ -51,17 +62,24 @@ struct verify_report {
 	uint64_t bad_end;	 /* with FAULT_REWRITE: it is one of [bad_seq, bad_end) */
 	struct err why;		 /* one sentence; empty if all holds */
 
+	/* The five verdicts. */
 	enum verdict integrity;	   /* nothing changed since the checkpoint was signed */
-	enum verdict completeness; /* yes: every record of the range in full; no: some withheld */
-	enum verdict authenticity; /* signed by the key given from outside */
-	enum verdict continuity;   /* extends the checkpoint held before; unknown: none given */
+	enum verdict completeness; /* yes: every record of the range in full; no: some withheld;
+				    * unknown: only hashes are here, or one record */
+	enum verdict authenticity; /* signed by a key given from outside */
+	enum verdict anchoring;	   /* goes on from the checkpoint held before, and the witnesses
+				    * of the policy have signed; unknown: neither was given */
+	enum redaction redaction;
+
+	bool piecemeal; /* tiles without records, or the proof of one */
 
 	uint64_t first, count, size; /* range [first, first + count) of a tree of @size */
 	uint64_t withheld;	     /* records present as a hash only */
 	uint64_t openings, redacted; /* commitments opened; commitments without an opening */
 	char origin[256];
 	char key_id[9];	      /* of the key that verified; empty: none */
-	const char *key_from; /* "given" or "none: the key in the file proves nothing" */
+	const char *key_from; /* "given", or "none: ..." */
+	uint64_t witnessed_s; /* of the oldest cosignature that the quorum counts; 0: none */
 	uint8_t root[32];
 };
 
@@ -70,6 +88,9 @@ struct verifier;
 struct verify_options {
 	struct str vkey;       /* from outside; empty: structure only */
 	struct str checkpoint; /* a signed note held from before; empty: none */
+	struct str policy;     /* a witness policy; its logs' keys are from outside, too */
+	uint64_t at_least;     /* records that the log must hold */
+	unsigned threads;      /* of verify_fd over a regular file; 0 or 1: this one alone */
 	const struct alloc *alloc;
 };
 
@@ -84,6 +105,15 @@ void verifier_free(struct verifier *v);
 /* All of it over a file descriptor. A read error is VERIFY_UNREADABLE. */
 MUST_USE bool verify_fd(int fd, const struct verify_options *o, struct verify_report *r,
 			struct err *e);
+
+/* A folder of tiles, with or without records (`writ audit publish`, or any tlog-tiles log of
+ * writ's records). Fails as verify_fd does. */
+MUST_USE bool verify_tiles(const char *folder, const struct verify_options *o,
+			   struct verify_report *r, struct err *e);
+
+/* A .tlog-proof. @record: the record's bytes; p == NULL: they are in the proof's extra line. */
+MUST_USE bool verify_proof(struct str proof, struct str record, const struct verify_options *o,
+			   struct verify_report *r, struct err *e);
 
 /* The report as one JSON object, for programs. */
 void verify_report_json(const struct verify_report *r, struct buf *out);

@@ -155,32 +155,3 @@ void answer_print(const struct cli *c, const struct answer *a)
 	fwrite(a->value->raw.p, 1, a->value->raw.n, c->out);
 	fputc('\n', c->out);
 }
-
-bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e)
-{
-	bool is_stdin = strcmp(path, "-") == 0, ok = true;
-	int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return err_set(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path,
-			       strerror(errno));
-	for (;;) {
-		char some[16384];
-		ssize_t n = read(fd, some, sizeof(some));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			ok = err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-		if (n <= 0)
-			break;
-		buf_add(out, (struct str){ some, (size_t)n });
-		if (out->n > max || !buf_ok(out)) {
-			ok = err_set(e, ERR_TOO_LARGE, "%s: longer than %zu bytes", path, max);
-			break;
-		}
-	}
-	if (!is_stdin)
-		close(fd);
-	return ok;
-}

@@ -56,12 +56,13 @@ int run_policy_what(struct cli *c);
 /* policy_test.c */
 int run_policy_test(struct cli *c);
 int run_policy_bench(struct cli *c);
-/* log.c, prove.c, verify.c */
+/* log.c, prove.c, publish.c, verify.c */
 int run_audit_tail(struct cli *c);
 int run_audit_export(struct cli *c);
 int run_audit_checkpoint(struct cli *c);
 int run_audit_key(struct cli *c);
 int run_audit_prove(struct cli *c);
+int run_audit_publish(struct cli *c);
 int run_audit_verify(struct cli *c);
 
 #endif

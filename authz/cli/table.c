@@ -83,10 +83,22 @@ static const struct option prove_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option publish_options[] = {
+	{ "--entries", NULL, "the records, too, not only their hashes", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option verify_options[] = {
 	{ "--key", "VKEY", "the log's key from outside (`writ audit key`), or @FILE", 0, false },
 	{ "--checkpoint", "FILE", "a checkpoint held from before: the log must extend it", 0,
 	  false },
+	{ "--at-least", "N", "the log must hold at least N records", 0, false },
+	{ "--witness-policy", "FILE", "who else must have signed (C2SP tlog-policy)", 0, false },
+	{ "--record", "FILE", "the record of a proof that does not hold it", 0, false },
+	{ "--server", "URL", "instead of a file: export the log of a running server", 0, false },
+	{ "--svid", "FILE", "our X.509-SVID for an https:// server (PEM)", 0, false },
+	{ "--svid-key", "FILE", "its private key (PEM)", 0, false },
+	{ "--bundle", "FILE", "authorities to believe the server by (PEM)", 0, false },
 	END_OPTIONS,
 };
 
@@ -414,13 +426,21 @@ static const struct command audit_commands[] = {
 	  .options = prove_options,
 	  .connects = true,
 	  .run = run_audit_prove },
-	{ .name = "verify",
-	  .operands = "FILE",
+	{ .name = "publish",
+	  .operands = "DIR",
 	  .least = 1,
 	  .most = 1,
-	  .help = "Check an export, without a server",
+	  .help = "Write the log's tree as files that any web server can serve",
+	  .more = "\nReads the data folder on this machine. A run that was cut off is finished by "
+		  "the next.",
+	  .options = publish_options,
+	  .run = run_audit_publish },
+	{ .name = "verify",
+	  .operands = "[FILE|DIR]",
+	  .most = 1,
+	  .help = "Check an export, a folder of tiles, a proof, or a server's log",
 	  .more = "\nExit code: 0 holds, 1 broken, 2 wrong usage, 3 consistent but no key was "
-		  "given, 4 unreadable.",
+		  "given or\nwitnesses are missing, 4 unreadable.",
 	  .options = verify_options,
 	  .run = run_audit_verify },
 	{ .name = "checkpoint",

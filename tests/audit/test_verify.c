@@ -61,14 +61,14 @@ static void the_whole_log_holds(void **state)
 	assert_int_equal(r.integrity, VERDICT_YES);
 	assert_int_equal(r.completeness, VERDICT_YES);
 	assert_int_equal(r.authenticity, VERDICT_YES);
-	assert_int_equal(r.continuity, VERDICT_UNKNOWN);
+	assert_int_equal(r.anchoring, VERDICT_UNKNOWN);
 	assert_string_equal(r.origin, ORIGIN);
 	assert_string_equal(r.key_from, "given");
 	/* The same with a checkpoint held from before. */
 	o.checkpoint = buf_str(&early);
 	file_verify(&x, &o, &r);
 	expect(&r, "held", FAULT_NONE, -1);
-	assert_int_equal(r.continuity, VERDICT_YES);
+	assert_int_equal(r.anchoring, VERDICT_YES);
 	file_clear(&x);
 }
 
@@ -112,9 +112,9 @@ static void every_part_holds(void **state)
 			/* The checkpoint behind the range is the nearest one. */
 			assert_int_equal(r.size, to <= 7 ? 7 : RECORDS);
 			if (from <= 7 && (to >= 7 || r.size == 7))
-				assert_int_equal(r.continuity, VERDICT_YES);
+				assert_int_equal(r.anchoring, VERDICT_YES);
 			else
-				assert_int_equal(r.continuity, VERDICT_UNKNOWN);
+				assert_int_equal(r.anchoring, VERDICT_UNKNOWN);
 			file_clear(&x);
 		}
 }
@@ -551,7 +551,7 @@ static void a_fork_is_told(void **state)
 	file_verify(&x, &o, &r);
 	expect(&r, "fork", FAULT_FORK, -1);
 	assert_int_equal(r.authenticity, VERDICT_YES);
-	assert_int_equal(r.continuity, VERDICT_NO);
+	assert_int_equal(r.anchoring, VERDICT_NO);
 	file_clear(&x);
 	/* And the other way round: what is held is longer than what is shown. */
 	file_make(&x, &log_of_all, &everything);
@@ -701,10 +701,10 @@ static void a_file_is_read_and_reported(void **state)
 	fclose(f);
 	buf_init(&json, mem_system, 10000);
 	verify_report_json(&r, &json);
-	assert_true(
-		str_starts(buf_str(&json),
-			   STR("{\"authenticity\":\"yes\",\"completeness\":\"yes\",\"continuity\":"
-			       "\"unknown\",\"count\":13,\"first\":0,\"integrity\":\"yes\",")));
+	assert_true(str_starts(
+		buf_str(&json),
+		STR("{\"anchoring\":\"unknown\",\"authenticity\":\"yes\",\"completeness\":"
+		    "\"yes\",\"count\":13,\"first\":0,\"integrity\":\"yes\",")));
 	assert_true(verify_fd(-1, &o, &r, &e));
 	assert_int_equal(r.result, VERIFY_UNREADABLE);
 	file_clear(&x);

@@ -29,7 +29,7 @@ def writ(*args, code, cwd, text=None):
 def usage_goes_to_stdout_when_asked_for_and_to_stderr_when_not(d):
     asked, bare = writ("--help", code=0, cwd=d), writ(code=2, cwd=d)
     assert asked.stdout == bare.stderr and not asked.stderr and not bare.stdout
-    for command in ("serve", "agent register SPIFFE_ID", "audit verify FILE", "doctor"):
+    for command in ("serve", "agent register SPIFFE_ID", "audit verify [FILE|DIR]", "doctor"):
         assert f"  {command}" in asked.stdout, command
     assert "Usage: writ agent COMMAND" in writ("agent", "--help", code=0, cwd=d).stdout
 
