@@ -177,6 +177,7 @@ static void judge_both(struct inquiry *i)
 	then = clock_mono_ns(i->w->core->clock);
 	judge_by(i, second, &b->result);
 	end = clock_mono_ns(i->w->core->clock);
+	beside_compare(b, &i->answer.result);
 	if (b->tally) {
 		rollout_count(b->tally, first, &i->answer.result, then - at);
 		rollout_count(b->tally, second, &b->result, end - then);
@@ -370,7 +371,7 @@ static bool write_record(struct inquiry *i, struct pending *p)
 	record_hash(rec, STR("policy_sha256"), i->policy_hash);
 	record_str(rec, STR("reason"), r->reason);
 	if (i->beside)
-		record_int(rec, STR("rollout"), (int64_t)i->beside->rollout->id);
+		record_int(rec, STR("rollout"), (int64_t)i->beside->id);
 	record_str(rec, STR("rule"), r->rule);
 	beside_record(i->beside, rec);
 	record_str(rec, STR("tool"), r->tool);

@@ -15,10 +15,17 @@ struct beside *beside_begin(struct worker *w, struct str agent, bool in_force, s
 	if (!b)
 		return NULL; /* then there is no memory for the record either: denied */
 	b->rollout = r;
+	b->id = r->id;
 	b->tally = w->tally;
 	b->canary = canary;
-	shared_acquire(&r->shared);
 	return b;
+}
+
+void beside_compare(struct beside *b, const struct policy_result *counts)
+{
+	b->differs = rollout_differs(counts, &b->result);
+	if (b->differs)
+		shared_acquire(&b->rollout->shared);
 }
 
 void beside_record(const struct beside *b, struct record *r)
@@ -33,9 +40,9 @@ void beside_record(const struct beside *b, struct record *r)
 
 void beside_end(struct beside *b, const struct policy_result *counts, bool recorded, uint64_t seq)
 {
-	if (!b)
+	if (!b || !b->differs)
 		return;
-	if (recorded && b->tally && rollout_differs(counts, &b->result))
+	if (recorded && b->tally)
 		rollout_changed(b->tally, b->canary ? &b->result : counts,
 				b->canary ? counts : &b->result, seq);
 	shared_release(&b->rollout->shared);
