@@ -95,8 +95,9 @@ static void pages_of_who_leave_nobody_out(void **state)
 			assert_true(who(&r, "tool", "s/t0001", after, limits[l], &e));
 			assert_true(r.n <= limits[l]);
 			for (size_t i = 0; i < r.n; i++) {
-				int n = atoi(r.results[i].name.p +
-					     strlen("spiffe://test.example/agent/"));
+				long n = strtol(r.results[i].name.p +
+							strlen("spiffe://test.example/agent/"),
+						NULL, 10);
 
 				assert_false(seen[n]);
 				seen[n] = true;
