@@ -17,6 +17,7 @@
 
 #include "authz/base/text.h"
 #include "authz/config_table.h"
+#include "authz/decide/signing.h"
 #include "authz/store/file.h"
 #include "spiffe/id.h"
 
@@ -314,6 +315,17 @@ static bool finish_public_url(struct config_reader *r)
 			   url);
 }
 
+static bool finish_policy_keys(struct config_reader *r)
+{
+	struct signing_keys keys;
+	struct err why = { 0 };
+
+	if (!r->c->policies.key || signing_keys_parse(str_c(r->c->policies.key), &keys, &why))
+		return true;
+	return config_fail(r, "policies.key",
+			   "%s; expected what `writ policy sign --key FILE` prints", why.msg);
+}
+
 static bool finish_listeners(struct config_reader *r)
 {
 	struct config *c = r->c;
@@ -355,7 +367,8 @@ static bool finish(struct config_reader *r, bool data_given)
 	struct config *c = r->c;
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
-	    !finish_public_url(r) || !finish_files(r) || !finish_listeners(r))
+	    !finish_public_url(r) || !finish_files(r) || !finish_policy_keys(r) ||
+	    !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);
 	if (!c->policies.dir)

@@ -87,6 +87,7 @@ struct config {
 
 	struct {
 		const char *dir;
+		const char *key; /* verifier keys of signed sets; NULL: none is needed */
 		bool watch, files_only;
 	} policies;
 	struct {

@@ -69,6 +69,8 @@ const struct setting config_settings[] = {
 	  "who may use writ's own interfaces, and as what" },
 
 	STRING("policies.dir", policies.dir, 1, 4096, "policies", "folder of rules and catalogue"),
+	STRING("policies.key", policies.key, 1, 4096, "<none>",
+	       "public keys, separated by blanks: a policy set must be signed by one of them"),
 	BOOL("policies.watch", policies.watch, false, "true",
 	     "check, store and activate the folder when it changes"),
 	BOOL("policies.files_only", policies.files_only, true, "false",

@@ -257,6 +257,7 @@ static bool start_control(struct serving *s, struct err *e)
 	struct control_config c = { .core = &s->core,
 				    .db_path = db,
 				    .policies = s->config->policies.dir,
+				    .policy_keys = s->config->policies.key,
 				    .watch = s->config->policies.watch,
 				    .files_only = s->config->policies.files_only,
 				    .limits = { s->config->limits.policy_instructions,

@@ -35,7 +35,8 @@ int run_policy_apply(struct cli *c);
 int run_policy_show(struct cli *c);
 int run_policy_diff(struct cli *c);
 int run_policy_rollback(struct cli *c);
-/* For commands that send policies: the files of @dir as an array; what a reply says of them. */
+/* For commands that send policies: the files of @dir as an array and, if they are signed,
+ * `,"signature":"..."`; what a reply says of them. */
 struct buf;
 bool policy_put_files(const char *dir, struct buf *b, struct err *e);
 void policy_put_findings(FILE *out, const struct json *list);
@@ -50,6 +51,8 @@ int policy_diff_rollout(struct cli *c); /* policy diff --rollout */
 int run_policy_replay(struct cli *c);
 int run_policy_explain(struct cli *c);
 int policy_list_all(struct cli *c); /* policy list --all */
+/* policy_sign.c */
+int run_policy_sign(struct cli *c);
 /* policy_reach.c */
 int run_policy_who(struct cli *c);
 int run_policy_what(struct cli *c);

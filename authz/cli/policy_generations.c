@@ -122,6 +122,10 @@ bool policy_put_files(const char *dir, struct buf *b, struct err *e)
 		buf_char(b, '}');
 	}
 	buf_char(b, ']');
+	if (s.signature.n && text_is_utf8(s.signature)) {
+		buf_lit(b, ",\"signature\":");
+		buf_json(b, s.signature);
+	}
 	policy_sources_clear(&s);
 	return ok;
 }
@@ -138,6 +142,8 @@ int run_policy_apply(struct cli *c)
 		return cli_fail(c, &e);
 	buf_lit(&b, ",\"message\":");
 	buf_json(&b, str_c(message ? message : ""));
+	if (cli_flag(c, "--allow-older"))
+		buf_lit(&b, ",\"allow_older\":true");
 	buf_char(&b, '}');
 	if (!buf_ok(&b)) {
 		err_set(&e, ERR_TOO_LARGE, "the policies are too large to be sent");

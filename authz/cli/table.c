@@ -104,6 +104,7 @@ static const struct option verify_options[] = {
 
 static const struct option apply_options[] = {
 	{ "--message", "TEXT", "what for; kept with the generation", 'm', false },
+	{ "--allow-older", NULL, "also a set signed before one that was in force", 0, false },
 	END_OPTIONS,
 };
 
@@ -155,6 +156,13 @@ static const struct option explain_options[] = {
 	{ "--set", "NAME=VALUE", "with --dry: the agent's attributes, not the registry's", 0,
 	  true },
 	{ "--all", NULL, "also the rules that do not apply, and why not", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option sign_options[] = {
+	{ "--key", "FILE", "Ed25519 private key (PEM, PKCS#8); required", 0, false },
+	{ "--name", "NAME", "of the key, in messages and in policies.key (policies)", 0, false },
+	{ "--version", "N", "higher than all before (the time in seconds)", 0, false },
 	END_OPTIONS,
 };
 
@@ -316,6 +324,16 @@ static const struct command policy_commands[] = {
 	  .options = policy_diff_options,
 	  .connects = true,
 	  .run = run_policy_diff },
+	{ .name = "sign",
+	  .operands = "[DIR]",
+	  .most = 1,
+	  .help = "Sign the policies in a folder, or print the public key",
+	  .more = "\nWrites DIR/policies.sig. A server with policies.key in its configuration takes "
+		  "no other sets,\nand none with a lower version than one before. Make a key with\n"
+		  "  openssl genpkey -algorithm ed25519 -out FILE\nand keep it off the server. "
+		  "Without DIR: prints what policies.key has to be.",
+	  .options = sign_options,
+	  .run = run_policy_sign },
 	{ .name = "apply",
 	  .operands = "DIR",
 	  .least = 1,

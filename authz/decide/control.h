@@ -24,10 +24,11 @@
 
 struct control_config {
 	struct core *core;
-	const char *db_path;  /* "<data>/writ.db" */
-	const char *policies; /* folder of rules, catalogue and tests */
-	bool watch;	      /* activate a changed folder by itself */
-	bool files_only;      /* the folder is the only writer: apply and activate are refused */
+	const char *db_path;	 /* "<data>/writ.db" */
+	const char *policies;	 /* folder of rules, catalogue and tests */
+	const char *policy_keys; /* whose signature a set needs (signing.h); NULL: none */
+	bool watch;		 /* activate a changed folder by itself */
+	bool files_only;	 /* the folder is the only writer: apply and activate are refused */
 	struct policy_limits limits;
 	struct signer *signer;
 	struct slot *certificate; /* of struct tls_certificate: writ's own TLS leaf */
@@ -110,7 +111,8 @@ void control_folder_close(struct control *c);
 struct policy_act {
 	struct str word; /* "watch", "apply", "activate" */
 	struct str by, message;
-	bool pinned; /* the watched folder does not replace it */
+	bool pinned;	  /* the watched folder does not replace it */
+	bool allow_older; /* than what was signed and in force before */
 };
 /* Load, store and put in force; nothing happens if it is so already. *set (with a reference) is
  * what is in force then. @findings may be NULL. */

@@ -5,11 +5,11 @@
 #include "authz/base/log.h"
 #include "authz/base/text.h"
 #include "authz/decide/rollout_acts.h"
+#include "authz/decide/signing.h"
 #include "authz/policy/test.h"
 
-/* What was refused is on record as well: who tried to put what into force. @hash may be NULL. */
-static void record_refused(struct control *c, const struct policy_act *act, size_t errors,
-			   const uint8_t *hash, const char *reason)
+void generation_refused(struct control *c, const struct policy_act *act, size_t errors,
+			const uint8_t *hash, const char *reason)
 {
 	struct act_record r;
 	struct err e = { 0 };
@@ -42,7 +42,7 @@ bool generation_may_act(struct control *c, const struct policy_act *act, struct 
 				"writer; change the files there");
 	if (same)
 		return true;
-	record_refused(c, act, 0, NULL, GENERATION_CONFLICT);
+	generation_refused(c, act, 0, NULL, GENERATION_CONFLICT);
 	return err_code(e, ERR_CONFLICT, GENERATION_CONFLICT,
 			"generation %llu is in force, and its hash is not the one in If-Match: "
 			"somebody changed the policies; look again",
@@ -60,7 +60,7 @@ static bool put(struct control *c, struct policy_sources *s, const struct policy
 	shared_release(old ? &old->shared : NULL);
 	if (!control_activate_sources(c, s, act, &set, &out->findings, e)) {
 		if (out->findings.errors)
-			record_refused(c, act, out->findings.errors, s->hash, "policy_refused");
+			generation_refused(c, act, out->findings.errors, s->hash, "policy_refused");
 		return false;
 	}
 	out->number = set->generation;
@@ -105,20 +105,24 @@ static bool tests_pass(struct control *c, const struct policy_sources *s,
 	policy_test_report_clear(&report);
 	if (!failed)
 		return true;
-	record_refused(c, act, failed, s->hash, "policy_tests_failed");
+	generation_refused(c, act, failed, s->hash, "policy_tests_failed");
 	return err_code(e, ERR_INVALID, "policy_tests_failed",
 			"%zu of the set's own tests fail, so it is not applied; the first: %s",
 			failed, first.text);
 }
 
 bool generation_apply(struct control *c, struct policy_sources *s, struct str by,
-		      struct str message, struct str if_match, struct generation_outcome *out,
-		      struct err *e)
+		      struct str message, struct str if_match, bool allow_older,
+		      struct generation_outcome *out, struct err *e)
 {
-	const struct policy_act act = { .word = STR("apply"), .by = by, .message = message };
+	const struct policy_act act = {
+		.word = STR("apply"), .by = by, .message = message, .allow_older = allow_older
+	};
 
+	/* Whose set it is comes first: what nobody signed is not even run as a test. */
 	if (!generation_may_act(c, &act, if_match, out, e) || !rollouts_none(c, e) ||
-	    !tests_pass(c, s, &act, e) || !put(c, s, &act, out, e))
+	    !signing_admits(c, s, &act, e) || !tests_pass(c, s, &act, e) ||
+	    !put(c, s, &act, out, e))
 		return false;
 	/* What changed in the folder while a rollback kept it out is older than this act. */
 	control_folder_seen(c);
@@ -131,11 +135,12 @@ bool generation_keep(struct control *c, struct policy_sources *s, const struct p
 	struct policy_set *made = NULL;
 	bool stored;
 
-	if (!tests_pass(c, s, act, e) || !generations_recall(c->generations, s, e))
+	if (!signing_admits(c, s, act, e) || !tests_pass(c, s, act, e) ||
+	    !generations_recall(c->generations, s, e))
 		return false;
 	if (!policy_set_load(s, &c->config.limits, &made, findings, e)) {
 		if (findings->errors)
-			record_refused(c, act, findings->errors, s->hash, "policy_refused");
+			generation_refused(c, act, findings->errors, s->hash, "policy_refused");
 		return false;
 	}
 	if (!generations_store(c->generations, s, made, act->by, act->message,

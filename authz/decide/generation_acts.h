@@ -35,15 +35,20 @@ bool generation_may_act(struct control *c, const struct policy_act *act, struct 
 bool generation_keep(struct control *c, struct policy_sources *s, const struct policy_act *act,
 		     struct policy_set **set, struct policy_findings *findings, struct err *e);
 
-/* Put the sources @s into force. @if_match: hexadecimal hash that must be in force; empty: any. */
+/* Put the sources @s into force. @if_match: hexadecimal hash that must be in force; empty: any.
+ * @allow_older: also if signed with a lower version than one before (signing.h). */
 bool generation_apply(struct control *c, struct policy_sources *s, struct str by,
-		      struct str message, struct str if_match, struct generation_outcome *out,
-		      struct err *e);
+		      struct str message, struct str if_match, bool allow_older,
+		      struct generation_outcome *out, struct err *e);
 
 /* Go to the stored generation @number; 0: to the one that was in force before the present one. A
  * roll-out that runs is aborted first (out->rollout); with 0 that is all that is done, for it is
  * what changed last. */
 bool generation_activate(struct control *c, uint64_t number, struct str by, struct str if_match,
 			 struct generation_outcome *out, struct err *e);
+
+/* What was refused is on record as well: who tried to put what into force. @hash may be NULL. */
+void generation_refused(struct control *c, const struct policy_act *act, size_t errors,
+			const uint8_t *hash, const char *reason);
 
 #endif

@@ -13,6 +13,7 @@
 #include "authz/base/text.h"
 #include "authz/decide/control.h"
 #include "authz/decide/rollout_acts.h"
+#include "authz/decide/signing.h"
 
 #define RETRY_NS 5000000000LL /* after storage was short */
 
@@ -76,6 +77,7 @@ static bool record_load(struct control *c, const struct policy_set *set,
 		record_int(&r.job.record, STR("pinned"), 1);
 	record_hash(&r.job.record, STR("policy_sha256"), set->hash);
 	record_int(&r.job.record, STR("rules"), (int64_t)policy_set_rule_count(set));
+	signing_record(c, set->hash, &r.job.record);
 	return act_record_append(c, &r, e);
 }
 
@@ -127,6 +129,8 @@ bool control_activate_sources(struct control *c, struct policy_sources *s,
 	struct policy_set *set;
 	bool stored;
 
+	if (!signing_admits(c, s, act, e))
+		return false;
 	if (stands_already(c, s, act, out))
 		return true;
 	if (!generations_recall(c->generations, s, e) ||
@@ -254,6 +258,7 @@ bool control_activate_folder(struct control *c, struct str by, struct err *e)
  * so a folder that was broken meanwhile does not leave the service without policies. */
 bool control_activate_stored(struct control *c, struct err *e)
 {
+	const struct policy_act act = { .word = STR("start"), .by = STR("writ:start") };
 	struct generation_active active;
 	struct policy_sources s;
 	struct policy_set *set;
@@ -268,7 +273,8 @@ bool control_activate_stored(struct control *c, struct err *e)
 	if (!generations_load(c->generations, active.number, &s, e))
 		return err_prefix(e, "policy generation %llu cannot be read back",
 				  (unsigned long long)active.number);
-	ok = policy_set_load(&s, &c->config.limits, &set, NULL, e);
+	ok = signing_admits(c, &s, &act, e) &&
+	     policy_set_load(&s, &c->config.limits, &set, NULL, e);
 	policy_sources_clear(&s);
 	if (!ok) { /* a newer writ may be stricter: the folder may still be fine */
 		log_event(LOG_ERROR, "policy.stored", "generation=%llu why=\"%s\"",

@@ -11,6 +11,7 @@
 
 #include "authz/base/log.h"
 #include "authz/decide/generation_acts.h"
+#include "authz/decide/signing.h"
 
 #define GATE_NS 1000000000LL  /* how often gates are judged */
 #define SAVE_NS 10000000000LL /* how often what was counted is kept */
@@ -308,7 +309,8 @@ static bool load_candidate(struct control *c, const struct rollout_wish *w, stru
 		return generation_keep(c, w->sources, &act, out, findings, e);
 	if (!generations_load(c->generations, w->number, &s, e))
 		return false;
-	ok = policy_set_load(&s, &c->config.limits, out, findings, e);
+	ok = signing_admits(c, &s, &act, e) &&
+	     policy_set_load(&s, &c->config.limits, out, findings, e);
 	policy_sources_clear(&s);
 	if (ok)
 		(*out)->generation = w->number;

@@ -24,6 +24,10 @@ struct policy_file {
 	struct str path, text;
 };
 
+/* The signature of a set, beside its rules: no part of it, and not looked at here. */
+#define POLICY_SIGNATURE_FILE "policies.sig"
+#define POLICY_SIGNATURE_MAX (16 * 1024) /* bytes */
+
 /* The sources of a set, in order of path, with their hash (design 12, Generations: SHA-256 of
  * the sorted list of path and SHA-256 of every file, tests included). */
 struct policy_sources {
@@ -35,7 +39,8 @@ struct policy_sources {
 	struct policy_file *zones;
 	size_t nzones;
 	bool stored;
-	struct arena arena; /* holds the above */
+	struct str signature; /* text of POLICY_SIGNATURE_FILE; not in the hash; empty: none */
+	struct arena arena;   /* holds the above */
 };
 
 /* Read *.lua below @dir (bounded in files, bytes and depth; no symbolic links out of it). */

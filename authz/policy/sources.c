@@ -164,6 +164,29 @@ static bool read_folder(struct policy_sources *s, int fd, const char *prefix, in
 	return ok;
 }
 
+/* A set may have a signature; one that is there and cannot be read is no set without one. */
+static bool read_signature(struct policy_sources *s, int dir, struct err *e)
+{
+	int fd = openat(dir, POLICY_SIGNATURE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	char *text = arena_alloc(&s->arena, POLICY_SIGNATURE_MAX + 1);
+	struct stat st;
+	ssize_t n = -1;
+
+	if (fd < 0 && errno == ENOENT)
+		return true;
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && text)
+		n = read(fd, text, POLICY_SIGNATURE_MAX + 1);
+	if (fd >= 0)
+		close(fd);
+	if (n < 0 || n > POLICY_SIGNATURE_MAX)
+		return err_set(e, ERR_INVALID,
+			       POLICY_SIGNATURE_FILE
+			       " cannot be read: expected a regular file of at most %d bytes",
+			       POLICY_SIGNATURE_MAX);
+	s->signature = (struct str){ text, (size_t)n };
+	return true;
+}
+
 bool policy_sources_read(struct policy_sources *s, const char *dir, struct err *e)
 {
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -174,6 +197,11 @@ bool policy_sources_read(struct policy_sources *s, const char *dir, struct err *
 		return err_set(e, ERR_IO, "the policies folder %s cannot be read: %s", dir,
 			       strerror(errno));
 	arena_init(&made.arena, &mem_system, ALL_BYTES_MAX);
+	if (!read_signature(&made, fd, e)) {
+		close(fd);
+		policy_sources_clear(&made);
+		return false;
+	}
 	if (!read_folder(&made, fd, "", 1, &entries, e) || !seal(&made, e)) {
 		policy_sources_clear(&made);
 		return false;

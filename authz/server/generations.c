@@ -33,6 +33,7 @@ struct policy_change {
 	struct policy_sources sources; /* apply */
 	uint64_t number;	       /* activate; 0: the one before */
 	struct str message, if_match;
+	bool allow_older;
 	struct generation_outcome outcome;
 	struct err refused; /* answered with more than an error object */
 };
@@ -91,6 +92,30 @@ bool read_files(const struct json *list, struct arena *a, struct policy_sources 
 		files[i] = (struct policy_file){ path->s, text->s };
 	}
 	return policy_sources_from(out, files, list->n, e);
+}
+
+bool read_signature(const struct json *body, struct policy_sources *out, struct err *e)
+{
+	const struct json *text = json_get(body, STR("signature"));
+
+	if (text && (text->type != JSON_STRING || text->s.n > POLICY_SIGNATURE_MAX))
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"signature must be a string of at most %d bytes",
+				POLICY_SIGNATURE_MAX);
+	if (text)
+		out->signature = text->s;
+	return true;
+}
+
+static bool read_older(const struct json *body, struct policy_change *p, struct err *e)
+{
+	const struct json *older = json_get(body, STR("allow_older"));
+
+	if (older && older->type != JSON_BOOL)
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"allow_older must be true or false");
+	p->allow_older = older && older->b;
+	return true;
 }
 
 static struct policy_change *new_change(struct request *r)
@@ -181,15 +206,15 @@ static void act_apply(struct request *r, struct control *c)
 {
 	struct policy_change *p = r->user;
 
-	if (!generation_apply(c, &p->sources, r->caller.id, p->message, p->if_match, &p->outcome,
-			      &r->failed))
+	if (!generation_apply(c, &p->sources, r->caller.id, p->message, p->if_match, p->allow_older,
+			      &p->outcome, &r->failed))
 		keep_refusal(r, p);
 	policy_sources_clear(&p->sources);
 }
 
 void handle_policies_apply(struct request *r)
 {
-	static const char *const known[] = { "files", "message", NULL };
+	static const char *const known[] = { "allow_older", "files", "message", "signature", NULL };
 	const struct json *body = request_json(r), *files, *message;
 	struct policy_change *p;
 	struct err e = { 0 };
@@ -211,7 +236,9 @@ void handle_policies_apply(struct request *r)
 		return;
 	if (message)
 		p->message = message->s;
-	if (!read_files(files, r->call->arena, &p->sources, &e)) {
+	if (!read_files(files, r->call->arena, &p->sources, &e) ||
+	    !read_signature(body, &p->sources, &e) || !read_older(body, p, &e)) {
+		policy_sources_clear(&p->sources);
 		request_fail(r, &e);
 		return;
 	}

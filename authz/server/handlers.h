@@ -63,6 +63,8 @@ bool read_if_match(struct request *r, struct str *hash, struct err *e);
 /* [{"path":...,"text":...},...] */
 bool read_files(const struct json *list, struct arena *a, struct policy_sources *out,
 		struct err *e);
+/* The signature that stands beside them in the same @body, if there is one. */
+bool read_signature(const struct json *body, struct policy_sources *out, struct err *e);
 /* "findings":[...] */
 void add_findings(struct buf *b, const struct policy_findings *f);
 #define MESSAGE_MAX 4096 /* bytes of what an act is said to be for */

@@ -17,7 +17,8 @@ static struct policy_standing *standing_of(struct request *r)
 	return (struct policy_standing *)slot_acquire(&r->worker->core->control->standing);
 }
 
-/* One check of readiness: {"name":"...","ok":...}, with "detail" saying why it is not. */
+/* One check of readiness: {"name":"...","ok":...}, with "detail" saying why it is not,
+ * or what is wrong although it is. */
 static void add_check(void *ctx, const char *name, bool ok, const char *detail)
 {
 	struct buf *b = ctx;
@@ -26,17 +27,29 @@ static void add_check(void *ctx, const char *name, bool ok, const char *detail)
 		return;
 	buf_printf(b, "%s{\"name\":\"%s\",\"ok\":%s", b->p[b->n - 1] == '[' ? "" : ",", name,
 		   ok ? "true" : "false");
-	if (!ok && *detail) {
+	if (*detail) {
 		buf_lit(b, ",\"detail\":");
 		buf_json(b, str_c(detail));
 	}
 	buf_char(b, '}');
 }
 
+/* A folder that does not load is worth a word, also while an older set is in force. */
+static const char *policy_detail(const struct policy_standing *s)
+{
+	if (!s)
+		return "not loaded yet";
+	if (s->failed.class != ERR_NONE)
+		return s->failed.msg;
+	return s->generation ? "" : "no policy set is in force: the folder is empty";
+}
+
 bool health_ready(struct request *r,
 		  void (*each)(void *ctx, const char *name, bool ok, const char *why), void *ctx)
 {
 	struct policy_standing *standing = standing_of(r);
+	bool dead = signer_dead(r->site->service->signer);
+	bool draining = atomic_load(&r->site->service->draining);
 	struct err e = { 0 };
 	const struct {
 		const char *name;
@@ -44,14 +57,9 @@ bool health_ready(struct request *r,
 		const char *why;
 	} checks[] = {
 		{ "audit", audit_ready(r->worker->core->audit, &e), e.msg },
-		{ "policy", standing && standing->generation,
-		  !standing			       ? "not loaded yet"
-		  : standing->failed.class != ERR_NONE ? standing->failed.msg
-						       : "no policy set is in force: the folder is "
-							 "empty" },
-		{ "signer", !signer_dead(r->site->service->signer),
-		  "the process that holds the keys has ended" },
-		{ "serving", !atomic_load(&r->site->service->draining), "the service is stopping" },
+		{ "policy", standing && standing->generation, policy_detail(standing) },
+		{ "signer", !dead, dead ? "the process that holds the keys has ended" : "" },
+		{ "serving", !draining, draining ? "the service is stopping" : "" },
 	};
 	bool all = true;
 

@@ -177,8 +177,8 @@ static bool read_kind(struct request *r, const struct json *body, struct rollout
 
 static bool read_wish(struct request *r, const struct json *body, struct rollout_wish *w)
 {
-	static const char *const known[] = { "kind",  "generation", "files", "percent",
-					     "gates", "message",    NULL };
+	static const char *const known[] = { "kind",  "generation", "files",	 "percent",
+					     "gates", "message",    "signature", NULL };
 	const struct json *number = json_get(body, STR("generation"));
 	const struct json *message = json_get(body, STR("message"));
 
@@ -214,7 +214,9 @@ void handle_rollouts_start(struct request *r)
 	if (!q->wish.number && !(files = request_member(r, body, "files", JSON_ARRAY)))
 		return;
 	if (!read_if_match(r, &q->wish.if_match, &e) ||
-	    (files && !read_files(files, r->call->arena, &q->sources, &e))) {
+	    (files && (!read_files(files, r->call->arena, &q->sources, &e) ||
+		       !read_signature(body, &q->sources, &e)))) {
+		policy_sources_clear(&q->sources);
 		request_fail(r, &e);
 		return;
 	}
