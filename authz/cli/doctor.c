@@ -50,13 +50,13 @@ static void put(struct report *r, struct str severity, struct str name, struct s
 {
 	AUTO_BUF b;
 
+	buf_init(&b, mem_system, 65536);
 	if (is_said(r, name, message))
 		return;
 	if (r->n < FINDINGS_MAX) {
 		r->said[r->n].name = arena_dup(&r->arena, name);
 		r->said[r->n].message = arena_dup(&r->arena, message);
 	}
-	buf_init(&b, mem_system, 65536);
 	if (r->c->json) {
 		buf_add(&b, r->n ? STR(",{\"severity\":") : STR("{\"severity\":"));
 		buf_json(&b, severity);

@@ -225,9 +225,9 @@ static int export_to(struct cli *c, FILE *to, uint64_t *bytes)
 	AUTO_BUF path;
 	int exit_code = CLI_FAILED;
 
+	buf_init(&path, mem_system, PATH_MAX_BYTES);
 	if (agent && !spiffe_id_parse(str_c(agent), &id, &e))
 		return cli_misuse(c, "--agent: %s", e.msg);
-	buf_init(&path, mem_system, PATH_MAX_BYTES);
 	put_export_path(c, &path);
 	if (!buf_ok(&path))
 		return cli_misuse(c, "the filters are longer than %d bytes", PATH_MAX_BYTES);

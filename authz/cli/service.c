@@ -40,9 +40,9 @@ static void print_member(const struct cli *c, const char *name, const struct jso
 {
 	AUTO_BUF b;
 
+	buf_init(&b, mem_system, CLIENT_BODY);
 	if (!v)
 		return;
-	buf_init(&b, mem_system, CLIENT_BODY);
 	print_value(&b, v);
 	fprintf(c->out, "%s: %.*s\n", name, STR_FMT(buf_str(&b)));
 }
