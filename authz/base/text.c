@@ -230,31 +230,40 @@ bool text_duration(struct str s, int64_t *seconds)
 	return true;
 }
 
-/* Levenshtein's distance of two short texts; one row of the table is enough. */
+#define NEAR_MAX 64
+
+/* How many slips lie between two short texts: a letter more, less, or another, or two that changed
+ * places. Three rows of the table are enough. */
 static size_t distance(struct str a, struct str b)
 {
-	size_t row[65];
+	size_t rows[3][NEAR_MAX + 1];
+	size_t *above = rows[0], *row = rows[1], *two_above = rows[2];
 
-	if (a.n > 64 || b.n > 64)
+	if (a.n > NEAR_MAX || b.n > NEAR_MAX)
 		return SIZE_MAX;
 	for (size_t j = 0; j <= b.n; j++)
-		row[j] = j;
+		above[j] = j;
 	for (size_t i = 1; i <= a.n; i++) {
-		size_t diagonal = row[0];
+		size_t *next = two_above;
 
 		row[0] = i;
 		for (size_t j = 1; j <= b.n; j++) {
-			size_t best = diagonal + (a.p[i - 1] != b.p[j - 1]);
+			size_t best = above[j - 1] + (a.p[i - 1] != b.p[j - 1]);
 
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
+			if (above[j] + 1 < best)
+				best = above[j] + 1;
 			if (row[j - 1] + 1 < best)
 				best = row[j - 1] + 1;
+			if (i > 1 && j > 1 && a.p[i - 1] == b.p[j - 2] &&
+			    a.p[i - 2] == b.p[j - 1] && two_above[j - 2] + 1 < best)
+				best = two_above[j - 2] + 1;
 			row[j] = best;
 		}
+		two_above = above;
+		above = row;
+		row = next;
 	}
-	return row[b.n];
+	return above[b.n];
 }
 
 const char *text_nearest(struct str s, const char *const *names)

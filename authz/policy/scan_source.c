@@ -169,18 +169,33 @@ static bool is_zone_argument(const struct token *t, size_t i)
 	return token_is(&t[k - 1], "between") ? commas == 3 : commas == 1;
 }
 
-/* This Lua (5.4.4) compiles T[a < b] wrongly when T is a variable of an enclosing function. */
+/* Does the parenthesis at @i hold arguments? Else it groups, and what it holds is the value. */
+static bool is_call(const struct token *t, size_t i)
+{
+	static const char *const operators[] = { "and", "or", "not", NULL };
+	const struct token *before = &t[i - 1];
+
+	return (before->kind == TOKEN_NAME && !listed(operators, before->text)) ||
+	       before->kind == TOKEN_TEXT || token_is(before, ")") || token_is(before, "]");
+}
+
+/* This Lua (5.4.4) compiles T[a < b] wrongly when T is a variable of an enclosing function, and so
+ * it does T[(a < b)] and T[not (a < b)]. */
 static void check_index(struct job *j, const struct token *t, size_t i)
 {
 	static const char *const comparisons[] = { "<", ">", "<=", ">=", "==", "~=", NULL };
 	const struct token *before = i ? &t[i - 1] : &t[i];
-	int depth = 0;
+	int depth = 0, groups = 0;
 
 	if (i == 0 || !(before->kind == TOKEN_NAME || before->kind == TOKEN_TEXT ||
 			token_is(before, ")") || token_is(before, "]")))
 		return;
 	for (size_t k = i + 1; t[k].kind != TOKEN_END; k++) {
-		if (token_is(&t[k], "(") || token_is(&t[k], "[") || token_is(&t[k], "{"))
+		if (depth == 0 && token_is(&t[k], "(") && !is_call(t, k))
+			groups++;
+		else if (depth == 0 && groups && token_is(&t[k], ")"))
+			groups--;
+		else if (token_is(&t[k], "(") || token_is(&t[k], "[") || token_is(&t[k], "{"))
 			depth++;
 		else if ((token_is(&t[k], ")") || token_is(&t[k], "]") || token_is(&t[k], "}")) &&
 			 depth-- == 0)

@@ -199,6 +199,7 @@ static void base64_has_one_spelling(void **state)
 
 static void small_readers(void **state)
 {
+	static const char *const short_names[] = { "team", "tier", NULL };
 	static const char *const names[] = { "trust_domain", "listen", "store", NULL };
 	uint8_t bytes[2];
 	uint64_t u;
@@ -222,6 +223,10 @@ static void small_readers(void **state)
 	assert_string_equal(text_nearest(STR("trust_domian"), names), "trust_domain");
 	assert_string_equal(text_nearest(STR("lisen"), names), "listen");
 	assert_null(text_nearest(STR("colour"), names));
+	assert_string_equal(text_nearest(STR("taem"), short_names), "team");
+	assert_string_equal(text_nearest(STR("teir"), short_names), "tier");
+	assert_null(text_nearest(STR("mate"), short_names));
+	assert_null(text_nearest(STR("teams_of_all"), short_names));
 }
 
 static void digest_knows_the_standard_vector(void **state)
