@@ -49,6 +49,10 @@ int run_policy_rollouts(struct cli *c);
 int policy_diff_rollout(struct cli *c); /* policy diff --rollout */
 /* policy_replay.c, policy_explain.c */
 int run_policy_replay(struct cli *c);
+/* What recorded decisions come to by one generation and by another: for `policy diff --replay`.
+ * Prints @before, the report and @after, or an error alone. */
+int policy_replay_between(struct cli *c, uint64_t from, uint64_t to, struct str before,
+			  struct str after);
 int run_policy_explain(struct cli *c);
 int policy_list_all(struct cli *c); /* policy list --all */
 /* policy_sign.c */

@@ -428,6 +428,25 @@ static bool diff_sources(struct buf *b, const struct json *old, const struct jso
 	return ok && buf_ok(b);
 }
 
+/* JSON without its last brace. */
+static void write_diff(const struct cli *c, struct buf *out, const struct json *old,
+		       const struct json *new, size_t n, struct str rules, struct str text)
+{
+	int64_t from = number_of(old, "generation"), to = number_of(new, "generation");
+
+	if (c->json) {
+		buf_printf(out, "{\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"rules\":[", from, to);
+		buf_add(out, rules);
+		buf_lit(out, "],\"diff\":");
+		buf_json(out, text);
+		return;
+	}
+	buf_printf(out, "generation %" PRId64 " -> %" PRId64 ", rules that differ: %zu\n", from, to,
+		   n);
+	buf_add(out, rules);
+	buf_add(out, text);
+}
+
 int run_policy_diff(struct cli *c)
 {
 	uint64_t from, to = 0;
@@ -435,10 +454,12 @@ int run_policy_diff(struct cli *c)
 	AUTO_ANSWER b = { 0 };
 	AUTO_BUF rules;
 	AUTO_BUF text;
+	AUTO_BUF out;
 	struct err e = { 0 };
 	size_t n;
 	int exit_code;
 
+	buf_init(&out, mem_system, 2 * DIFF_MAX);
 	buf_init(&rules, mem_system, DIFF_MAX);
 	buf_init(&text, mem_system, DIFF_MAX);
 	if (cli_flag(c, "--rollout"))
@@ -455,18 +476,19 @@ int run_policy_diff(struct cli *c)
 		err_set(&e, ERR_NOMEM, "no memory to compare the generations");
 		return cli_fail(c, &e);
 	}
-	if (c->json) {
-		fprintf(c->out, "{\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"rules\":[",
-			number_of(a.value, "generation"), number_of(b.value, "generation"));
-		fwrite(rules.p, 1, rules.n, c->out);
-		buf_reset(&rules);
-		buf_json(&rules, buf_str(&text));
-		fprintf(c->out, "],\"diff\":%.*s}\n", STR_FMT(buf_str(&rules)));
-		return CLI_DONE;
+	write_diff(c, &out, a.value, b.value, n, buf_str(&rules), buf_str(&text));
+	if (!buf_ok(&out)) {
+		err_set(&e, ERR_NOMEM, "no memory to compare the generations");
+		return cli_fail(c, &e);
 	}
-	fprintf(c->out, "generation %" PRId64 " -> %" PRId64 ", rules that differ: %zu\n",
-		number_of(a.value, "generation"), number_of(b.value, "generation"), n);
-	fwrite(rules.p, 1, rules.n, c->out);
-	fwrite(text.p, 1, text.n, c->out);
+	if (cli_flag(c, "--replay")) {
+		buf_add(&out, c->json ? STR(",\"replay\":") : STR("\nrecorded decisions, "));
+		return policy_replay_between(c, (uint64_t)number_of(a.value, "generation"),
+					     (uint64_t)number_of(b.value, "generation"),
+					     buf_str(&out), c->json ? STR("}\n") : STR(""));
+	}
+	if (c->json)
+		buf_lit(&out, "}\n");
+	fwrite(out.p, 1, out.n, c->out);
 	return CLI_DONE;
 }

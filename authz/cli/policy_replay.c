@@ -262,68 +262,129 @@ static bool read_moment(struct cli *c, const char *option, int64_t *ms, int *exi
 	return false;
 }
 
-static int replay_with(struct cli *c, struct policy_data *d, struct replay_config *rc,
-		       const char *with, struct report *r)
+static struct report *new_report(uint64_t ids)
 {
-	bool progress = !c->json && isatty(STDERR_FILENO) == 1, ok;
-	struct replay *replay = NULL;
-	struct err e = { 0 };
+	struct report *r = calloc(1, sizeof(*r));
 
-	policy_data_key_id(d, r->key_id);
-	ok = replay_open(rc, &replay, &e) && replay_all(replay, r, progress, &e);
-	replay_close(replay);
-	if (!ok)
-		return cli_fail(c, &e);
-	qsort(r->groups, r->ngroups, sizeof(*r->groups), by_count);
-	if (c->json)
-		put_json(c, r, d->config->data, with);
-	else
-		put_text(c, r, d->config->data, with);
-	return r->counts[REPLAY_CHANGED] ? CLI_FAILED : CLI_DONE;
+	if (r)
+		r->ids = ids;
+	return r;
 }
 
-int run_policy_replay(struct cli *c)
+static void free_report(struct report *r)
 {
-	const char *agent = cli_value(c, "--agent"), *tool = cli_value(c, "--tool");
-	const char *ids = cli_value(c, "--ids");
-	struct replay_config rc = { .alloc = &mem_system,
-				    .agent = str_c(agent ? agent : ""),
-				    .tool = str_c(tool ? tool : "") };
-	uint64_t shown = c->json ? IDS_MAX : IDS_SHOWN;
-	struct policy_data d = { 0 };
-	struct report *r;
-	struct err e = { 0 };
-	char with[300] = "the generation that each record names";
-	int exit_code;
-
-	if (ids && !text_u64(str_c(ids), IDS_MAX, &shown))
-		return cli_misuse(c, "--ids %.60s: expected a number up to %d", ids, IDS_MAX);
-	if (!read_moment(c, "--since", &rc.since_ms, &exit_code) ||
-	    !read_moment(c, "--until", &rc.until_ms, &exit_code))
-		return exit_code;
-	if (!policy_data_open(c, &d, &e) ||
-	    (c->noperands &&
-	     !policy_data_set(&d, c->operands[0], &rc.candidate, with, sizeof(with), &e))) {
-		policy_data_close(&d);
-		return cli_fail(c, &e);
-	}
-	rc.folder = d.config->data;
-	rc.limits = d.limits;
-	r = calloc(1, sizeof(*r));
-	if (r) {
-		r->ids = shown;
-		exit_code = replay_with(c, &d, &rc, with, r);
-	} else {
-		err_set(&e, ERR_NOMEM, "no memory to replay");
-		exit_code = cli_fail(c, &e);
-	}
 	for (size_t i = 0; r && i < r->ngroups; i++) {
 		free(r->groups[i].key);
 		free(r->groups[i].seqs);
 	}
 	free(r);
+}
+
+static bool run_replay(struct cli *c, struct policy_data *d, struct replay_config *rc,
+		       struct report *r, struct err *e)
+{
+	bool progress = !c->json && isatty(STDERR_FILENO) == 1, ok;
+	struct replay *replay = NULL;
+
+	if (!r)
+		return err_set(e, ERR_NOMEM, "no memory to replay");
+	rc->alloc = &mem_system;
+	rc->folder = d->config->data;
+	rc->limits = d->limits;
+	policy_data_key_id(d, r->key_id);
+	ok = replay_open(rc, &replay, e) && replay_all(replay, r, progress, e);
+	replay_close(replay);
+	qsort(r->groups, r->ngroups, sizeof(*r->groups), by_count);
+	return ok;
+}
+
+static void put_report(struct cli *c, const struct report *r, const char *folder, const char *with)
+{
+	if (c->json)
+		put_json(c, r, folder, with);
+	else
+		put_text(c, r, folder, with);
+}
+
+/* --ids, --since, --until */
+static bool read_options(struct cli *c, struct replay_config *rc, uint64_t *shown, int *exit_code)
+{
+	const char *ids = cli_value(c, "--ids");
+
+	*shown = c->json ? IDS_MAX : IDS_SHOWN;
+	if (ids && !text_u64(str_c(ids), IDS_MAX, shown)) {
+		*exit_code = cli_misuse(c, "--ids %.60s: expected a number up to %d", ids, IDS_MAX);
+		return false;
+	}
+	return read_moment(c, "--since", &rc->since_ms, exit_code) &&
+	       read_moment(c, "--until", &rc->until_ms, exit_code);
+}
+
+int run_policy_replay(struct cli *c)
+{
+	const char *agent = cli_value(c, "--agent"), *tool = cli_value(c, "--tool");
+	struct replay_config rc = { .agent = str_c(agent ? agent : ""),
+				    .tool = str_c(tool ? tool : "") };
+	struct policy_data d = { 0 };
+	struct report *r = NULL;
+	struct err e = { 0 };
+	char with[300] = "the generation that each record names";
+	uint64_t shown;
+	int exit_code;
+
+	if (!read_options(c, &rc, &shown, &exit_code))
+		return exit_code;
+	if (policy_data_open(c, &d, &e) &&
+	    (!c->noperands ||
+	     policy_data_set(&d, c->operands[0], &rc.candidate, with, sizeof(with), &e)))
+		r = new_report(shown);
+	if (e.class != ERR_NONE || !run_replay(c, &d, &rc, r, &e)) {
+		exit_code = cli_fail(c, &e);
+	} else {
+		put_report(c, r, d.config->data, with);
+		exit_code = r->counts[REPLAY_CHANGED] ? CLI_FAILED : CLI_DONE;
+	}
+	free_report(r);
 	if (rc.candidate)
 		shared_release(&rc.candidate->shared);
+	policy_data_close(&d);
+	return exit_code;
+}
+
+int policy_replay_between(struct cli *c, uint64_t from, uint64_t to, struct str before,
+			  struct str after)
+{
+	struct replay_config rc = { .from = 0 };
+	struct policy_data d = { 0 };
+	struct report *r = NULL;
+	struct err e = { 0 };
+	char name[24], with[300];
+	uint64_t shown;
+	int exit_code = CLI_DONE;
+
+	if (!read_options(c, &rc, &shown, &exit_code))
+		return exit_code;
+	snprintf(name, sizeof(name), "%" PRIu64, from);
+	if (policy_data_open(c, &d, &e) &&
+	    policy_data_set(&d, name, &rc.baseline, with, sizeof(with), &e)) {
+		snprintf(name, sizeof(name), "%" PRIu64, to);
+		if (policy_data_set(&d, name, &rc.candidate, with, sizeof(with), &e))
+			r = new_report(shown);
+	}
+	if (e.class != ERR_NONE || !run_replay(c, &d, &rc, r, &e)) {
+		exit_code = cli_fail(c, &e);
+	} else {
+		snprintf(with, sizeof(with), "generation %" PRIu64 " against generation %" PRIu64,
+			 to, from);
+		fwrite(before.p, 1, before.n, c->out);
+		put_report(c, r, d.config->data, with);
+		fwrite(after.p, 1, after.n, c->out);
+	}
+	free_report(r);
+	if (rc.candidate)
+		shared_release(&rc.candidate->shared);
+	if (rc.baseline)
+		shared_release(&rc.baseline->shared);
 	policy_data_close(&d);
 	return exit_code;
 }

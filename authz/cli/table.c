@@ -142,6 +142,14 @@ static const struct option policy_show_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option policy_diff_options[] = {
+	{ "--replay", NULL, "also which recorded decisions one makes otherwise", 0, false },
+	{ "--since", "TIME", "with --replay: RFC 3339, or 7d for a week ago", 0, false },
+	{ "--until", "TIME", "with --replay: RFC 3339, or 1h for an hour ago", 0, false },
+	{ "--ids", "N", "with --replay: how many to name in each group (10)", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option replay_options[] = {
 	{ "--since", "TIME", "RFC 3339, or 7d for a week ago", 0, false },
 	{ "--until", "TIME", "RFC 3339, or 1h for an hour ago", 0, false },
@@ -321,6 +329,7 @@ static const struct command policy_commands[] = {
 	  .help = "Compare two generations, or one with that in force; or a roll-out's decisions",
 	  .more = "\nWith --rollout: what the candidate of a roll-out (the running one) decides "
 		  "otherwise than\nthe set in force, with counts and evaluation ids.",
+	  .help = "Compare two generations, or one with that in force",
 	  .options = policy_diff_options,
 	  .connects = true,
 	  .run = run_policy_diff },

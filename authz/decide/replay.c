@@ -51,7 +51,7 @@ struct replay {
 	struct audit_reader *reader;
 	struct db *db;
 	struct generations *generations;
-	struct ready sets[SETS_MAX], candidate;
+	struct ready sets[SETS_MAX], candidate, baseline;
 	uint64_t clock; /* counts uses of sets */
 	/* Time stands still: a slow replay must not run into the wall-clock budget. */
 	struct clock_fixed time;
@@ -110,8 +110,11 @@ bool replay_open(const struct replay_config *c, struct replay **out, struct err 
 	arena_init(&r->arena, c->alloc, ARENA_MAX);
 	if (c->candidate)
 		shared_acquire(&c->candidate->shared);
+	if (c->baseline)
+		shared_acquire(&c->baseline->shared);
 	if (!open_stores(r, e) ||
-	    (c->candidate && !ready_make(r, &r->candidate, c->candidate, e))) {
+	    (c->candidate && !ready_make(r, &r->candidate, c->candidate, e)) ||
+	    (c->baseline && !ready_make(r, &r->baseline, c->baseline, e))) {
 		replay_close(r);
 		return false;
 	}
@@ -125,7 +128,10 @@ void replay_close(struct replay *r)
 		return;
 	if (r->c.candidate && !r->candidate.set)
 		shared_release(&r->c.candidate->shared);
+	if (r->c.baseline && !r->baseline.set)
+		shared_release(&r->c.baseline->shared);
 	ready_clear(&r->candidate);
+	ready_clear(&r->baseline);
 	for (size_t i = 0; i < SETS_MAX; i++)
 		ready_clear(&r->sets[i]);
 	generations_close(r->generations);
@@ -332,26 +338,33 @@ static void no_policy(struct policy_result *out)
 	};
 }
 
-static bool compute(struct replay *r, struct replay_row *row)
+/* What the policies of @with say; NULL: there are none. */
+static struct replay_side decide_again(struct replay *r, struct ready *with)
 {
 	static const char *const names[] = {
 		[DECISION_DENY] = "deny", [DECISION_ASK] = "ask", [DECISION_PERMIT] = "permit"
 	};
-	const struct replay_side *was = &row->was;
 	struct policy_result result;
-	struct str answer;
 
-	if (r->with)
-		policy_evaluate(r->with->state, &r->request, &r->arena, &result);
+	if (with)
+		policy_evaluate(with->state, &r->request, &r->arena, &result);
 	else
 		no_policy(&result);
-	answer = decide_answer_opening(&result, &r->arena);
-	row->is = (struct replay_side){ str_c(names[result.decision]),
-					result.reason,
-					result.rule,
-					result.tool,
-					result.model,
-					answer };
+	return (struct replay_side){ str_c(names[result.decision]),
+				     result.reason,
+				     result.rule,
+				     result.tool,
+				     result.model,
+				     decide_answer_opening(&result, &r->arena) };
+}
+
+static bool compute(struct replay *r, struct replay_row *row)
+{
+	const struct replay_side *was = &row->was;
+
+	if (r->baseline.set)
+		row->was = decide_again(r, &r->baseline);
+	row->is = decide_again(r, r->with);
 	return str_eq(row->is.decision, was->decision) && str_eq(row->is.reason, was->reason) &&
 	       str_eq(row->is.rule, was->rule) && str_eq(row->is.tool, was->tool) &&
 	       str_eq(row->is.model, was->model) && str_eq(row->is.answer, was->answer);

@@ -21,9 +21,11 @@ struct replay_config {
 	const struct alloc *alloc;
 	struct policy_limits limits;
 	struct policy_set *candidate; /* NULL: the generation that each record names */
-	struct str agent, tool;	      /* only theirs; empty: all */
-	int64_t since_ms, until_ms;   /* 0: open */
-	uint64_t from, to;	      /* of seq; to == 0: to the end */
+	/* With @candidate: what its decisions are held against. NULL: those on record. */
+	struct policy_set *baseline;
+	struct str agent, tool;	    /* only theirs; empty: all */
+	int64_t since_ms, until_ms; /* 0: open */
+	uint64_t from, to;	    /* of seq; to == 0: to the end */
 };
 
 enum replay_verdict {

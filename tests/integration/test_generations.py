@@ -313,6 +313,20 @@ def replay_shows_what_a_typo_changes():
     equal((said["changed"], len(found)), (3, 3), f"changes: {found}")
     text = d.writ("policy", "replay", typo, code=1).stdout
     check(ids[AGENT, 500] in text and "-> ask finance/payment over 500" in text, text)
+    # A diff of two generations says it too, whichever of them decided at the time.
+    d.writ("policy", "apply", typo, code=0)
+    last = in_force(d)["generation"]
+    d.writ("policy", "rollback", "1", code=0)
+    compared = d.writ("policy", "diff", "--replay", "1", str(last), code=0).stdout
+    for part in ("\n-    when      = function(q) return q.args.amount > 500 end,", ids[AGENT, 500],
+                 f"by generation {last} against generation 1\n", "changed: 3",
+                 "2  permit finance/payments (permitted) -> ask finance/payment over 500 (approval_required)"):
+        check(part in compared, f"{part!r} is missing in {compared}")
+    said = json.loads(d.writ("policy", "diff", "--replay", "--since", "1h", "--json", "1", str(last), code=0).stdout)
+    equal((said["from"], said["to"], said["replay"]["changed"], len(said["rules"])), (1, last, 3, 1), "as JSON")
+    check("replay" not in json.loads(d.writ("policy", "diff", "--json", "1", str(last), code=0).stdout), "without --replay")
+    equal(json.loads(d.writ("policy", "diff", "--replay", "--json", "1", "1", code=0).stdout)["replay"]["changed"], 0,
+          "against itself")
     # A stored generation is as good as a folder.
     by_number = json.loads(d.writ("policy", "replay", "--json", "1", code=1).stdout)
     equal((by_number["changed"], by_number["changes"][0]["count"]), (1, 1), "by generation 1")
