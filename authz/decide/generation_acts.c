@@ -86,6 +86,15 @@ static void note_failure(void *ctx, const struct policy_test_result *r)
 			 STR_FMT(r->test), STR_FMT(r->message));
 }
 
+/* Without, the set need not be loaded once more to find none. */
+static bool has_tests(const struct policy_sources *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (str_ends(s->files[i].path, STR("_test.lua")))
+			return true;
+	return false;
+}
+
 /* A set whose own tests fail does not say what its author meant. A set that does not load is left
  * to the activation, which names every mistake; one without tests has nothing to fail. */
 static bool tests_pass(struct control *c, const struct policy_sources *s,
@@ -99,7 +108,7 @@ static bool tests_pass(struct control *c, const struct policy_sources *s,
 	struct err ignored;
 	size_t failed;
 
-	if (!policy_test_run(s, &o, &report, &ignored))
+	if (!has_tests(s) || !policy_test_run(s, &o, &report, &ignored))
 		return true;
 	failed = report.failed;
 	policy_test_report_clear(&report);

@@ -20,7 +20,7 @@ static const char *const q_later[] = { "user", "chain", "session", "budget", "ap
 static bool listed(const char *const *names, struct str name)
 {
 	for (; *names; names++)
-		if (str_eq(str_c(*names), name))
+		if (name.n && **names == *name.p && str_eq(str_c(*names), name))
 			return true;
 	return false;
 }
@@ -81,16 +81,15 @@ static void check_argument(struct job *j, struct str name, int line)
 	char near[100];
 
 	for (uint32_t i = 0; i < c->n; i++)
-		n += c->items[i].nargs;
+		for (uint32_t k = 0; k < c->items[i].nargs; k++, n++)
+			if (str_eq(c->items[i].args[k].name, name))
+				return;
 	names = arena_alloc(&j->set->arena, (n + 1) * sizeof(*names));
 	if (!names)
 		return;
 	for (uint32_t i = 0; i < c->n; i++)
-		for (uint32_t k = 0; k < c->items[i].nargs; k++) {
-			if (str_eq(c->items[i].args[k].name, name))
-				return;
+		for (uint32_t k = 0; k < c->items[i].nargs; k++)
 			names[at++] = c->items[i].args[k].name.p;
-		}
 	names[at] = NULL;
 	if (*did_you_mean(name, names, near))
 		job_warn(j, line, "no tool declares an argument \"%.*s\"%s", STR_FMT(name), near);

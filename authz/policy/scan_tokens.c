@@ -127,7 +127,8 @@ static struct token next(struct reader *r)
 		t.kind = TOKEN_TEXT;
 		t.text = long_text(r, long_level(r));
 	} else {
-		for (size_t i = 0; marks[i]; i++)
+		/* Each mark of several characters has one of these second. */
+		for (size_t i = 0; r->end - r->p > 1 && strchr(".<>/=:", r->p[1]) && marks[i]; i++)
 			if (str_starts((struct str){ r->p, (size_t)(r->end - r->p) },
 				       str_c(marks[i]))) {
 				t.text.n = strlen(marks[i]);
@@ -154,9 +155,4 @@ bool tokens_read(struct str text, struct arena *a, struct tokens *out)
 	for (size_t i = 0; i < 9; i++) /* so that looking ahead needs no check */
 		out->items[out->n + i] = (struct token){ TOKEN_END, { "", 0 }, r.line };
 	return true;
-}
-
-bool token_is(const struct token *t, const char *text)
-{
-	return t->kind != TOKEN_TEXT && str_eq(t->text, str_c(text));
 }

@@ -27,7 +27,12 @@ struct tokens {
 /* False without memory. */
 MUST_USE bool tokens_read(struct str text, struct arena *a, struct tokens *out);
 
-/* A name or mark that is @text. */
-bool token_is(const struct token *t, const char *text);
+/* A name or mark that is @text. Inline, so that the length of a literal is no question: every token
+ * is held against dozens of words. */
+static inline bool token_is(const struct token *t, const char *text)
+{
+	return t->text.n && *t->text.p == *text && t->kind != TOKEN_TEXT &&
+	       str_eq(t->text, str_c(text));
+}
 
 #endif
