@@ -26,6 +26,7 @@
 #include "authz/setup.h"
 #include "authz/store/folder.h"
 #include "spiffe/registry.h"
+#include "spiffe/workload_api.h"
 
 #define DRAIN_MS 5000
 #define LIMIT_KEYS_AGENTS 65536
@@ -38,6 +39,7 @@ struct front {
 	struct loop_watch signer_watch;
 	struct loop_timer late; /* when the oldest record that waits is given up */
 	struct worker *worker;
+	struct workload_api *workload; /* of the last one, if workloads have a door; else NULL */
 	pthread_t thread;
 	bool running;
 };
@@ -51,11 +53,13 @@ struct serving {
 	struct signer_client *log_signer;
 	struct core core;
 	struct service service;
-	struct site agents_site, operators_site;
+	struct site agents_site, operators_site, workload_site;
 	struct slot certificate;
 	struct tls *tls;
 	struct front *fronts;
-	size_t nfronts;
+	size_t nfronts; /* of the agents' door */
+	size_t nloops;	/* and one for the Workload API: it waits for what a decision must not */
+	struct server *workload_door;
 	struct worker operators_worker;
 	struct operators *operators;
 	struct listener *listeners;
@@ -92,7 +96,11 @@ static void storage_is_lost(void *ctx, const struct err *e)
 
 static void turn_begin(void *ctx)
 {
-	worker_turn_begin(((struct front *)ctx)->worker);
+	struct front *f = ctx;
+
+	worker_turn_begin(f->worker);
+	if (f->workload)
+		workload_api_turn(f->workload);
 }
 
 /* Nothing else may wake the loop before the deadline of a record that does not come back. */
@@ -168,7 +176,7 @@ static bool start_signer(struct serving *s, struct err *e)
 				   .x509_ttl_max_s = s->core.x509_ttl_max,
 				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
 				   .authority_ttl_s = s->config->ttl.authority_s,
-				   .channels = (unsigned)s->nfronts + 2 };
+				   .channels = (unsigned)s->nloops + 2 };
 	bool ok = keys ? signer_start(&c, &s->signer, e) : err_set(e, ERR_NOMEM, "no memory");
 
 	free(keys);
@@ -305,18 +313,27 @@ static bool is_operators(const struct listener *l)
 	       l->name == config_door_names[DOOR_ADMIN];
 }
 
+static bool is_workload(const struct listener *l)
+{
+	return l->name == config_door_names[DOOR_WORKLOAD];
+}
+
+static struct server_limits limits_of(const struct config_limits *l)
+{
+	return (struct server_limits){ .connections = l->connections,
+				       .body = l->body,
+				       .head = l->headers,
+				       .url = l->url,
+				       .in_flight = l->in_flight,
+				       .request_ms = l->request_ms };
+}
+
 static bool open_agents_door(struct serving *s, struct err *e)
 {
-	const struct config_limits *l = &s->config->limits;
 	struct tls_settings ts = { &s->certificate, setup_verifier(&s->core) };
 	struct server_settings ss = { .clock = clock_system,
 				      .handler = { router_handle, &s->agents_site, router_refused },
-				      .limits = { .connections = l->connections,
-						  .body = l->body,
-						  .head = l->headers,
-						  .url = l->url,
-						  .in_flight = l->in_flight,
-						  .request_ms = l->request_ms } };
+				      .limits = limits_of(&s->config->limits) };
 	struct loop **loops = arena_zero(&s->arena, s->nfronts * sizeof(struct loop *));
 
 	if (!loops)
@@ -333,10 +350,38 @@ static bool open_agents_door(struct serving *s, struct err *e)
 	if (!s->service.agents_door)
 		return false;
 	for (size_t i = 0; i < s->nlisteners; i++)
-		if (!is_operators(&s->listeners[i]) &&
+		if (!is_operators(&s->listeners[i]) && !is_workload(&s->listeners[i]) &&
 		    !server_listen(s->service.agents_door, &s->listeners[i], 0666, e))
 			return false;
 	return true;
+}
+
+/* Its own loop, after those of the agents' door. */
+static bool open_workload_door(struct serving *s, struct err *e)
+{
+	struct front *f = &s->fronts[s->nfronts];
+	struct server_settings ss = { .clock = clock_system,
+				      .limits = limits_of(&s->config->limits) };
+	struct workload_api_settings ws = { .worker = &s->service.workers[s->nfronts],
+					    .next = { router_handle, &s->workload_site,
+						      router_refused },
+					    .selectors = workload_api_plain_selectors };
+
+	if (s->nloops == s->nfronts)
+		return true;
+	if (!make_front(s, s->nfronts, e))
+		return false;
+	ws.loop = f->loop;
+	f->workload = workload_api_new(&ws, e);
+	if (!f->workload)
+		return false;
+	ss.handler = (struct handler){ workload_api_handle, f->workload, workload_api_refused };
+	s->workload_door = server_new(&ss, &f->loop, 1, e);
+	for (size_t i = 0; s->workload_door && i < s->nlisteners; i++)
+		if (is_workload(&s->listeners[i]) &&
+		    !server_listen(s->workload_door, &s->listeners[i], 0666, e))
+			return false;
+	return s->workload_door != NULL;
 }
 
 static bool open_operators_door(struct serving *s, struct err *e)
@@ -365,7 +410,7 @@ static bool open_operators_door(struct serving *s, struct err *e)
 
 static bool run_fronts(struct serving *s, struct err *e)
 {
-	for (size_t i = 0; i < s->nfronts; i++) {
+	for (size_t i = 0; i < s->nloops; i++) {
 		int rc = pthread_create(&s->fronts[i].thread, NULL, front_thread, &s->fronts[i]);
 
 		if (rc)
@@ -400,13 +445,17 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 		return false;
 	log_set_level((enum log_level)s->config->log_level);
 	s->nfronts = s->config->loops ? s->config->loops : cores > 2 ? (size_t)cores - 1 : 1;
-	if (s->nfronts > SIGNER_CHANNELS_MAX - 2)
-		s->nfronts = SIGNER_CHANNELS_MAX - 2;
-	s->fronts = calloc(s->nfronts, sizeof(*s->fronts));
-	s->service.workers = calloc(s->nfronts, sizeof(*s->service.workers));
+	if (s->nfronts > SIGNER_CHANNELS_MAX - 3)
+		s->nfronts = SIGNER_CHANNELS_MAX - 3;
+	s->nloops = s->nfronts;
+	for (size_t i = 0; i < s->config->nlisteners; i++)
+		if (s->config->listeners[i].door == DOOR_WORKLOAD)
+			s->nloops = s->nfronts + 1;
+	s->fronts = calloc(s->nloops, sizeof(*s->fronts));
+	s->service.workers = calloc(s->nloops, sizeof(*s->service.workers));
 	if (!s->fronts || !s->service.workers)
 		return err_set(e, ERR_NOMEM, "no memory for %zu fronts", s->nfronts);
-	s->service.nworkers = s->nfronts;
+	s->service.nworkers = s->nloops;
 	s->service.findings = setup_findings(s->config, &s->arena, &s->service.nfindings);
 	s->service.node = s->config->node;
 	s->service.config_file = s->config->file;
@@ -415,6 +464,7 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };
 	s->operators_site = (struct site){ &s->core, SIDE_OPERATORS, &s->service };
+	s->workload_site = (struct site){ &s->core, SIDE_WORKLOAD, &s->service };
 	return setup_listeners(s->config, &s->arena, &s->listeners, &s->nlisteners, e);
 }
 
@@ -432,7 +482,8 @@ static bool start(struct serving *s, const char *config_path, struct err *e)
 	s->service.listeners = s->listeners;
 	s->service.nlisteners = s->nlisteners;
 	return fill_core(s, e) && write_bundle(s, e) && open_log(s, e) && start_control(s, e) &&
-	       open_agents_door(s, e) && open_operators_door(s, e) && run_fronts(s, e);
+	       open_agents_door(s, e) && open_workload_door(s, e) && open_operators_door(s, e) &&
+	       run_fronts(s, e);
 }
 
 static bool is_fixed(const struct listener *l)
@@ -526,7 +577,12 @@ static void drain(struct serving *s)
 		return;
 	atomic_store(&s->service.draining, true);
 	server_drain(s->service.agents_door);
-	for (int ms = 0; ms < DRAIN_MS && server_connections(s->service.agents_door); ms += 10)
+	if (s->workload_door)
+		server_drain(s->workload_door);
+	for (int ms = 0;
+	     ms < DRAIN_MS && (server_connections(s->service.agents_door) ||
+			       (s->workload_door && server_connections(s->workload_door)));
+	     ms += 10)
 		usleep(10000);
 }
 
@@ -535,7 +591,7 @@ static void stop(struct serving *s)
 	drain(s);
 	if (s->operators)
 		operators_stop(s->operators);
-	for (size_t i = 0; i < s->nfronts && s->fronts; i++)
+	for (size_t i = 0; i < s->nloops && s->fronts; i++)
 		if (s->fronts[i].running) {
 			loop_stop(s->fronts[i].loop);
 			pthread_join(s->fronts[i].thread, NULL);
@@ -544,18 +600,20 @@ static void stop(struct serving *s)
 		control_stop(s->core.control);
 	audit_close(s->core.audit);
 	s->core.audit = NULL; /* a task that comes back now finds that nothing can be recorded */
-	for (size_t i = 0; i < s->nfronts && s->fronts; i++)
+	for (size_t i = 0; i < s->nloops && s->fronts; i++)
 		if (s->fronts[i].loop)
 			loop_finish(s->fronts[i].loop);
 	server_free(s->service.agents_door);
+	server_free(s->workload_door);
 	if (s->operators)
 		operators_free(s->operators);
-	for (size_t i = 0; i < s->nfronts && s->fronts && s->service.workers; i++) {
+	for (size_t i = 0; i < s->nloops && s->fronts && s->service.workers; i++) {
 		if (s->fronts[i].loop)
 			loop_timer_stop(s->fronts[i].loop, &s->fronts[i].late);
 		if (s->fronts[i].loop && s->fronts[i].signer_watch.ready)
 			loop_unwatch(s->fronts[i].loop, &s->fronts[i].signer_watch);
 		signer_client_free(s->fronts[i].signer);
+		workload_api_free(s->fronts[i].workload);
 		if (s->service.workers[i].core)
 			worker_clear(&s->service.workers[i]);
 		loop_free(s->fronts[i].loop);

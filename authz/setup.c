@@ -56,11 +56,6 @@ struct bundle_set *setup_bundle(const struct config *c, const struct signer_publ
 	return set;
 }
 
-bool setup_serves(enum config_door door)
-{
-	return door != DOOR_WORKLOAD;
-}
-
 bool setup_listeners(const struct config *c, struct arena *a, struct listener **out, size_t *n,
 		     struct err *e)
 {
@@ -73,14 +68,14 @@ bool setup_listeners(const struct config *c, struct arena *a, struct listener **
 	for (size_t i = 0; i < c->nlisteners * DOOR_COUNT; i++) {
 		const struct config_listener *from = &c->listeners[i % c->nlisteners];
 
-		if (from->door != (enum config_door)(i / c->nlisteners) ||
-		    !setup_serves(from->door))
+		if (from->door != (enum config_door)(i / c->nlisteners))
 			continue;
 		l[*n] = (struct listener){ .name = config_door_names[from->door],
 					   .address = from->address,
 					   .loopback = from->loopback || from->unix_socket,
 					   .unix_socket = from->unix_socket,
 					   .tls = from->tls,
+					   .processes = from->door == DOOR_WORKLOAD,
 					   .user = &who[*n] };
 		who[(*n)++] = (struct listener_caller){ .roles = from->caller_roles,
 							.id = str_c(from->caller_id),

@@ -22,11 +22,7 @@ struct caller_rules *setup_callers(const struct config *c, struct err *e);
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
 				struct err *e);
 
-/* Is there anything behind this door? The Workload API is not built yet: its socket is a setting
- * already, but nothing listens there, and nothing may say so. */
-bool setup_serves(enum config_door door);
-
-/* The listeners that are served, in the order of the doors, with their fixed callers behind
+/* The listeners, in the order of the doors, with their fixed callers behind
  * `user`; in @a. */
 MUST_USE bool setup_listeners(const struct config *c, struct arena *a, struct listener **out,
 			      size_t *n, struct err *e);

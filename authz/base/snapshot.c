@@ -41,8 +41,17 @@ void slot_publish(struct slot *s, struct shared *obj)
 	old = s->current;
 	s->current = obj;
 	atomic_fetch_add_explicit(&s->version, 1, memory_order_release);
+	if (s->watcher)
+		queue_wake(s->watcher);
 	pthread_mutex_unlock(&s->lock);
 	shared_release(old);
+}
+
+void slot_watch(struct slot *s, struct queue *q)
+{
+	pthread_mutex_lock(&s->lock);
+	s->watcher = q;
+	pthread_mutex_unlock(&s->lock);
 }
 
 static struct shared *acquire(struct slot *s, uint64_t *version)

@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "authz/base/queue.h"
+
 struct shared {
 	atomic_uint refs;
 	void (*free)(struct shared *s); /* called by the last shared_release */
@@ -28,6 +30,7 @@ void shared_release(struct shared *s); /* NULL is fine */
 struct slot {
 	pthread_mutex_t lock;
 	struct shared *current;	      /* guarded by lock */
+	struct queue *watcher;	      /* guarded by lock; woken by each publication, or NULL */
 	atomic_uint_fast64_t version; /* counts publications */
 };
 
@@ -36,6 +39,10 @@ void slot_clear(struct slot *s);
 
 /* Replace the current object; the old one lives on with those who hold it. */
 void slot_publish(struct slot *s, struct shared *obj);
+
+/* From now on each publication wakes the thread that waits on @q, which then finds the new object
+ * by slot_refresh. NULL: nobody any more. One watcher. */
+void slot_watch(struct slot *s, struct queue *q);
 
 /* The current object with a reference for the caller, or NULL if there is none. */
 struct shared *slot_acquire(struct slot *s);

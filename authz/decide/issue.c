@@ -102,7 +102,9 @@ static void on_signature(struct signer_job *job)
 	}
 	p = pending_new(i->worker, &e);
 	if (p) {
-		write_record(i, &p->job.record, &p->arena, i->worker->sha, "mtls");
+		write_record(i, &p->job.record, &p->arena, i->worker->sha, i->method);
+		if (i->uid >= 0)
+			record_int(&p->job.record, STR("uid"), i->uid);
 		if (record_ok(&p->job.record)) {
 			pending_stage(p, on_record, i);
 			return;
@@ -113,10 +115,20 @@ static void on_signature(struct signer_job *job)
 	i->done(i, false, &e);
 }
 
-static bool entitled(const struct caller *caller, const struct core *core, struct err *e)
+static bool is_ours(struct str text, const struct core *core, struct err *e)
 {
 	struct spiffe_id id;
 
+	if (!spiffe_id_parse_workload(text, &id, e) ||
+	    !spiffe_id_member_of(&id, core->trust_domain))
+		return err_code(e, ERR_FORBIDDEN, "foreign_trust_domain",
+				"%.*s is of another trust domain; writ issues SVIDs for %.*s only",
+				STR_FMT(text), STR_FMT(core->trust_domain));
+	return true;
+}
+
+static bool entitled(const struct caller *caller, const struct core *core, struct err *e)
+{
 	if (caller->proof != PROOF_MTLS)
 		return err_code(
 			e, ERR_FORBIDDEN, "mtls_required",
@@ -125,29 +137,45 @@ static bool entitled(const struct caller *caller, const struct core *core, struc
 	if (!caller->entry)
 		return err_code(e, ERR_FORBIDDEN, REASON_UNKNOWN_AGENT,
 				"%.*s is not a registered, active agent", STR_FMT(caller->id));
-	if (!spiffe_id_parse_workload(caller->id, &id, e) ||
-	    !spiffe_id_member_of(&id, core->trust_domain))
-		return err_code(e, ERR_FORBIDDEN, "foreign_trust_domain",
-				"%.*s is of another trust domain; writ issues SVIDs for %.*s only",
-				STR_FMT(caller->id), STR_FMT(core->trust_domain));
-	return true;
+	return is_ours(caller->id, core, e);
 }
 
-void issue_svid(struct issue *i, const struct caller *caller)
+/* Have it signed; the rest follows in on_signature. */
+static void sign(struct issue *i)
 {
 	struct worker *w = i->worker;
 	struct err e = { 0 };
 
-	if (!entitled(caller, w->core, &e) || !prepare(i, w->core, caller->entry, &e)) {
-		i->done(i, false, &e);
-		return;
-	}
 	i->job.done = on_signature;
 	if (!w->signer)
 		err_set(&e, ERR_UNAVAILABLE, "SVIDs are issued at the agents' door");
 	else if (signer_send(w->signer, &i->job, &e))
 		return;
 	i->done(i, false, &e);
+}
+
+void issue_svid(struct issue *i, const struct caller *caller)
+{
+	struct err e = { 0 };
+
+	i->method = "mtls";
+	i->uid = -1;
+	if (entitled(caller, i->worker->core, &e) &&
+	    prepare(i, i->worker->core, caller->entry, &e))
+		sign(i);
+	else
+		i->done(i, false, &e);
+}
+
+void issue_workload(struct issue *i, const struct registry_entry *agent)
+{
+	struct err e = { 0 };
+
+	i->method = "workload_api";
+	if (is_ours(agent->id, i->worker->core, &e) && prepare(i, i->worker->core, agent, &e))
+		sign(i);
+	else
+		i->done(i, false, &e);
 }
 
 bool issue_attest(struct control *c, struct issue *i, struct str token, struct err *e)

@@ -37,6 +37,8 @@ struct listener {
 	bool loopback;	     /* a loopback address or a Unix socket */
 	bool unix_socket;
 	bool tls;
+	bool processes; /* a Unix socket whose callers are told apart by process: see peer.started;
+			 * HTTP/2 by prior knowledge only */
 	const void *user; /* the fixed caller or other settings, for the handlers */
 };
 
@@ -47,6 +49,8 @@ struct peer {
 	pid_t pid;	  /* of a Unix peer, SO_PEERCRED; else -1 */
 	uid_t uid;
 	gid_t gid;
+	uint64_t started; /* of that process, at listeners with .processes: net/process.h; 0: it
+			   * cannot be seen */
 	struct str spiffe_id;	     /* of a verified client certificate; else empty */
 	int64_t expires_ms;	     /* of that certificate, wall clock */
 	uint64_t generation;	     /* of the trust it was verified with, as the verifier counts */

@@ -285,6 +285,8 @@ static bool detect(struct conn *c, struct str in)
 		c->state = CONN_HTTP2;
 		return http2_open(c);
 	}
+	if (c->peer.listener->processes)
+		return false;
 	c->state = CONN_HTTP1;
 	return true;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "authz/base/text.h"
+#include "authz/net/process.h"
 
 #define BACKLOG 1024
 
@@ -190,6 +191,8 @@ void listen_peer(const struct listener *l, int fd, const struct sockaddr_storage
 			out->uid = cred.uid;
 			out->gid = cred.gid;
 		}
+		if (l->processes && !process_started(out->pid, &out->started))
+			out->started = 0;
 		return;
 	}
 	if (a.any.sa_family == AF_INET6) {

@@ -254,7 +254,7 @@ void router_handle(void *ctx, struct call *c)
 	const struct site *site = ctx;
 	struct worker *w = c->home->worker;
 
-	if (site->side == SIDE_AGENTS) {
+	if (site->side != SIDE_OPERATORS) {
 		dispatch(site, c);
 		return;
 	}

@@ -322,14 +322,14 @@ def ready_checks_give_details_only_of_what_is_wrong():
 
 
 @test
-def only_doors_that_are_served_are_named():
+def all_doors_are_named():
     d = Deployment().start()
     status = d.admin("GET", "/v1/status").json
-    equal(list(status["listen"]), ["http", "https", "operators", "admin"], "listeners")
+    equal(list(status["listen"]), ["http", "https", "workload", "operators", "admin"], "listeners")
     with open(d.output, encoding="utf-8") as f:
         said = f.read()
-    check("workload" not in said and f"http://127.0.0.1:{d.port}  (fixed caller)" in said, said)
-    check(not os.path.exists(d.workload_socket), "there is a Workload API: then name its door")
+    check(f"unix:{d.workload_socket}" in said and f"http://127.0.0.1:{d.port}  (fixed caller)" in said, said)
+    equal(os.stat(d.workload_socket).st_mode & 0o777, 0o666, "mode of the Workload API's socket")
 
 
 @test

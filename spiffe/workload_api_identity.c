@@ -1,0 +1,248 @@
+/*
+ * X.509-SVIDs of entries. One is made when the first caller shows up, renewed when half of its life
+ * is left (with jitter, so that a thousand of one moment do not come back in one moment), and at
+ * once when no bundle vouches for it any more. While a new one is being made the old one is shown,
+ * as long as it is valid.
+ */
+#include <stdlib.h>
+
+#include "spiffe/crypto.h"
+#include "spiffe/workload_api_inside.h"
+
+#define RETRY_MS 5000		 /* after the signer or the log has failed */
+#define RENEW_MIN_MS 5000	 /* between two, however short a life is left to give */
+#define KEEP_MS (10 * 60 * 1000) /* without anybody who shows it */
+#define SVID_MAX (64 * 1024)
+#define ISSUE_BYTES ((size_t)512 * 1024)
+
+static void wipe(struct buf *b)
+{
+	if (b->p)
+		mem_wipe(b->p, b->cap);
+	buf_clear(b);
+}
+
+static void free_identity(struct workload_identity *i)
+{
+	wipe(&i->key);
+	wipe(&i->next_key);
+	buf_clear(&i->svid);
+	arena_clear(&i->arena);
+	free(i);
+}
+
+/* Between 45 and 55 percent of the life. */
+static int64_t jitter(int64_t life_ms)
+{
+	uint32_t r;
+
+	random_bytes(&r, sizeof(r));
+	return life_ms * 45 / 100 + life_ms / 10 * (int64_t)(r % 1024) / 1024;
+}
+
+/* Only what all of the file's own callers have in mind: is there something to show? */
+bool workload_identity_ready(const struct workload_identity *i)
+{
+	return i->svid.n && !i->stale && i->expires_ms > workload_now_ms(i->api);
+}
+
+/* The signer ends a certificate no later than its authority, so the certificate says when. */
+static bool end_of(struct str der, int64_t *ms, struct err *e)
+{
+	AUTO_X509 *cert = NULL;
+	int64_t from_s, until_s;
+
+	if (!crypto_certificate(der, &cert, e) || !x509_times(cert, &from_s, &until_s))
+		return err_set(e, ERR_INTERNAL, "the signer's answer is no certificate");
+	*ms = until_s * 1000;
+	return true;
+}
+
+static bool take(struct workload_identity *i, struct str der, struct err *e)
+{
+	int64_t now = workload_now_ms(i->api), ends;
+
+	if (!end_of(der, &ends, e))
+		return false;
+	buf_reset(&i->svid);
+	buf_add(&i->svid, der);
+	if (!buf_ok(&i->svid)) {
+		buf_reset(&i->svid);
+		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
+	}
+	wipe(&i->key);
+	i->key = i->next_key;
+	i->next_key = (struct buf){ .alloc = mem_system };
+	i->expires_ms = ends;
+	i->renew_ms = now + jitter(ends - now);
+	if (i->renew_ms < now + RENEW_MIN_MS)
+		i->renew_ms = now + RENEW_MIN_MS;
+	i->ttl_s = i->next_ttl_s;
+	i->stale = false;
+	i->retry_ms = 0;
+	return true;
+}
+
+static void issued(struct issue *issue, bool ok, const struct err *e)
+{
+	struct workload_identity *i = issue->user;
+	struct err why = { 0 };
+
+	i->busy = false;
+	if (!ok || !take(i, buf_str(&issue->svid), &why)) {
+		wipe(&i->next_key);
+		i->failed = ok ? why : *e;
+		i->retry_ms = workload_now_ms(i->api) + RETRY_MS;
+	}
+	workload_touch_all(i->api, i);
+}
+
+/* A new key and a certificate for it. */
+static void make(struct workload_identity *i, const struct registry_entry *entry, int64_t uid)
+{
+	struct workload_api *w = i->api;
+	AUTO_PKEY *key = NULL;
+	struct buf spki;
+	struct err e = { 0 };
+
+	arena_reset(&i->arena);
+	i->busy = true;
+	i->next_ttl_s = issue_ttl(w->core, entry, false);
+	i->issue = (struct issue){
+		.worker = w->worker, .arena = &i->arena, .done = issued, .user = i, .uid = uid
+	};
+	buf_in_arena(&spki, &i->arena, CRYPTO_SPKI_MAX);
+	buf_init(&i->next_key, mem_system, CRYPTO_SPKI_MAX);
+	if (crypto_generate(&key, &e) && crypto_spki(key, &spki, &e) &&
+	    crypto_pkcs8(key, &i->next_key, &e)) {
+		i->issue.spki = buf_str(&spki);
+		issue_workload(&i->issue, entry);
+	} else {
+		issued(&i->issue, false, &e);
+	}
+}
+
+/* One that lasts as long as its entry is not renewed: the next could not last longer. */
+static bool is_due(const struct workload_identity *i, const struct registry_entry *entry)
+{
+	int64_t now = workload_now_ms(i->api);
+	bool to_the_end = entry->expires_ms && i->expires_ms / 1000 >= entry->expires_ms / 1000;
+
+	if (i->busy || now < i->retry_ms)
+		return false;
+	return !i->svid.n || i->stale || (now >= i->renew_ms && !to_the_end) ||
+	       i->ttl_s != issue_ttl(i->api->core, entry, false);
+}
+
+static bool is_spare(const struct workload_identity *i, int64_t unused_ms)
+{
+	return !i->users && !i->busy && i->used_ms + unused_ms <= workload_now_ms(i->api);
+}
+
+/* Give back those that nobody has shown for so long. */
+static void evict(struct workload_api *w, int64_t unused_ms)
+{
+	for (struct workload_identity **at = &w->identities; *at;) {
+		struct workload_identity *i = *at;
+
+		if (!is_spare(i, unused_ms)) {
+			at = &i->next;
+			continue;
+		}
+		*at = i->next;
+		w->nidentities--;
+		free_identity(i);
+	}
+}
+
+static struct workload_identity *add(struct workload_api *w, struct str id)
+{
+	struct workload_identity *i;
+	char *text;
+
+	if (w->nidentities >= WORKLOAD_IDENTITIES_MAX)
+		evict(w, 0);
+	if (w->nidentities >= WORKLOAD_IDENTITIES_MAX)
+		return NULL;
+	i = calloc(1, sizeof(*i) + id.n);
+	if (!i)
+		return NULL;
+	text = (char *)(i + 1);
+	memcpy(text, id.p, id.n);
+	i->id = (struct str){ text, id.n };
+	i->api = w;
+	i->used_ms = workload_now_ms(w);
+	buf_init(&i->svid, mem_system, SVID_MAX);
+	i->key = i->next_key = (struct buf){ .alloc = mem_system };
+	arena_init(&i->arena, &mem_system, ISSUE_BYTES);
+	i->next = w->identities;
+	w->identities = i;
+	w->nidentities++;
+	return i;
+}
+
+struct workload_identity *workload_identity(struct workload_api *w,
+					    const struct registry_entry *entry, int64_t uid)
+{
+	struct workload_identity *i = w->identities;
+
+	while (i && !str_eq(i->id, entry->id))
+		i = i->next;
+	if (!i)
+		i = add(w, entry->id);
+	if (i && is_due(i, entry))
+		make(i, entry, uid);
+	return i;
+}
+
+void workload_identity_hold(struct workload_identity *i)
+{
+	i->users++;
+}
+
+void workload_identity_drop(struct workload_identity *i)
+{
+	i->users--;
+	i->used_ms = workload_now_ms(i->api);
+}
+
+/* Is it still vouched for by a bundle? An authority that was revoked takes its SVIDs with it. */
+static bool holds(const struct workload_identity *i)
+{
+	struct bundle_set *set = worker_bundle(i->api->worker);
+	struct str leaf = buf_str(&i->svid);
+	struct x509_svid svid;
+	struct err e = { 0 };
+
+	return set &&
+	       x509_svid_verify_der(set, &leaf, 1, workload_now_ms(i->api) / 1000, &svid, &e);
+}
+
+void workload_identities_sweep(struct workload_api *w, bool bundles)
+{
+	const struct registry_view *view = worker_registry(w->worker);
+	int64_t now = workload_now_ms(w);
+
+	evict(w, KEEP_MS);
+	for (struct workload_identity *i = w->identities; i; i = i->next) {
+		const struct registry_entry *entry = view ? registry_find(view, i->id) : NULL;
+
+		if (bundles && i->svid.n && !i->stale && !holds(i))
+			i->stale = true;
+		if (i->svid.n && i->expires_ms <= now && i->users)
+			workload_touch_all(w, i);
+		if (i->users && entry && registry_state(entry, now) == ENTRY_ACTIVE &&
+		    is_due(i, entry))
+			make(i, entry, -1); /* nobody asked: it is time */
+	}
+}
+
+void workload_identities_free(struct workload_api *w)
+{
+	while (w->identities) {
+		struct workload_identity *i = w->identities;
+
+		w->identities = i->next;
+		free_identity(i);
+	}
+}

@@ -1,0 +1,148 @@
+/*
+ * workload_api_inside - how the files of the Workload API share callers, identities and streams.
+ *
+ * Purpose    For spiffe/workload_api*.c only. A caller is who asks, attested. An identity is the
+ *            X.509-SVID of one registered entry with its key. A subscriber is an open stream.
+ * Ownership  Callers and subscribers live in their call's arena; identities on the heap, counted.
+ * Threads    The API's loop.
+ */
+#ifndef WRIT_SPIFFE_WORKLOAD_API_INSIDE_H
+#define WRIT_SPIFFE_WORKLOAD_API_INSIDE_H
+
+#include "authz/decide/issue.h"
+#include "authz/net/grpc.h"
+#include "spiffe/workload_api.h"
+#include "spiffe/workload_api_wire.h"
+
+#define WORKLOAD_ENTRIES_MAX 64		       /* identities of one caller */
+#define WORKLOAD_IDENTITIES_MAX 4096	       /* X.509-SVIDs kept */
+#define WORKLOAD_STREAMS_MAX 4096	       /* open streams of all callers */
+#define WORKLOAD_STREAMS_UID 256	       /* of one user */
+#define WORKLOAD_MESSAGE_MAX (4 * 1024 * 1024) /* clients take no more */
+#define WORKLOAD_HINT_MAX 1024
+
+struct workload_caller {
+	const struct peer *peer;
+	struct registry_selector *selectors;
+	size_t nselectors;
+};
+
+/* What a caller is, now: entries in order, the default one first. */
+struct workload_entries {
+	const struct registry_entry *entry[WORKLOAD_ENTRIES_MAX];
+	struct str hint[WORKLOAD_ENTRIES_MAX];
+	size_t n;
+};
+
+struct workload_identity {
+	struct workload_identity *next;
+	struct workload_api *api;
+	struct str id;
+	size_t users;	 /* subscribers that show it */
+	int64_t used_ms; /* when the last one went */
+	/* What is there; svid.n == 0: nothing yet. */
+	struct buf svid, key; /* DER; PKCS#8 */
+	int64_t expires_ms, renew_ms, ttl_s, next_ttl_s;
+	/* What is being made. */
+	bool busy, stale; /* stale: not to be shown any more, whenever it ends */
+	int64_t retry_ms; /* after a failure; 0: none */
+	struct err failed;
+	struct issue issue;
+	struct arena arena; /* of the issue */
+	struct buf next_key;
+};
+
+struct workload_subscriber;
+
+struct workload_kind {
+	/* The stream's message as things are now. False with @e: the stream ends; with *wait set:
+	 * an SVID is being made, and it will be asked again. */
+	bool (*build)(struct workload_subscriber *s, const struct workload_entries *entries,
+		      struct buf *out, bool *wait, struct err *e);
+	bool needs_identity;
+};
+
+struct workload_subscriber {
+	struct workload_subscriber *prev, *next;
+	struct workload_api *api;
+	struct call *call;
+	const struct workload_kind *kind;
+	struct workload_caller caller;
+	struct workload_identity *shown[WORKLOAD_ENTRIES_MAX]; /* held */
+	size_t nshown;
+	bool waiting, sent, dirty;
+	uint8_t digest[SHA256_LEN]; /* of the last message */
+	int64_t look_ms;	    /* when time alone may change something; 0: never */
+	void *user;		    /* the kind's own */
+};
+
+struct workload_api {
+	struct workload_api_settings settings;
+	struct worker *worker;
+	struct core *core;
+	struct sha256 *sha;
+	struct jwt_verifier *jwt; /* remembers nothing: claims are wanted each time */
+	struct workload_subscriber *subscribers;
+	size_t nsubscribers;
+	struct workload_identity *identities;
+	size_t nidentities;
+	struct arena scratch; /* of one look at one stream */
+	struct loop_timer sweep;
+	struct loop_later look;
+	uint64_t registry_version, bundle_version; /* that were looked at last */
+};
+
+/* workload_api.c: refusing, for all */
+void workload_fail(struct call *c, const struct workload_api *w, const struct err *e);
+int64_t workload_now_ms(const struct workload_api *w);
+
+/* workload_api_caller.c */
+/* Who is at the other end of @c; ERR_UNAVAILABLE if that cannot be told. */
+MUST_USE bool workload_attest(struct workload_api *w, struct call *c, struct workload_caller *out,
+			      struct err *e);
+/* Is it still the process that connected? */
+MUST_USE bool workload_alive(const struct workload_caller *caller, struct err *e);
+/* Its entries; none: ERR_FORBIDDEN. */
+MUST_USE bool workload_entries(struct workload_api *w, const struct workload_caller *caller,
+			       struct workload_entries *out, struct err *e);
+const struct bundle *workload_own_bundle(const struct workload_api *w);
+
+/* workload_api_identity.c */
+/* The identity of @entry, made if need be, and renewed; NULL: too many. */
+struct workload_identity *workload_identity(struct workload_api *w,
+					    const struct registry_entry *entry, int64_t uid);
+bool workload_identity_ready(const struct workload_identity *i);
+void workload_identity_hold(struct workload_identity *i);
+void workload_identity_drop(struct workload_identity *i);
+/* Time has passed, or the bundles have changed (@bundles): renew what is due. */
+void workload_identities_sweep(struct workload_api *w, bool bundles);
+void workload_identities_free(struct workload_api *w);
+
+/* workload_api_stream.c */
+/* Make @c a stream of @kind and show it what it may see. @s: of at least the struct's size, zeroed,
+ * in the call's arena, with caller set. */
+void workload_subscribe(struct workload_api *w, struct call *c, struct workload_subscriber *s,
+			const struct workload_kind *kind, const struct grpc_events *events);
+extern const struct grpc_events workload_stream_events;
+/* Look at it at the end of this turn; @i NULL: at all, else at those that show it or wait. */
+void workload_touch(struct workload_subscriber *s);
+void workload_touch_all(struct workload_api *w, const struct workload_identity *i);
+void workload_look_dirty(struct loop_later *l);
+void workload_tick(struct loop_timer *t);
+/* For events->ended. */
+void workload_unsubscribe(struct workload_subscriber *s);
+/* Hold the identities of @entries for @s. *wait: one is being made. */
+MUST_USE bool workload_show(struct workload_subscriber *s, const struct workload_entries *entries,
+			    bool *wait, struct err *e);
+
+/* ERR_UNAVAILABLE: this user asks too often. */
+MUST_USE bool workload_limit(struct workload_api *w, const struct call *c, struct err *e);
+
+/* The methods: workload_api_x509.c, workload_api_jwt.c, workload_api_sds.c */
+void workload_fetch_x509_svid(struct workload_api *w, struct call *c);
+void workload_fetch_x509_bundles(struct workload_api *w, struct call *c);
+void workload_fetch_jwt_svid(struct workload_api *w, struct call *c);
+void workload_fetch_jwt_bundles(struct workload_api *w, struct call *c);
+void workload_validate_jwt_svid(struct workload_api *w, struct call *c);
+
+#endif

@@ -1,0 +1,358 @@
+#!/usr/bin/env python3
+"""The SPIFFE Workload API on the real binary, as an unmodified client sees it."""
+import array
+import base64
+import json
+import os
+import re
+import socket
+import time
+
+from grpc_client import Client, Ended, field, parse
+from harness import TRUST_DOMAIN, Deployment, check, equal, leaves, main, openssl, raw, test
+
+API = "/SpiffeWorkloadAPI/"
+HEADER = {"workload.spiffe.io": "true"}
+A, B = f"spiffe://{TRUST_DOMAIN}/agent/a", f"spiffe://{TRUST_DOMAIN}/agent/b"
+MINE = [f"unix:uid:{os.geteuid()}"]
+CODES = {"ok": 0, "invalid": 3, "denied": 7, "unimplemented": 12, "unavailable": 14}
+
+
+def started(**options):
+    return Deployment(**options).start()
+
+
+def client(d, **options):
+    return Client(d.workload_socket, **options)
+
+
+def svids(message):
+    """[(spiffe_id, certificate, key, bundle, hint)], and the federated bundles."""
+    m = parse(message)
+    found = []
+    for one in m.get(1, []):
+        s = parse(one)
+        found.append((s[1][0].decode(), s[2][0], s[3][0], s[4][0], s.get(5, [b""])[0].decode()))
+    return found, dict((parse(e)[1][0].decode(), parse(e)[2][0]) for e in m.get(3, []))
+
+
+def ids(message):
+    return [s[0] for s in svids(message)[0]]
+
+
+def ended(stream, code):
+    """The stream ends with this status, whatever it still says before."""
+    reply = stream.end()
+    equal(reply.status, CODES[code], f"the end of the stream ({reply.message})")
+    return reply
+
+
+@test
+def every_call_needs_the_header():
+    d = started()
+    d.register(A, selectors=MINE)
+    g = client(d)
+    for method in ("FetchX509SVID", "FetchX509Bundles", "FetchJWTSVID", "FetchJWTBundles", "ValidateJWTSVID",
+                   "FetchWITSVID", "FetchWITBundles", "NoSuchMethod"):
+        for metadata in ({}, {"workload.spiffe.io": "True"}, {"workload.spiffe.io": "TRUE"},
+                         {"workload.spiffe.io": "false"}, {"workload.spiffe.io": ""},
+                         [("workload.spiffe.io", "true")] * 2):
+            reply = g.call(API + method, b"", metadata)
+            equal((reply.status, reply.messages), (3, []), f"{method} with {metadata}")
+            check("security header missing" in reply.message, reply)
+    for method in ("FetchWITSVID", "FetchWITBundles", "NoSuchMethod"):
+        equal(g.call(API + method, b"", HEADER).status, 12, method)
+    equal(g.call("/example.Other/Method", b"").status, 12, "another service")
+    equal(g.call("/grpc.health.v1.Health/Check", b"").messages, [b"\x08\x01"], "health needs no header")
+    equal(g.call("/grpc.health.v1.Health/Check", field(1, "grpc.health.v1.Health")).status, 0, "health")
+    d.close()
+
+
+@test
+def who_is_nobody_gets_nothing():
+    d = started()
+    d.register(A)  # without selectors it is nobody's
+    d.register(B, selectors=[MINE[0], "unix:uid:4294967294"])  # both are needed
+    g = client(d)
+    for method, request in (("FetchX509SVID", b""), ("FetchX509Bundles", b""), ("FetchJWTBundles", b""),
+                            ("FetchJWTSVID", field(1, "svc"))):
+        reply = g.call(API + method, request, HEADER)
+        equal((reply.status, reply.messages, reply.blocks), (7, [], 1), method)
+        check("no identity issued" in reply.message, reply)
+    d.close()
+
+
+@test
+def an_svid_is_what_the_standard_says():
+    d = started()
+    d.register(A, selectors=MINE, ttl="10m")
+    g = client(d)
+    (one,), federated = svids(g.stream(API + "FetchX509SVID", b"", HEADER).next())
+    spiffe_id, certificate, key, bundle, hint = one
+    equal((spiffe_id, hint, federated), (A, "", {}), "the response")
+    for name, der in (("leaf", certificate), ("ca", bundle)):
+        with open(d.path(name), "wb") as f:
+            f.write(openssl("x509", "-inform", "DER", data=der))
+    text = openssl("x509", "-in", d.path("leaf"), "-noout", "-text").decode()
+    equal(re.findall(r"URI:(\S+)", text), [A], "URI names")
+    for wanted in ("CA:FALSE", "Digital Signature", "TLS Web Server Authentication", "TLS Web Client Authentication"):
+        check(wanted in text, f"no {wanted} in {text}")
+    check("Certificate Sign" not in text, text)
+    openssl("verify", "-CAfile", d.path("ca"), d.path("leaf"))
+    with open(d.path("writ-data", "bundle.pem"), "rb") as f:
+        equal(bundle, openssl("x509", "-outform", "DER", data=f.read()), "the bundle")
+    public = openssl("pkey", "-inform", "DER", "-pubout", data=key)  # PKCS#8
+    equal(public, openssl("x509", "-in", d.path("leaf"), "-noout", "-pubkey"), "the key")
+    check(b"BEGIN PRIVATE KEY" in openssl("pkey", "-inform", "DER", data=key), "not PKCS#8")
+    # On record before it was sent, with what was sent.
+    records = [r for _, r in leaves(d.export()).values() if r["kind"] == "identity.issue"]
+    mine = [r for r in records if r["method"] == "workload_api"]
+    equal(len(mine), 1, f"records of an issuance in {records}")
+    digest = openssl("dgst", "-sha256", "-r", data=certificate).split()[0].decode()
+    equal((mine[0]["agent"], mine[0]["svid"], mine[0]["svid_sha256"], mine[0]["uid"]),
+          (A, "x509", digest, os.geteuid()), "the record")
+    # Who comes again is shown the same: no further signature.
+    equal(svids(client(d).stream(API + "FetchX509SVID", b"", HEADER).next())[0], [one], "another stream")
+    d.close()
+
+
+@test
+def streams_follow_the_registry():
+    d = started()
+    g = client(d)
+    equal(g.call(API + "FetchX509SVID", b"", HEADER).status, 7, "before it is registered")
+    d.register(B, selectors=MINE)
+    s = g.stream(API + "FetchX509SVID", b"", HEADER)
+    bundles = g.stream(API + "FetchX509Bundles", b"", HEADER)
+    keys = g.stream(API + "FetchJWTBundles", b"", HEADER)
+    first = s.next()
+    equal(ids(first), [B], "one identity")
+    bundles.next(), keys.next()
+    d.register(A, selectors=MINE, attributes={"hint": "main"})
+    both = s.next()
+    equal(ids(both), [A, B], "two, in order")
+    equal([x[4] for x in svids(both)[0]], ["main", ""], "hints")
+    equal(svids(both)[0][1], svids(first)[0][0], "the one that was there stays as it was")
+    # Nothing of ours: nothing is said.
+    d.register(f"spiffe://{TRUST_DOMAIN}/agent/other", selectors=["unix:uid:4294967294"])
+    check(s.quiet() and bundles.quiet(0.1) and keys.quiet(0.1), "said though nothing changed")
+    # Another life is another certificate; another owner is not.
+    d.admin("POST", "/v1/agents/update", {"spiffe_id": A, "owner": "bob"})
+    check(s.quiet(), "a change of the owner made a new SVID")
+    d.admin("POST", "/v1/agents/update", {"spiffe_id": A, "ttl": "30m"})
+    changed = s.next()
+    check(svids(changed)[0][0][1] != svids(both)[0][0][1], "the certificate is the old one")
+    check(svids(changed)[0][0][2] != svids(both)[0][0][2], "the key is the old one")
+    equal(svids(changed)[0][1], svids(both)[0][1], "the other identity")
+    # A default of one's own choice.
+    d.admin("POST", "/v1/agents/update", {"spiffe_id": B, "attributes": {"hint": "default"}})
+    equal(ids(s.next()), [B, A], "the default first")
+    d.admin("POST", "/v1/agents/suspend", {"spiffe_id": B})
+    equal(ids(s.next()), [A], "one is suspended")
+    check(bundles.quiet(0.2), "bundles did not change")
+    d.admin("POST", "/v1/agents/retire", {"spiffe_id": A})
+    for stream in (s, bundles, keys):
+        ended(stream, "denied")
+    d.admin("POST", "/v1/agents/resume", {"spiffe_id": B})
+    equal(ids(g.stream(API + "FetchX509SVID", b"", HEADER).next()), [B], "and back")
+    d.close()
+
+
+@test
+def of_one_hint_the_older_stays():
+    d = started()
+    d.register(B, selectors=MINE, attributes={"hint": "x"})
+    time.sleep(0.01)  # created_at is in milliseconds
+    d.register(A, selectors=MINE, attributes={"hint": "x"})
+    equal(ids(client(d).stream(API + "FetchX509SVID", b"", HEADER).next()), [B], "one per hint")
+    d.close()
+
+
+@test
+def an_entry_ends_by_itself():
+    d = started()
+    end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+    d.register(A, selectors=MINE, expires=end)
+    s = client(d).stream(API + "FetchX509SVID", b"", HEADER)
+    (one,), _ = svids(s.next())
+    ends = openssl("x509", "-inform", "DER", "-noout", "-enddate", data=one[1]).decode()
+    check(time.strftime("%M:%S ", time.strptime(end, "%Y-%m-%dT%H:%M:%SZ")) in ends, f"{ends}, {end}")
+    ended(s, "denied")
+    d.close()
+
+
+@test
+def jwt_svids():
+    d = started()
+    d.register(A, selectors=MINE, jwt_ttl="120s", attributes={"hint": "h"})
+    d.register(B, selectors=MINE)
+    d.register(f"spiffe://{TRUST_DOMAIN}/agent/other", selectors=["unix:uid:4294967294"])
+    g = client(d)
+
+    def fetch(*audience, spiffe_id=None):
+        request = b"".join(field(1, a) for a in audience) + (field(2, spiffe_id) if spiffe_id is not None else b"")
+        return g.call(API + "FetchJWTSVID", request, HEADER)
+
+    def part(token, n):
+        text = token.split(".")[n]
+        return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+    reply = fetch("svc1", "svc2")
+    tokens = [parse(t) for t in parse(reply.messages[0])[1]]
+    equal([t[1][0].decode() for t in tokens], [A, B], "identities")
+    equal([t.get(3, [b""])[0] for t in tokens], [b"h", b""], "hints")
+    token = tokens[0][2][0].decode()
+    header, claims = part(token, 0), part(token, 1)
+    equal((claims["sub"], claims["aud"], claims["exp"] - claims["iat"]), (A, ["svc1", "svc2"], 120), "claims")
+    keys = json.loads(parse(parse(g.stream(API + "FetchJWTBundles", b"", HEADER).next())[1][0])[2][0])
+    equal([(k["kid"], k["use"]) for k in keys["keys"]], [(header["kid"], "jwt-svid")], "the JWT bundle")
+    check(not any("x5c" in k for k in keys["keys"]), "X.509 authorities in a JWT bundle")
+    equal(len(parse(fetch("svc", spiffe_id=B).messages[0])[1]), 1, "one identity")
+    for why, reply, code in (
+            ("no audience", fetch(), "invalid"), ("an empty audience", fetch(""), "invalid"),
+            ("a malformed ID", fetch("svc", spiffe_id="spiffe://Example/x"), "invalid"),
+            ("an ID without a path", fetch("svc", spiffe_id=f"spiffe://{TRUST_DOMAIN}"), "invalid"),
+            ("17 audiences", fetch(*(f"a{i}" for i in range(17))), "invalid"),
+            ("an audience that is too long", fetch("x" * 3000), "invalid"),
+            ("another's ID", fetch("svc", spiffe_id=f"spiffe://{TRUST_DOMAIN}/agent/other"), "denied"),
+            ("an ID nobody has", fetch("svc", spiffe_id=f"spiffe://{TRUST_DOMAIN}/agent/none"), "denied"),
+            ("a foreign ID", fetch("svc", spiffe_id="spiffe://other.example/a"), "denied"),
+            ("bytes", g.call(API + "FetchJWTSVID", b"\xff\xff", HEADER), "invalid"),
+            ("not UTF-8", g.call(API + "FetchJWTSVID", field(1, b"\xff"), HEADER), "invalid")):
+        equal((reply.status, reply.messages), (CODES[code], []), f"{why} ({reply.message})")
+
+    def validate(audience, svid):
+        return g.call(API + "ValidateJWTSVID", field(1, audience) + field(2, svid), HEADER)
+
+    reply = validate("svc2", token)
+    m = parse(reply.messages[0])
+    equal((reply.status, m[1][0].decode()), (0, A), "validated")
+    said = dict((parse(e)[1][0].decode(), parse(parse(e)[2][0])) for e in parse(m[2][0])[1])
+    equal(said["exp"], {2: [float(claims["exp"])]}, "exp")
+    equal(said["sub"], {3: [A.encode()]}, "sub")
+    equal([parse(v)[3][0] for v in parse(said["aud"][6][0])[1]], [b"svc1", b"svc2"], "aud")
+    equal(validate("svc1", token).status, 0, "again")
+    for why, reply in (("another audience", validate("svc3", token)), ("a changed token", validate("svc1", token[:-4] + "AAAA")),
+                       ("no token", validate("svc1", "")), ("no audience", validate("", token)),
+                       ("two parts", validate("svc1", token.rsplit(".", 1)[0]))):
+        equal((reply.status, reply.messages), (3, []), f"{why} ({reply.message})")
+    records = [r for _, r in leaves(d.export()).values() if r["kind"] == "identity.issue" and r["svid"] == "jwt"]
+    equal(sorted(r["agent"] for r in records), [A, B, B], "JWT-SVIDs on record")
+    d.close()
+
+
+@test
+def names_of_the_server_are_not_looked_at():
+    d = started()
+    d.register(A, selectors=MINE)
+    for authority in ("localhost", d.workload_socket, d.workload_socket.replace("/", "%2F"), "[::]:50051", "", None,
+                      "cluster_name"):
+        g = client(d, authority=authority)
+        equal(ids(g.stream(API + "FetchX509SVID", b"", HEADER).next()), [A], f"authority {authority!r}")
+        g.close()
+    d.close()
+
+
+@test
+def it_speaks_http2_only():
+    d = started()
+    equal(raw(d.workload_socket, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"), b"", "HTTP/1.1")
+    equal(os.stat(d.workload_socket).st_mode & 0o777, 0o666, "mode of the socket")
+    d.close()
+
+
+@test
+def a_process_that_has_ended_gets_nothing():
+    """A socket outlives the process that connected it, when another one holds it too."""
+    d = started()
+    d.register(A, selectors=MINE)
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    child = os.fork()
+    if not child:
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(d.workload_socket)
+        theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno()]))])
+        theirs.recv(1)
+        os._exit(0)
+    _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    fd = array.array("i", ancillary[0][2])[0]
+    g = Client.__new__(Client)
+    real, socket.socket = socket.socket, lambda *_: type("S", (), {
+        "__getattr__": lambda self, name: getattr(handed, name), "connect": lambda self, _: None})()
+    handed = real(fileno=fd)
+    try:
+        g.__init__(d.workload_socket)
+    finally:
+        socket.socket = real
+    s = g.stream(API + "FetchX509SVID", b"", HEADER)
+    equal(ids(s.next()), [A], "while it lives")
+    ours.send(b"x")
+    os.waitpid(child, 0)
+    for method, request in (("FetchX509SVID", b""), ("FetchJWTSVID", field(1, "svc"))):
+        reply = g.call(API + method, request, HEADER)
+        equal((reply.status, reply.messages), (14, []), f"{method} after its end ({reply.message})")
+    d.register(B, selectors=MINE)  # what changes is not pushed to it any more
+    reply = ended(s, "unavailable")
+    equal(len(reply.messages), 1, "messages")
+    d.close()
+
+
+@test
+def many_streams_and_what_is_cancelled():
+    d = started()
+    d.register(A, selectors=MINE)
+    clients = [client(d) for _ in range(3)]
+    streams = [(g, g.stream(API + "FetchX509SVID", b"", HEADER)) for g in clients for _ in range(80)]
+    check(all(ids(s.next()) == [A] for _, s in streams), "first messages")
+    for _, s in streams[::2]:
+        s.cancel()
+    # A reader that takes nothing holds nobody up.
+    lazy = client(d, settings=b"\x00\x04\x00\x00\x00\x00")
+    held = lazy.stream(API + "FetchX509SVID", b"", HEADER)
+    clients[2].close()
+    d.register(B, selectors=MINE)
+    check(all(ids(s.next()) == [A, B] for g, s in streams[1::2] if g is not clients[2]), "second messages")
+    equal(held.reply.messages, [], "who gives no window")
+    # More than one user may have at once.
+    more = client(d)
+    refused = 0
+    for _ in range(120):
+        s = more.stream(API + "FetchX509Bundles", b"", HEADER)
+        try:
+            s.next()
+        except Ended as e:
+            equal(e.reply.status, 14, f"too many ({e.reply.message})")
+            refused += 1
+    check(refused == 0, f"{refused} refused below the bound")
+    extra = [client(d) for _ in range(2)]
+    for g in extra:
+        for _ in range(60):
+            try:
+                g.stream(API + "FetchX509Bundles", b"", HEADER).next()
+            except Ended as e:
+                equal(e.reply.status, 14, "too many")
+                refused += 1
+    check(refused > 0, "no bound on the streams of a user")
+    d.close()
+
+
+@test
+def streams_end_with_the_server_and_come_back():
+    d = started()
+    d.register(A, selectors=MINE)
+    g = client(d)
+    s = g.stream(API + "FetchX509SVID", b"", HEADER)
+    (before,), _ = svids(s.next())
+    d.process.terminate()
+    ended(s, "unavailable")
+    check(g.goaway, "no GOAWAY")
+    d.stop()
+    check(not os.path.exists(d.workload_socket), "the socket is left behind")
+    d.start()
+    (after,), _ = svids(client(d).stream(API + "FetchX509SVID", b"", HEADER).next())
+    equal((before[0], before[3]), (after[0], after[3]), "identity and bundle after a restart")
+    d.writ("audit", "verify", "--key", d.log_key(), d.export(), code=0)
+    d.close()
+
+
+main()
