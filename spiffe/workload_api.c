@@ -18,6 +18,8 @@ static const struct {
 	{ SPIFFE_SERVICE "FetchJWTSVID", workload_fetch_jwt_svid },
 	{ SPIFFE_SERVICE "FetchJWTBundles", workload_fetch_jwt_bundles },
 	{ SPIFFE_SERVICE "ValidateJWTSVID", workload_validate_jwt_svid },
+	{ SDS_SERVICE "StreamSecrets", workload_stream_secrets },
+	{ SDS_SERVICE "FetchSecrets", workload_fetch_secrets },
 };
 
 int64_t workload_now_ms(const struct workload_api *w)

@@ -59,7 +59,11 @@ struct workload_kind {
 	 * an SVID is being made, and it will be asked again. */
 	bool (*build)(struct workload_subscriber *s, const struct workload_entries *entries,
 		      struct buf *out, bool *wait, struct err *e);
+	/* What is added to the message that is sent, beyond what it says; or NULL. */
+	void (*finish)(struct workload_subscriber *s, struct buf *out);
+	void (*clear)(struct workload_subscriber *s); /* the stream is over; or NULL */
 	bool needs_identity;
+	bool once; /* one message, and the call is over */
 };
 
 struct workload_subscriber {
@@ -71,9 +75,9 @@ struct workload_subscriber {
 	struct workload_identity *shown[WORKLOAD_ENTRIES_MAX]; /* held */
 	size_t nshown;
 	bool waiting, sent, dirty;
+	bool force;		    /* say it again even if it is the same */
 	uint8_t digest[SHA256_LEN]; /* of the last message */
 	int64_t look_ms;	    /* when time alone may change something; 0: never */
-	void *user;		    /* the kind's own */
 };
 
 struct workload_api {
@@ -119,8 +123,9 @@ void workload_identities_sweep(struct workload_api *w, bool bundles);
 void workload_identities_free(struct workload_api *w);
 
 /* workload_api_stream.c */
-/* Make @c a stream of @kind and show it what it may see. @s: of at least the struct's size, zeroed,
- * in the call's arena, with caller set. */
+/* Make @c a stream of @kind and show it what it may see. @s: the head of the kind's own struct, in
+ * the call's arena, with caller set and the rest zeroed. If it comes to nothing kind->clear is
+ * called. */
 void workload_subscribe(struct workload_api *w, struct call *c, struct workload_subscriber *s,
 			const struct workload_kind *kind, const struct grpc_events *events);
 extern const struct grpc_events workload_stream_events;
@@ -129,8 +134,9 @@ void workload_touch(struct workload_subscriber *s);
 void workload_touch_all(struct workload_api *w, const struct workload_identity *i);
 void workload_look_dirty(struct loop_later *l);
 void workload_tick(struct loop_timer *t);
-/* For events->ended. */
-void workload_unsubscribe(struct workload_subscriber *s);
+void workload_unsubscribe(struct workload_subscriber *s); /* then finish the call */
+void workload_end(struct workload_subscriber *s, const struct err *e);
+void workload_ended(struct call *c); /* events->ended */
 /* Hold the identities of @entries for @s. *wait: one is being made. */
 MUST_USE bool workload_show(struct workload_subscriber *s, const struct workload_entries *entries,
 			    bool *wait, struct err *e);
@@ -144,5 +150,7 @@ void workload_fetch_x509_bundles(struct workload_api *w, struct call *c);
 void workload_fetch_jwt_svid(struct workload_api *w, struct call *c);
 void workload_fetch_jwt_bundles(struct workload_api *w, struct call *c);
 void workload_validate_jwt_svid(struct workload_api *w, struct call *c);
+void workload_stream_secrets(struct workload_api *w, struct call *c);
+void workload_fetch_secrets(struct workload_api *w, struct call *c);
 
 #endif

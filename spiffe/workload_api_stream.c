@@ -54,21 +54,23 @@ void workload_unsubscribe(struct workload_subscriber *s)
 	for (size_t k = 0; k < s->nshown; k++)
 		workload_identity_drop(s->shown[k]);
 	s->nshown = 0;
+	if (s->kind->clear)
+		s->kind->clear(s);
 	*(s->prev ? &s->prev->next : &w->subscribers) = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
 	w->nsubscribers--;
 }
 
-static void ended(struct call *c)
+void workload_ended(struct call *c)
 {
 	workload_unsubscribe(c->user);
 	call_finish(c);
 }
 
-const struct grpc_events workload_stream_events = { .ended = ended };
+const struct grpc_events workload_stream_events = { .ended = workload_ended };
 
-static void end(struct workload_subscriber *s, const struct err *e)
+void workload_end(struct workload_subscriber *s, const struct err *e)
 {
 	struct workload_api *w = s->api;
 	struct call *c = s->call;
@@ -134,7 +136,7 @@ static int64_t next_end(const struct workload_entries *entries)
 	return at;
 }
 
-static bool send(struct workload_subscriber *s, const struct buf *out, struct err *e)
+static bool send(struct workload_subscriber *s, struct buf *out, struct err *e)
 {
 	uint8_t digest[SHA256_LEN];
 
@@ -142,12 +144,25 @@ static bool send(struct workload_subscriber *s, const struct buf *out, struct er
 		return err_set(e, ERR_UNAVAILABLE,
 			       "what this process may see does not fit into one message of 4 MiB");
 	sha256_of(s->api->sha, buf_str(out), digest);
-	if (s->sent && !memcmp(digest, s->digest, sizeof(digest)))
+	if (s->sent && !s->force && !memcmp(digest, s->digest, sizeof(digest)))
 		return true;
+	if (s->kind->finish)
+		s->kind->finish(s, out);
+	if (!buf_ok(out))
+		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
+	s->force = false;
 	memcpy(s->digest, digest, sizeof(digest));
 	s->sent = true;
 	return grpc_send(s->call, buf_str(out)) ||
 	       err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
+}
+
+static void done(struct workload_subscriber *s)
+{
+	struct call *c = s->call;
+
+	workload_unsubscribe(s);
+	call_finish(c);
 }
 
 static void look(struct workload_subscriber *s)
@@ -170,7 +185,9 @@ static void look(struct workload_subscriber *s)
 		mem_wipe(out.p, out.cap); /* private keys */
 	arena_reset(&w->scratch);
 	if (!ok)
-		end(s, &e);
+		workload_end(s, &e);
+	else if (s->kind->once && s->sent)
+		done(s);
 }
 
 void workload_look_dirty(struct loop_later *l)
@@ -203,6 +220,8 @@ void workload_subscribe(struct workload_api *w, struct call *c, struct workload_
 		err_code(&e, ERR_UNAVAILABLE, "rate_limited",
 			 "too many streams are open; a user may have %d, all together %d",
 			 WORKLOAD_STREAMS_UID, WORKLOAD_STREAMS_MAX);
+		if (kind->clear)
+			kind->clear(s);
 		workload_fail(c, w, &e);
 		return;
 	}

@@ -107,21 +107,23 @@ static void open_stream(struct workload_api *w, struct call *c, const struct wor
 
 void workload_fetch_x509_svid(struct workload_api *w, struct call *c)
 {
-	static const struct workload_kind kind = { build_svids, true };
+	static const struct workload_kind kind = { .build = build_svids, .needs_identity = true };
 
 	open_stream(w, c, &kind);
 }
 
 void workload_fetch_x509_bundles(struct workload_api *w, struct call *c)
 {
-	static const struct workload_kind kind = { build_x509_bundles, true };
+	static const struct workload_kind kind = { .build = build_x509_bundles,
+						   .needs_identity = true };
 
 	open_stream(w, c, &kind);
 }
 
 void workload_fetch_jwt_bundles(struct workload_api *w, struct call *c)
 {
-	static const struct workload_kind kind = { build_jwt_bundles, true };
+	static const struct workload_kind kind = { .build = build_jwt_bundles,
+						   .needs_identity = true };
 
 	open_stream(w, c, &kind);
 }

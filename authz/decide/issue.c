@@ -160,8 +160,7 @@ void issue_svid(struct issue *i, const struct caller *caller)
 
 	i->method = "mtls";
 	i->uid = -1;
-	if (entitled(caller, i->worker->core, &e) &&
-	    prepare(i, i->worker->core, caller->entry, &e))
+	if (entitled(caller, i->worker->core, &e) && prepare(i, i->worker->core, caller->entry, &e))
 		sign(i);
 	else
 		i->done(i, false, &e);

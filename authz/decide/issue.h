@@ -3,11 +3,10 @@
  *
  * Purpose    Three ways: a join token, once (attest, on the control thread, since using up a token
  *            writes writ.db), and mutual TLS with a current X.509-SVID (renewal and JWT-SVIDs, on
- *            the front loops, without blocking), and what the kernel says of a caller of the Workload
- *            API (on its loop). A bearer token never mints a credential. What is
- *            signed leaves only after its record is on disk.
- * Ownership  An issue lives in the call's arena and borrows from it until `done` ran.
- * Threads    issue_svid: the worker's own. issue_attest: the control thread.
+ *            the front loops, without blocking), and what the kernel says of a caller of the
+ * Workload API (on its loop). A bearer token never mints a credential. What is signed leaves only
+ * after its record is on disk. Ownership  An issue lives in the call's arena and borrows from it
+ * until `done` ran. Threads    issue_svid: the worker's own. issue_attest: the control thread.
  */
 #ifndef WRIT_DECIDE_ISSUE_H
 #define WRIT_DECIDE_ISSUE_H

@@ -49,8 +49,9 @@ struct peer {
 	pid_t pid;	  /* of a Unix peer, SO_PEERCRED; else -1 */
 	uid_t uid;
 	gid_t gid;
-	uint64_t started; /* of that process, at listeners with .processes: net/process.h; 0: it
-			   * cannot be seen */
+	/* When that process started, at listeners with .processes (net/process.h); 0: it cannot be
+	 * seen. */
+	uint64_t started;
 	struct str spiffe_id;	     /* of a verified client certificate; else empty */
 	int64_t expires_ms;	     /* of that certificate, wall clock */
 	uint64_t generation;	     /* of the trust it was verified with, as the verifier counts */

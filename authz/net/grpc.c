@@ -191,8 +191,7 @@ void grpc_close(struct exchange *x)
 	loop_timer_stop(l, &g->deadline);
 	loop_timer_stop(l, &g->wake);
 	loop_timer_stop(l, &g->stall);
-	buf_clear(&g->out);
-	buf_clear(&g->next);
+	grpc_wipe(g);
 	x->call.grpc = NULL;
 }
 

@@ -49,6 +49,7 @@ void grpc_cut(struct grpc_call *g, enum grpc_status status, const char *why);
 /* ---- grpc_reply.c ---- */
 
 void grpc_answer(struct exchange *x);  /* the call is finished: for http2_answer */
+void grpc_wipe(struct grpc_call *g);   /* give back the buffers of messages */
 void grpc_forget(struct grpc_call *g); /* drop what has not begun to leave */
 
 #endif

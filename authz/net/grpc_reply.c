@@ -83,6 +83,17 @@ static bool charge(struct grpc_call *g)
 	return exchange_charge(x, x->h2.head_bytes + x->call.body.n + g->out.n + g->next.n);
 }
 
+/* Streams carry private keys. */
+void grpc_wipe(struct grpc_call *g)
+{
+	if (g->out.p)
+		mem_wipe(g->out.p, g->out.cap);
+	if (g->next.p)
+		mem_wipe(g->next.p, g->next.cap);
+	buf_clear(&g->out);
+	buf_clear(&g->next);
+}
+
 static void gone_out(struct grpc_call *g)
 {
 	g->busy = false;
@@ -90,8 +101,7 @@ static void gone_out(struct grpc_call *g)
 		move_up(g);
 		return;
 	}
-	buf_clear(&g->out);
-	buf_clear(&g->next);
+	grpc_wipe(g);
 	(void)charge(g);
 }
 
