@@ -326,6 +326,56 @@ static bool finish_policy_keys(struct config_reader *r)
 			   "%s; expected what `writ policy sign --key FILE` prints", why.msg);
 }
 
+/* "file:PATH" or "credential:NAME"; a name has no way out of its folder. */
+static bool finish_keys(struct config_reader *r)
+{
+	struct config *c = r->c;
+	const char *text = c->keys.encrypt;
+
+	if (!text)
+		return true;
+	if (strncmp(text, "file:", 5) == 0 && text[5]) {
+		c->keys.file = config_path(r, text + 5);
+		return c->keys.file != NULL;
+	}
+	if (strncmp(text, "credential:", 11) == 0 && text[11] && text[11] != '.' &&
+	    !strchr(text + 11, '/')) {
+		c->keys.credential = text + 11;
+		return true;
+	}
+	return config_fail(r, "keys.encrypt",
+			   "expected \"file:PATH\" or \"credential:NAME\" (LoadCredential= of "
+			   "systemd), got \"%.100s\"",
+			   text);
+}
+
+/* Certificate, key and bundle go together. */
+static bool finish_upstream(struct config_reader *r)
+{
+	struct config *c = r->c;
+	const struct {
+		const char *name, **path;
+	} files[] = {
+		{ "authority.upstream.certificate", &c->authority.certificate },
+		{ "authority.upstream.key", &c->authority.key },
+		{ "authority.upstream.bundle", &c->authority.bundle },
+	};
+	bool any = c->authority.certificate || c->authority.key || c->authority.bundle;
+
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		if (any && !*files[i].path)
+			return config_fail(r, files[i].name,
+					   "is missing: an upstream needs certificate, key and "
+					   "bundle");
+		if (any && !(*files[i].path = config_path(r, *files[i].path)))
+			return false;
+	}
+	if (c->authority.name_constraints && !any)
+		return config_fail(r, "authority.upstream.name_constraints",
+				   "says nothing without an upstream");
+	return true;
+}
+
 static bool finish_listeners(struct config_reader *r)
 {
 	struct config *c = r->c;
@@ -368,7 +418,7 @@ static bool finish(struct config_reader *r, bool data_given)
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
 	    !finish_public_url(r) || !finish_files(r) || !finish_policy_keys(r) ||
-	    !finish_listeners(r))
+	    !finish_keys(r) || !finish_upstream(r) || !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);
 	if (!c->policies.dir)

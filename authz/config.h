@@ -99,6 +99,15 @@ struct config {
 		bool private_ok;
 	} fetch;
 	struct {
+		const char *encrypt; /* as it was written; NULL: plain. One of the two follows: */
+		const char *file;    /* absolute path of the key file */
+		const char *credential; /* name below $CREDENTIALS_DIRECTORY */
+	} keys;
+	struct {
+		const char *certificate, *key, *bundle; /* absolute paths, all or none */
+		bool name_constraints;
+	} authority;
+	struct {
 		int64_t x509_s, jwt_s, join_token_s, authority_s, leeway_s;
 	} ttl;
 	struct {

@@ -168,16 +168,44 @@ static void fill_ttls(struct core *core, const struct config *c)
 	core->token_max = c->limits.token;
 }
 
+/* The key file that encrypts the keys; *path NULL: none. */
+static bool find_key_file(struct serving *s, const char **path, struct err *e)
+{
+	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+	const char *name = s->config->keys.credential;
+
+	*path = s->config->keys.file;
+	if (!name)
+		return true;
+	if (!credentials || !*credentials)
+		return err_set(e, ERR_INVALID,
+			       "keys.encrypt: no $CREDENTIALS_DIRECTORY is set, so there is no "
+			       "credential \"%s\"; start writ as a systemd service with "
+			       "LoadCredential=%s:PATH",
+			       name, name);
+	*path = arena_printf(&s->arena, "%s/%s", credentials, name).p;
+	return *path || err_set(e, ERR_NOMEM, "no memory");
+}
+
 static bool start_signer(struct serving *s, struct err *e)
 {
+	const char *key_file = NULL;
+	bool found = find_key_file(s, &key_file, e);
 	char *keys = folder_path(&s->folder, "keys");
 	struct signer_config c = { .folder = keys,
 				   .trust_domain = str_c(s->config->trust_domain),
 				   .x509_ttl_max_s = s->core.x509_ttl_max,
 				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
 				   .authority_ttl_s = s->config->ttl.authority_s,
-				   .channels = (unsigned)s->nloops + 2 };
-	bool ok = keys ? signer_start(&c, &s->signer, e) : err_set(e, ERR_NOMEM, "no memory");
+				   .channels = (unsigned)s->nloops + 2,
+				   .key_file = key_file,
+				   .upstream = {
+					   .certificate = s->config->authority.certificate,
+					   .key = s->config->authority.key,
+					   .bundle = s->config->authority.bundle,
+					   .constrain = s->config->authority.name_constraints } };
+	bool ok = found &&
+		  (keys ? signer_start(&c, &s->signer, e) : err_set(e, ERR_NOMEM, "no memory"));
 
 	free(keys);
 	if (!ok)
@@ -219,21 +247,6 @@ static bool fill_core(struct serving *s, struct err *e)
 	return true;
 }
 
-/* bundle.pem, for those who verify us: readable by all. */
-static bool write_bundle(struct serving *s, struct err *e)
-{
-	struct bundle_set *set = (struct bundle_set *)slot_acquire(&s->core.bundles);
-	AUTO_BUF pem;
-	bool ok;
-
-	buf_init(&pem, mem_system, LIMIT_BODY);
-	bundle_pem(bundle_find(set, s->core.trust_domain), &pem);
-	bundle_set_release(set);
-	ok = buf_ok(&pem) &&
-	     file_replace(NULL, s->folder.dir, "bundle.pem", buf_str(&pem), 0644, e);
-	return ok;
-}
-
 static bool open_log(struct serving *s, struct err *e)
 {
 	struct str origin = arena_printf(&s->arena, "%s/writ", s->config->trust_domain);
@@ -262,21 +275,28 @@ static bool start_control(struct serving *s, struct err *e)
 {
 	char *db = folder_path(&s->folder, "writ.db");
 	struct str *names = arena_zero(&s->arena, (s->config->tls.nnames + 1) * sizeof(*names));
-	struct control_config c = { .core = &s->core,
-				    .db_path = db,
-				    .policies = s->config->policies.dir,
-				    .policy_keys = s->config->policies.key,
-				    .watch = s->config->policies.watch,
-				    .files_only = s->config->policies.files_only,
-				    .limits = { s->config->limits.policy_instructions,
-						s->config->limits.policy_ms,
-						s->config->limits.policy_memory },
-				    .signer = s->signer,
-				    .certificate = &s->certificate,
-				    .names = names,
-				    .nnames = s->config->tls.nnames,
-				    .fatal = storage_is_lost,
-				    .ctx = s };
+	struct control_config c = {
+		.core = &s->core,
+		.db_path = db,
+		.policies = s->config->policies.dir,
+		.policy_keys = s->config->policies.key,
+		.watch = s->config->policies.watch,
+		.files_only = s->config->policies.files_only,
+		.limits = { s->config->limits.policy_instructions, s->config->limits.policy_ms,
+			    s->config->limits.policy_memory },
+		.signer = s->signer,
+		.certificate = &s->certificate,
+		.names = names,
+		.nnames = s->config->tls.nnames,
+		.fatal = storage_is_lost,
+		.ctx = s,
+		.authorities = { .data = s->folder.path,
+				 .ttl_s = s->config->ttl.authority_s,
+				 .x509_ttl_max_s = s->core.x509_ttl_max,
+				 .jwt_ttl_max_s = s->core.jwt_ttl_max,
+				 .leeway_s = s->core.leeway_s,
+				 .upstream_bundle = s->config->authority.bundle }
+	};
 	struct control *control = NULL;
 	bool ok;
 
@@ -481,9 +501,8 @@ static bool start(struct serving *s, const char *config_path, struct err *e)
 	s->service.signer = s->signer;
 	s->service.listeners = s->listeners;
 	s->service.nlisteners = s->nlisteners;
-	return fill_core(s, e) && write_bundle(s, e) && open_log(s, e) && start_control(s, e) &&
-	       open_agents_door(s, e) && open_workload_door(s, e) && open_operators_door(s, e) &&
-	       run_fronts(s, e);
+	return fill_core(s, e) && open_log(s, e) && start_control(s, e) && open_agents_door(s, e) &&
+	       open_workload_door(s, e) && open_operators_door(s, e) && run_fronts(s, e);
 }
 
 static bool is_fixed(const struct listener *l)

@@ -48,8 +48,8 @@ struct bundle_set *setup_bundle(const struct config *c, const struct signer_publ
 	if (!set)
 		return NULL;
 	if (!bundle_set_add(set, str_c(c->trust_domain), 1, REFRESH_HINT_S, &b, e) ||
-	    !bundle_add_authority(b, p->authority, e) ||
-	    !bundle_add_jwt_key(b, p->jwt_kid, p->jwt_spki, e)) {
+	    (p->authority.n && !bundle_add_authority(b, p->authority, e)) ||
+	    (p->jwt_kid.n && !bundle_add_jwt_key(b, p->jwt_kid, p->jwt_spki, e))) {
 		bundle_set_release(set);
 		return NULL;
 	}

@@ -18,7 +18,8 @@
 /* `callers` as a snapshot; the caller publishes it. NULL with @e: out of memory. */
 struct caller_rules *setup_callers(const struct config *c, struct err *e);
 
-/* The trust bundle of our own domain: what the signer made public. */
+/* The trust bundle of our own domain: what the signer made public. It holds until the control
+ * thread publishes that of all authorities (decide/authorities.h), before a door opens. */
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
 				struct err *e);
 

@@ -24,6 +24,10 @@ int run_agent_update(struct cli *c);
 int run_agent_state(struct cli *c); /* suspend, resume, retire */
 int run_agent_token(struct cli *c);
 int run_agent_import(struct cli *c);
+/* authority.c */
+int run_authority_show(struct cli *c);
+int run_authority_prepare(struct cli *c);
+int run_authority_change(struct cli *c); /* activate, taint, revoke */
 /* svid.c */
 int run_svid_x509(struct cli *c);
 int run_svid_jwt(struct cli *c);

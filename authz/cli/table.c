@@ -126,12 +126,6 @@ static const struct option canary_options[] = {
 	GATE_OPTIONS,
 };
 
-static const struct option policy_diff_options[] = {
-	{ "--rollout", NULL, "decisions that a roll-out changed; the operand is its number", 0,
-	  false },
-	END_OPTIONS,
-};
-
 static const struct option policy_list_options[] = {
 	{ "--all", NULL, "every stored generation instead of the rules in force", 0, false },
 	END_OPTIONS,
@@ -143,6 +137,8 @@ static const struct option policy_show_options[] = {
 };
 
 static const struct option policy_diff_options[] = {
+	{ "--rollout", NULL, "decisions that a roll-out changed; the operand is its number", 0,
+	  false },
 	{ "--replay", NULL, "also which recorded decisions one makes otherwise", 0, false },
 	{ "--since", "TIME", "with --replay: RFC 3339, or 7d for a week ago", 0, false },
 	{ "--until", "TIME", "with --replay: RFC 3339, or 1h for an hour ago", 0, false },
@@ -266,6 +262,50 @@ static const struct command agent_commands[] = {
 	END_COMMANDS,
 };
 
+static const struct option activate_options[] = {
+	{ "--force", NULL, "even if verifiers may not have read it yet", 0, false },
+	END_OPTIONS,
+};
+
+static const struct command authority_commands[] = {
+	{ .name = "show",
+	  .help = "List the authorities, and when something is due by itself",
+	  .connects = true,
+	  .run = run_authority_show },
+	{ .name = "prepare",
+	  .operands = "x509|jwt",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Make the next one and add it to the trust bundle; it signs nothing yet",
+	  .connects = true,
+	  .run = run_authority_prepare },
+	{ .name = "activate",
+	  .operands = "ID",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Sign with a prepared one from now on; the active one becomes old",
+	  .options = activate_options,
+	  .connects = true,
+	  .run = run_authority_change },
+	{ .name = "taint",
+	  .operands = "ID",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Have all that an old one signed issued anew at once",
+	  .connects = true,
+	  .run = run_authority_change },
+	{ .name = "revoke",
+	  .operands = "ID",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Take one out of the trust bundle at once; what it signed is refused",
+	  .more = "\nAfter a compromise: prepare, activate --force, taint the old one, and revoke "
+		  "it when\nagents have their new SVIDs. Without a compromise there is nothing to do.",
+	  .connects = true,
+	  .run = run_authority_change },
+	END_COMMANDS,
+};
+
 static const struct command svid_commands[] = {
 	{ .name = "x509",
 	  .help = "Fetch an X.509-SVID: by join token, or renew the one in DIR",
@@ -329,7 +369,6 @@ static const struct command policy_commands[] = {
 	  .help = "Compare two generations, or one with that in force; or a roll-out's decisions",
 	  .more = "\nWith --rollout: what the candidate of a roll-out (the running one) decides "
 		  "otherwise than\nthe set in force, with counts and evaluation ids.",
-	  .help = "Compare two generations, or one with that in force",
 	  .options = policy_diff_options,
 	  .connects = true,
 	  .run = run_policy_diff },
@@ -492,6 +531,7 @@ const struct command cli_commands[] = {
 	  .run = run_init },
 	{ .name = "agent", .help = "Register agents", .sub = agent_commands },
 	{ .name = "svid", .help = "Fetch identities", .sub = svid_commands },
+	{ .name = "authority", .help = "Rotate signing keys", .sub = authority_commands },
 	{ .name = "evaluate",
 	  .operands = "FILE",
 	  .least = 1,

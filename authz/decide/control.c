@@ -57,6 +57,7 @@ static void housekeeping(struct control *c)
 		control_look(c, false);
 	}
 	rollouts_tick(c, now);
+	authorities_tick(c->authorities);
 	if (now >= c->next_minute_ns) {
 		c->next_minute_ns = now + MINUTE_NS;
 		refusals_take(&c->core->refusals, record_refusals, c);
@@ -125,7 +126,8 @@ static bool open_stores(struct control *c, struct err *e)
 	rc.db = c->db;
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
 	       generations_open(c->db, &c->generations, e) && control_folder_open(c, e) &&
-	       rollouts_open(c, e);
+	       rollouts_open(c, e) &&
+	       authorities_open(c, &c->config.authorities, &c->authorities, e);
 }
 
 bool control_open(const struct control_config *config, struct control **out, struct err *e)
@@ -155,7 +157,8 @@ bool control_start(struct control *c, struct err *e)
 {
 	int rc;
 
-	if (!control_renew_leaf(c, e) || !control_activate_stored(c, e))
+	if (!authorities_start(c->authorities, e) || !control_renew_leaf(c, e) ||
+	    !control_activate_stored(c, e))
 		return false;
 	rollouts_resume(c); /* before the folder is looked at: it waits while one runs */
 	control_look(c, true);
@@ -200,6 +203,7 @@ void control_close(struct control *c)
 		return;
 	rollouts_close(c);
 	control_folder_close(c);
+	authorities_close(c->authorities);
 	generations_close(c->generations);
 	tokens_close(c->tokens);
 	registry_close(c->registry);

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 
+#include "authz/decide/authorities.h"
 #include "authz/decide/worker.h"
 #include "authz/policy/generations.h"
 #include "authz/store/db.h"
@@ -38,6 +39,7 @@ struct control_config {
 	 * Called once, on the control thread; may be NULL. */
 	void (*fatal)(void *ctx, const struct err *e);
 	void *ctx;
+	struct authorities_config authorities;
 };
 
 /* How the policies stand: for status, /readyz and metrics. Written by the control thread, read
@@ -60,6 +62,7 @@ struct control {
 	struct tokens *tokens;
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
+	struct authorities *authorities;
 	struct signer_client *signer;
 	struct sha256 *sha;
 	struct queue *inbox;	      /* of struct task */
@@ -76,8 +79,8 @@ struct control {
 /* Open writ.db and publish the registry. The log must be open: each act is a record. */
 MUST_USE bool control_open(const struct control_config *c, struct control **out, struct err *e);
 
-/* Make writ's TLS leaf, put the policies into force that were so at the last stop or that the
- * folder holds now, and start the thread. */
+/* Have the signer use the active authorities, make writ's TLS leaf, put the policies into force
+ * that were so at the last stop or that the folder holds now, and start the thread. */
 MUST_USE bool control_start(struct control *c, struct err *e);
 
 /* Have @t run on the control thread. False: too much waits already. */

@@ -36,11 +36,47 @@ static bool record_own_leaf(struct control *c, const struct x509_request *q, str
 	return act_record_append(c, &r, e);
 }
 
+/* The leaf and what stands between it and the bundle. */
+static bool read_chain(struct str ders, X509 **leaf, STACK_OF(X509) * above, struct err *e)
+{
+	struct str der;
+
+	if (!x509_chain_next(&ders, &der) || !crypto_certificate(der, leaf, e))
+		return err_set(e, ERR_INTERNAL, "the signer gave no certificate");
+	while (x509_chain_next(&ders, &der)) {
+		X509 *cert = NULL;
+
+		if (!crypto_certificate(der, &cert, e))
+			return false;
+		if (sk_X509_push(above, cert) <= 0) {
+			X509_free(cert);
+			return err_set(e, ERR_NOMEM, "no memory for a chain");
+		}
+	}
+	return true;
+}
+
+/* Publish what the signer gave as writ's certificate. */
+static bool publish_leaf(struct control *c, struct str ders, EVP_PKEY *key, struct err *e)
+{
+	STACK_OF(X509) *above = sk_X509_new_null();
+	struct tls_certificate *certificate = NULL;
+	AUTO_X509 *leaf = NULL;
+
+	if (!above)
+		return err_set(e, ERR_NOMEM, "no memory for a chain");
+	if (read_chain(ders, &leaf, above, e))
+		certificate = tls_certificate_new(leaf, above, key, e);
+	sk_X509_pop_free(above, X509_free);
+	if (!certificate)
+		return err_prefix(e, "writ's own certificate");
+	slot_publish(c->config.certificate, &certificate->shared);
+	return true;
+}
+
 bool control_renew_leaf(struct control *c, struct err *e)
 {
 	AUTO_PKEY *key = NULL;
-	AUTO_X509 *leaf = NULL;
-	struct tls_certificate *certificate;
 	int64_t now = clock_wall_ms(c->core->clock) / 1000;
 	char host[256] = "";
 	AUTO_BUF spki, der;
@@ -64,13 +100,10 @@ bool control_renew_leaf(struct control *c, struct err *e)
 			return err_set(e, ERR_INVALID,
 				       "tls.names: \"%.*s\" is no DNS name or address",
 				       STR_FMT(c->config.names[i]));
-	if (!record_own_leaf(c, &job.x509, e) || !signer_call(c->signer, &job, e) ||
-	    !crypto_certificate(buf_str(&der), &leaf, e))
+	if (!record_own_leaf(c, &job.x509, e) || !signer_call(c->signer, &job, e))
 		return err_prefix(e, "writ's own certificate");
-	certificate = tls_certificate_new(leaf, NULL, key, e);
-	if (!certificate)
+	if (!publish_leaf(c, buf_str(&der), key, e))
 		return false;
-	slot_publish(c->config.certificate, &certificate->shared);
 	c->leaf_ends_ms = (now + LEAF_TTL_S) * 1000;
 	return true;
 }

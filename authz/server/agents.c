@@ -346,7 +346,7 @@ static void act_token(struct request *r, struct control *c)
 
 	if (admin_token(c, act->change.spec.id, act->token_ttl_s, r->caller.id, &act->token,
 			&r->failed))
-		crypto_fingerprint(signer_public(c->config.signer)->authority, act->fingerprint);
+		authorities_fingerprint(c->authorities, act->fingerprint);
 }
 
 static void reply_token(struct request *r)

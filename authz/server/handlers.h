@@ -87,6 +87,16 @@ void add_rollout_metrics(struct buf *b, struct request *r);
 /* reach.c */
 void handle_reach_who(struct request *r);
 void handle_reach_what(struct request *r);
+/* authorities.c */
+void handle_authorities(struct request *r);
+void handle_authority_prepare(struct request *r);
+void handle_authority_activate(struct request *r);
+void handle_authority_taint(struct request *r);
+void handle_authority_revoke(struct request *r);
+/* Their part of /v1/status, /metrics and /v1/doctor (false: nothing to find). */
+void add_authority_status(struct buf *b, struct request *r);
+void add_authority_metrics(struct buf *b, struct request *r);
+bool authority_finding(struct request *r, struct buf *message);
 
 /* log.c */
 void handle_records(struct request *r);

@@ -193,6 +193,7 @@ void handle_metrics(struct request *r)
 	one(b, "writ_policy_folder_ok", "gauge", "1 if the policies folder loads as it is now.",
 	    standing && standing->failed.class == ERR_NONE);
 	add_rollout_metrics(b, r);
+	add_authority_metrics(b, r);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	one(b, "process_start_time_seconds", "gauge", "Start of the process.",
 	    (uint64_t)(s->started_ms / 1000));
@@ -261,6 +262,7 @@ void handle_status(struct request *r)
 	add_policy_status(b, standing);
 	add_rollout_status(b, r);
 	add_audit_status(b, r);
+	add_authority_status(b, r);
 	buf_lit(b, ",\"listen\":{");
 	for (size_t i = 0; i < s->nlisteners; i++) {
 		if (i)
@@ -280,7 +282,7 @@ void handle_status(struct request *r)
 void handle_doctor(struct request *r)
 {
 	const struct service *s = r->site->service;
-	struct buf *b = request_reply(r, 200);
+	struct buf *b = request_reply(r, 200), message;
 
 	buf_lit(b, "{\"findings\":[");
 	for (size_t i = 0; i < s->nfindings; i++) {
@@ -288,6 +290,15 @@ void handle_doctor(struct request *r)
 			   "%s{\"name\":\"%s\",\"severity\":\"warning\",\"message\":", i ? "," : "",
 			   s->findings[i].name);
 		buf_json(b, str_c(s->findings[i].message));
+		buf_char(b, '}');
+	}
+	buf_in_arena(&message, r->call->arena, 1024);
+	if (authority_finding(r, &message)) {
+		buf_printf(b,
+			   "%s{\"name\":\"authority_overdue\",\"severity\":\"warning\","
+			   "\"message\":",
+			   s->nfindings ? "," : "");
+		buf_json(b, buf_str(&message));
 		buf_char(b, '}');
 	}
 	buf_lit(b, "]}");

@@ -75,7 +75,7 @@ static void reply_x509(struct identity *i)
 	struct buf *b = secret_reply(r, 200), pem;
 
 	buf_in_arena(&pem, r->call->arena, LIMIT_BODY);
-	crypto_pem(&pem, "CERTIFICATE", buf_str(&i->issue.svid));
+	x509_chain_pem(&pem, buf_str(&i->issue.svid));
 	buf_lit(b, "{\"spiffe_id\":");
 	buf_json(b, i->issue.id);
 	buf_lit(b, ",\"x509_svid\":");
