@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include "authz/base/buf.h"
+#include "authz/base/clock.h"
 #include "authz/base/queue.h"
 #include "spiffe/authority.h"
 #include "spiffe/jwt_svid.h"
@@ -41,6 +42,7 @@ struct signer_config {
 	unsigned channels;	 /* how many clients there will be: front loops + control + ... */
 	const char *key_file;	 /* encrypts the keys at rest; NULL: they are not encrypted */
 	struct upstream_files upstream; /* certificate NULL: authorities are self-signed */
+	const struct clock *clock;	/* NULL: the system's. A test's must be in shared memory */
 };
 
 /* What everybody may know. The authorities are those of the first start, in use until somebody

@@ -166,7 +166,8 @@ static void send_greeting(int fd, struct buf *greeting)
 _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsigned n, pid_t parent)
 {
 	static struct channel channels[SIGNER_CHANNELS_MAX];
-	int64_t now_s = clock_wall_ms(&clock_system) / 1000;
+	const struct clock *clock = c->clock ? c->clock : &clock_system;
+	int64_t now_s = clock_wall_ms(clock) / 1000;
 	struct signer_upstream upstream = { 0 };
 	struct signer_keys keys = { 0 };
 	struct signer_desk *d = NULL;
@@ -190,7 +191,7 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
 			      c->key_file, &keys, &e) &&
 	     (d = signer_desk_new(c, &keys, c->upstream.certificate ? &upstream : NULL,
-				  &clock_system, &e));
+				  clock, &e));
 	if (ok)
 		signer_desk_greet(d, signer_confine(), &greeting);
 	else
