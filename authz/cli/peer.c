@@ -14,7 +14,8 @@
 #define PEM_FILE_MAX (1024 * 1024)
 
 struct judge {
-	const struct bundle_set *bundles;
+	struct str anchors; /* PEM */
+	struct str own;	    /* trust domain of our own SVID; empty: we have none */
 	struct err err;
 };
 
@@ -64,10 +65,11 @@ SSL_CTX *peer_context(const struct client_tls *tls, struct err *e)
 	return ctx;
 }
 
-/* The trust domain an authority is of: its one URI SAN, a SPIFFE ID without a path. */
-static bool authority_domain(X509 *authority, struct buf *out, struct err *e)
+/* The trust domain of the one URI SAN of @cert, a SPIFFE ID; *found false: it has no URI at all.
+ * False: it has others. */
+static bool domain_of(X509 *cert, bool with_path, struct buf *out, bool *found, struct err *e)
 {
-	GENERAL_NAMES *names = X509_get_ext_d2i(authority, NID_subject_alt_name, NULL, NULL);
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	struct spiffe_id id = { 0 };
 	int uris = 0;
 	bool ok = true;
@@ -80,37 +82,41 @@ static bool authority_domain(X509 *authority, struct buf *out, struct err *e)
 			continue;
 		uri = (struct str){ (const char *)ASN1_STRING_get0_data(name->d.ia5),
 				    (size_t)ASN1_STRING_length(name->d.ia5) };
-		ok = ok && spiffe_id_parse(uri, &id, e) && id.path.n == 0;
+		ok = ok && spiffe_id_parse(uri, &id, e) && (id.path.n > 0) == with_path;
 		if (ok && uris++ == 0)
 			buf_add(out, id.trust_domain);
 	}
 	GENERAL_NAMES_free(names);
-	if (!ok || uris != 1 || !buf_ok(out))
-		return err_code(e, ERR_INVALID, "invalid_bundle",
-				"the bundle holds a certificate that is not the authority of a "
-				"trust domain");
-	return true;
+	*found = uris > 0;
+	return ok && uris <= 1 && buf_ok(out);
 }
 
-static bool add_authority(struct bundle_set *set, X509 *authority, struct err *e)
+/* An authority names its trust domain; an organisation's root, which stands in the bundle of a
+ * domain whose authority is signed by it, does not, and is taken for one of @domain. */
+static bool add_authority(struct bundle_set *set, X509 *authority, struct str domain, struct err *e)
 {
 	struct bundle *b;
 	unsigned char *der = NULL;
-	AUTO_BUF domain;
+	AUTO_BUF own;
+	bool found, ok;
 	int n;
-	bool ok;
 
-	buf_init(&domain, mem_system, SPIFFE_TRUST_DOMAIN_MAX);
-	if (!authority_domain(authority, &domain, e))
-		return false;
-	if (set->n == 0 && !bundle_set_add(set, buf_str(&domain), 0, 0, &b, e))
+	buf_init(&own, mem_system, SPIFFE_TRUST_DOMAIN_MAX);
+	ok = domain_of(authority, false, &own, &found, e);
+	if (!ok || (!found && !domain.n))
+		return err_code(e, ERR_INVALID, "invalid_bundle",
+				"the bundle holds a certificate that is not the authority of a "
+				"trust domain");
+	if (found)
+		domain = buf_str(&own);
+	if (set->n == 0 && !bundle_set_add(set, domain, 0, 0, &b, e))
 		return false;
 	b = set->items[0];
-	if (!str_eq(b->trust_domain, buf_str(&domain)))
+	if (!str_eq(b->trust_domain, domain))
 		return err_code(e, ERR_INVALID, "invalid_bundle",
 				"the bundle holds authorities of two trust domains, %.*s and %.*s; "
 				"give the one of the server",
-				STR_FMT(b->trust_domain), STR_FMT(buf_str(&domain)));
+				STR_FMT(b->trust_domain), STR_FMT(domain));
 	n = i2d_X509(authority, &der);
 	if (n <= 0)
 		return crypto_err(e, "cannot encode an authority");
@@ -119,7 +125,7 @@ static bool add_authority(struct bundle_set *set, X509 *authority, struct err *e
 	return ok;
 }
 
-bool peer_bundles(struct str pem, struct bundle_set **out, struct err *e)
+bool peer_bundles(struct str pem, struct str domain, struct bundle_set **out, struct err *e)
 {
 	BIO *in = BIO_new_mem_buf(pem.p, (int)pem.n);
 	struct bundle_set *set = bundle_set_new(1, e);
@@ -130,7 +136,7 @@ bool peer_bundles(struct str pem, struct bundle_set **out, struct err *e)
 
 		if (!authority)
 			break;
-		ok = add_authority(set, authority, e);
+		ok = add_authority(set, authority, domain, e);
 	}
 	ERR_clear_error(); /* the end of the file is one */
 	BIO_free(in);
@@ -144,22 +150,41 @@ bool peer_bundles(struct str pem, struct bundle_set **out, struct err *e)
 	return true;
 }
 
+/* The server under @set. */
+static bool judge_server(struct bundle_set *set, STACK_OF(X509) * chain, struct err *e)
+{
+	struct str domain = set->items[0]->trust_domain;
+	struct x509_svid svid;
+
+	if (!x509_svid_verify(set, chain, (int64_t)time(NULL), &svid, e))
+		return false;
+	if (str_eq(svid.id.trust_domain, domain) && str_eq(svid.id.path, STR(SPIFFE_SERVER_PATH)))
+		return true;
+	return err_code(e, ERR_UNAUTHENTICATED, "wrong_server",
+			"the other end is %s, expected spiffe://%.*s" SPIFFE_SERVER_PATH, svid.text,
+			STR_FMT(domain));
+}
+
+/* Roots that name no trust domain are taken for those of our own SVID's; at first contact, when
+ * there is none, for those of the server's own word: then whoever the root lets be a writ is one.
+ */
 static int judge_chain(X509_STORE_CTX *store, void *arg)
 {
 	struct judge *j = arg;
-	struct x509_svid svid;
 	STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(store);
+	struct bundle_set *set = NULL;
+	AUTO_BUF claimed;
+	bool found, ok;
 
-	if (!x509_svid_verify(j->bundles, chain, (int64_t)time(NULL), &svid, &j->err))
-		return 0;
-	if (!str_eq(svid.id.trust_domain, j->bundles->items[0]->trust_domain) ||
-	    !str_eq(svid.id.path, STR(SPIFFE_SERVER_PATH))) {
-		err_code(&j->err, ERR_UNAUTHENTICATED, "wrong_server",
-			 "the other end is %s, expected spiffe://%.*s" SPIFFE_SERVER_PATH,
-			 svid.text, STR_FMT(j->bundles->items[0]->trust_domain));
-		return 0;
-	}
-	return 1;
+	buf_init(&claimed, mem_system, SPIFFE_TRUST_DOMAIN_MAX);
+	if (!j->own.n && sk_X509_num(chain) > 0 &&
+	    !domain_of(sk_X509_value(chain, 0), true, &claimed, &found, &j->err))
+		buf_reset(&claimed);
+	err_none(&j->err);
+	ok = peer_bundles(j->anchors, j->own.n ? j->own : buf_str(&claimed), &set, &j->err) &&
+	     judge_server(set, chain, &j->err);
+	bundle_set_release(set);
+	return ok;
 }
 
 static bool read_anchors(const struct client_tls *tls, struct buf *pem, struct err *e)
@@ -178,16 +203,22 @@ static bool read_anchors(const struct client_tls *tls, struct buf *pem, struct e
 
 bool peer_connect(SSL *ssl, const struct client_tls *tls, bool unproven, struct err *e)
 {
-	struct bundle_set *set = NULL;
+	X509 *svid = SSL_get_certificate(ssl);
 	struct judge j = { 0 };
+	struct err ignored = { 0 };
 	AUTO_BUF pem;
-	bool ok;
+	AUTO_BUF own;
+	bool ok, found;
 
 	buf_init(&pem, mem_system, PEM_FILE_MAX);
+	buf_init(&own, mem_system, SPIFFE_TRUST_DOMAIN_MAX);
 	if (!unproven) {
-		if (!read_anchors(tls, &pem, e) || !peer_bundles(buf_str(&pem), &set, e))
+		if (!read_anchors(tls, &pem, e))
 			return false;
-		j.bundles = set;
+		if (svid && !domain_of(svid, true, &own, &found, &ignored))
+			buf_reset(&own); /* no SVID: the server will say so */
+		j.anchors = buf_str(&pem);
+		j.own = buf_str(&own);
 		SSL_set_verify(ssl, SSL_VERIFY_PEER, NULL);
 		SSL_CTX_set_cert_verify_callback(SSL_get_SSL_CTX(ssl), judge_chain, &j);
 	}
@@ -200,6 +231,5 @@ bool peer_connect(SSL *ssl, const struct client_tls *tls, bool unproven, struct 
 		e->class = ERR_UNAVAILABLE;
 	}
 	SSL_CTX_set_cert_verify_callback(SSL_get_SSL_CTX(ssl), NULL, NULL);
-	bundle_set_release(set);
 	return ok;
 }

@@ -22,7 +22,9 @@ SSL_CTX *peer_context(const struct client_tls *tls, struct err *e);
 MUST_USE bool peer_connect(SSL *ssl, const struct client_tls *tls, bool unproven, struct err *e);
 
 /* The authorities in @pem as a set. They must all be of one trust domain: it is the one whose
- * server is accepted, so a second one would accept a stranger's. */
-MUST_USE bool peer_bundles(struct str pem, struct bundle_set **out, struct err *e);
+ * server is accepted, so a second one would accept a stranger's. An organisation's root that names
+ * none (it signs our authority) is taken for one of @domain; empty: refused. */
+MUST_USE bool peer_bundles(struct str pem, struct str domain, struct bundle_set **out,
+			   struct err *e);
 
 #endif

@@ -85,7 +85,9 @@ static bool check_svid(struct str svid, struct str bundle, struct str id, EVP_PK
 	STACK_OF(X509) *chain = read_chain(svid);
 	struct bundle_set *set = NULL;
 	struct x509_svid found;
-	bool ok = peer_bundles(bundle, &set, e) &&
+	struct spiffe_id asked;
+	bool ok = spiffe_id_parse_workload(id, &asked, e) &&
+		  peer_bundles(bundle, asked.trust_domain, &set, e) &&
 		  x509_svid_verify(set, chain, (int64_t)time(NULL), &found, e);
 
 	if (ok && (!str_eq(str_c(found.text), id) ||

@@ -436,6 +436,15 @@ def an_upstream_signs_from_the_first_start():
     openssl("verify", "-x509_strict", "-CAfile", d.path("org-root.pem"), "-untrusted", d.path("u.above"),
             d.path("u.leaf"))
     cert = renew(d, cert, "u1")  # both sides present their chains
+    # A client that knows the root only, by first contact.
+    agent = f"spiffe://{TRUST_DOMAIN}/agent/cli"
+    d.register(agent)
+    reply = d.admin("POST", "/v1/agents/token", {"spiffe_id": agent})
+    d.writ("svid", "x509", "--join-token", join_token(reply), "--server", f"https://127.0.0.1:{d.tls_port}",
+           "--fingerprint", reply.json["ca_fingerprint"], "--dir", d.path("agent"), code=0)
+    d.writ("svid", "x509", "--server", f"https://127.0.0.1:{d.tls_port}", "--dir", d.path("agent"), code=0)
+    d.writ("svid", "jwt", "--audience", "x", "--server", f"https://127.0.0.1:{d.tls_port}", "--dir", d.path("agent"),
+           code=0)
     old, new = rotate(d, "x509")
     cert = renew(d, cert, "u2")
     equal(authority_of(cert[0]), new, "what signs after a rotation")
