@@ -17,7 +17,7 @@ from harness import BUILD, ROOT, SANITIZER, START_SECONDS, WRIT, Failure, check,
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 OTHER_LANGUAGES = ("lua", "json", "c")  # shown, not run
-DOCUMENTS = ("README.md", "SECURITY.md", "policies/README.md", "authz/README.md", "authz/audit/FORMAT.md")
+DOCUMENTS = ("README.md", "SECURITY.md", "policies/README.md", "spiffe/README.md", "authz/README.md", "authz/audit/FORMAT.md")
 NOT_OURS = ("acme/writ.lua",)  # made by writ init
 
 
@@ -177,7 +177,7 @@ def what_documents_point_to_is_there():
 @test
 def the_other_documents():
     """policies/, authz/ and SECURITY.md: what they have of shell runs beside the example policies."""
-    for name in ("policies/README.md", "authz/README.md", "SECURITY.md"):
+    for name in ("policies/README.md", "spiffe/README.md", "authz/README.md", "SECURITY.md"):
         found = blocks(document(name))
         if found:
             run(found, ROOT, env={"PATH": f"{os.path.dirname(WRIT)}:{os.environ['PATH']}"})
