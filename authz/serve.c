@@ -168,44 +168,18 @@ static void fill_ttls(struct core *core, const struct config *c)
 	core->token_max = c->limits.token;
 }
 
-/* The key file that encrypts the keys; *path NULL: none. */
-static bool find_key_file(struct serving *s, const char **path, struct err *e)
-{
-	const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-	const char *name = s->config->keys.credential;
-
-	*path = s->config->keys.file;
-	if (!name)
-		return true;
-	if (!credentials || !*credentials)
-		return err_set(e, ERR_INVALID,
-			       "keys.encrypt: no $CREDENTIALS_DIRECTORY is set, so there is no "
-			       "credential \"%s\"; start writ as a systemd service with "
-			       "LoadCredential=%s:PATH",
-			       name, name);
-	*path = arena_printf(&s->arena, "%s/%s", credentials, name).p;
-	return *path || err_set(e, ERR_NOMEM, "no memory");
-}
-
 static bool start_signer(struct serving *s, struct err *e)
 {
-	const char *key_file = NULL;
-	bool found = find_key_file(s, &key_file, e);
 	char *keys = folder_path(&s->folder, "keys");
 	struct signer_config c = { .folder = keys,
 				   .trust_domain = str_c(s->config->trust_domain),
 				   .x509_ttl_max_s = s->core.x509_ttl_max,
 				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
 				   .authority_ttl_s = s->config->ttl.authority_s,
-				   .channels = (unsigned)s->nloops + 2,
-				   .key_file = key_file,
-				   .upstream = {
-					   .certificate = s->config->authority.certificate,
-					   .key = s->config->authority.key,
-					   .bundle = s->config->authority.bundle,
-					   .constrain = s->config->authority.name_constraints } };
-	bool ok = found &&
-		  (keys ? signer_start(&c, &s->signer, e) : err_set(e, ERR_NOMEM, "no memory"));
+				   .channels = (unsigned)s->nloops + 2 };
+	bool ok = (keys || err_set(e, ERR_NOMEM, "no memory")) &&
+		  setup_keys(s->config, getenv("CREDENTIALS_DIRECTORY"), &s->arena, &c, e) &&
+		  signer_start(&c, &s->signer, e);
 
 	free(keys);
 	if (!ok)

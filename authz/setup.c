@@ -39,6 +39,28 @@ struct caller_rules *setup_callers(const struct config *c, struct err *e)
 	return r;
 }
 
+bool setup_keys(const struct config *c, const char *credentials, struct arena *a,
+		struct signer_config *out, struct err *e)
+{
+	const char *name = c->keys.credential;
+
+	out->upstream = (struct upstream_files){ .certificate = c->authority.certificate,
+						 .key = c->authority.key,
+						 .bundle = c->authority.bundle,
+						 .constrain = c->authority.name_constraints };
+	out->key_file = c->keys.file;
+	if (!name)
+		return true;
+	if (!credentials || !*credentials)
+		return err_set(e, ERR_INVALID,
+			       "keys.encrypt: no $CREDENTIALS_DIRECTORY is set, so there is no "
+			       "credential \"%s\"; start writ as a systemd service with "
+			       "LoadCredential=%s:PATH",
+			       name, name);
+	out->key_file = arena_printf(a, "%s/%s", credentials, name).p;
+	return out->key_file || err_set(e, ERR_NOMEM, "no memory");
+}
+
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
 				struct err *e)
 {

@@ -18,6 +18,11 @@
 /* `callers` as a snapshot; the caller publishes it. NULL with @e: out of memory. */
 struct caller_rules *setup_callers(const struct config *c, struct err *e);
 
+/* Where the signer's keys come from and what encrypts them: @out's key_file and upstream.
+ * @credentials is $CREDENTIALS_DIRECTORY or NULL. */
+MUST_USE bool setup_keys(const struct config *c, const char *credentials, struct arena *a,
+			 struct signer_config *out, struct err *e);
+
 /* The trust bundle of our own domain: what the signer made public. It holds until the control
  * thread publishes that of all authorities (decide/authorities.h), before a door opens. */
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,

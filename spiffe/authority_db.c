@@ -74,6 +74,10 @@ bool authority_db_open(struct authority_db *d, struct db *db, struct err *e)
 	    db_prepare(db, "SELECT " COLUMNS "WHERE state < 5 ORDER BY row", &d->list, e) &&
 	    db_prepare(db, "SELECT " COLUMNS "WHERE state > 4 ORDER BY row DESC LIMIT ?",
 		       &d->history, e) &&
+	    db_prepare(db,
+		       "SELECT spki FROM authority WHERE state = 5 AND kind = 0 AND "
+		       "length(roots) > 0 ORDER BY row DESC LIMIT 64",
+		       &d->distrusted, e) &&
 	    db_prepare(db, "SELECT sequence, reissue FROM authority_meta", &d->read_meta, e) &&
 	    db_prepare(db,
 		       "UPDATE authority_meta SET reissue = CASE ?1 WHEN 1 THEN sequence + 1 ELSE "
@@ -98,6 +102,7 @@ void authority_db_close(struct authority_db *d)
 	db_finish(d->update);
 	db_finish(d->list);
 	db_finish(d->history);
+	db_finish(d->distrusted);
 	db_finish(d->read_meta);
 	db_finish(d->write_meta);
 	*d = (struct authority_db){ 0 };
@@ -213,6 +218,22 @@ bool authority_db_left(struct authority_db *d, size_t max,
 		if (!read_authority(s, &a, e))
 			return false;
 		each(ctx, &a);
+	}
+	return false;
+}
+
+bool authority_db_distrusted(struct authority_db *d,
+			     bool (*each)(void *ctx, struct str spki, struct err *e), void *ctx,
+			     struct err *e)
+{
+	AUTO_RESET *s = d->distrusted;
+	bool row = false;
+
+	while (db_step(s, &row, e)) {
+		if (!row)
+			return true;
+		if (!each(ctx, db_column_blob(s, 0), e))
+			return false;
 	}
 	return false;
 }

@@ -31,7 +31,7 @@ struct authority_row {
 
 struct authority_db {
 	struct db *db;
-	struct db_stmt *insert, *update, *list, *history, *read_meta, *write_meta;
+	struct db_stmt *insert, *update, *list, *history, *distrusted, *read_meta, *write_meta;
 	struct authority_row rows[AUTHORITY_ROWS_MAX]; /* those in the bundle, in order of making */
 	const struct authority *all[AUTHORITY_ROWS_MAX]; /* the same, for authority.h */
 	size_t n;
@@ -65,5 +65,11 @@ MUST_USE bool authority_db_move(struct authority_db *d, const struct authority *
 MUST_USE bool authority_db_left(struct authority_db *d, size_t max,
 				void (*each)(void *ctx, const struct authority *a), void *ctx,
 				struct err *e);
+
+/* The public keys of revoked X.509 authorities whose roots may still be in the bundle, newest
+ * first, at most BUNDLE_DISTRUSTED_MAX; false from @each ends it. */
+MUST_USE bool authority_db_distrusted(struct authority_db *d,
+				      bool (*each)(void *ctx, struct str spki, struct err *e),
+				      void *ctx, struct err *e);
 
 #endif

@@ -20,6 +20,7 @@ static void bundle_free(struct bundle *b)
 		free(b->jwt_keys[i].text);
 	}
 	X509_STORE_free(b->store);
+	free(b->distrusted);
 	free(b->name);
 	free(b);
 }
@@ -176,6 +177,41 @@ bool bundle_add_authority(struct bundle *b, struct str der, struct err *e)
 	b->authorities[b->nauthorities++] = cert;
 	cert = NULL;
 	return true;
+}
+
+bool bundle_distrust(struct bundle *b, struct str spki, struct err *e)
+{
+	uint8_t(*more)[BUNDLE_HASH];
+
+	if (b->ndistrusted == BUNDLE_DISTRUSTED_MAX)
+		return err_set(e, ERR_TOO_LARGE, "more than %d distrusted authorities",
+			       BUNDLE_DISTRUSTED_MAX);
+	more = realloc(b->distrusted, (b->ndistrusted + 1) * sizeof(*more));
+	if (!more)
+		return err_set(e, ERR_NOMEM, "no memory for a trust bundle");
+	b->distrusted = more;
+	crypto_sha256(spki, b->distrusted[b->ndistrusted++]);
+	return true;
+}
+
+/* When in doubt, it is. */
+bool bundle_distrusts(const struct bundle *b, const X509 *ca)
+{
+	uint8_t hash[BUNDLE_HASH];
+	unsigned char *der = NULL;
+	bool found = false;
+	int n;
+
+	if (!b->ndistrusted)
+		return false;
+	n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(ca), &der);
+	if (n <= 0)
+		return true;
+	crypto_sha256((struct str){ (const char *)der, (size_t)n }, hash);
+	OPENSSL_free(der);
+	for (size_t i = 0; i < b->ndistrusted && !found; i++)
+		found = memcmp(hash, b->distrusted[i], sizeof(hash)) == 0;
+	return found;
 }
 
 bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e)

@@ -25,6 +25,8 @@
 #define BUNDLE_JWT_KEYS_MAX 64	  /* JWT keys of one trust domain */
 #define BUNDLE_DOMAINS_MAX 1024	  /* trust domains in a set */
 #define BUNDLE_KID_MAX 256	  /* bytes of a key id */
+#define BUNDLE_DISTRUSTED_MAX 64  /* authorities that no chain may lead through */
+#define BUNDLE_HASH 32		  /* SHA-256 */
 
 enum bundle_key_type {
 	BUNDLE_KEY_RSA,	 /* RS256 RS384 RS512 PS256 PS384 PS512 */
@@ -54,6 +56,8 @@ struct bundle {
 	 * tainted or revoked. Whoever holds SVIDs notes the value of the bundle it saw before it
 	 * asked for them, and renews them at once when it meets a larger one. */
 	uint64_t reissue;
+	uint8_t (*distrusted)[BUNDLE_HASH]; /* private: see bundle_distrust */
+	size_t ndistrusted;
 	atomic_uint refs; /* private: sets it stands in */
 };
 
@@ -85,6 +89,12 @@ MUST_USE bool bundle_set_share_others(struct bundle_set *s, const struct bundle_
 
 /* Add an authority: one DER certificate that is a CA with keyCertSign. */
 MUST_USE bool bundle_add_authority(struct bundle *b, struct str der, struct err *e);
+
+/* No chain may lead through the CA with this public key (@spki: DER). For an authority that was
+ * revoked while what vouches for it, an organisation's root, stays in the bundle. */
+MUST_USE bool bundle_distrust(struct bundle *b, struct str spki, struct err *e);
+/* Is it one of those? */
+bool bundle_distrusts(const struct bundle *b, const X509 *ca);
 
 /* Add a JWT key: @spki in DER, RSA >= 2048 or EC P-256/P-384/P-521. Copies @kid. */
 MUST_USE bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e);

@@ -58,11 +58,12 @@ static bool gcm_seal(const uint8_t key[static SEAL_KEY_LEN], struct str name, st
 	AUTO_CIPHER *ctx = EVP_CIPHER_CTX_new();
 	uint8_t nonce[NONCE];
 	char *at = buf_room(out, NONCE + plain.n + TAG);
-	unsigned char *text = (unsigned char *)at + NONCE;
+	unsigned char *text;
 	int n = 0, last = 0;
 
 	if (!at)
 		return err_set(e, ERR_NOMEM, "no room for a sealed key");
+	text = (unsigned char *)at + NONCE;
 	random_bytes(nonce, sizeof(nonce));
 	memcpy(at, nonce, sizeof(nonce));
 	if (!ctx || EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) != 1 ||
@@ -173,7 +174,7 @@ static bool read_key_file(const char *path, struct buf *out, struct err *e)
 }
 
 /* HKDF (RFC 5869): the key file's bytes may be any, and longer than a key. */
-static bool derive(struct str secret, const uint8_t salt[static SALT],
+static bool derive(const struct buf *secret, const uint8_t salt[static SALT],
 		   uint8_t out[static SEAL_KEY_LEN], struct err *e)
 {
 	char digest[] = "SHA256", info[] = "writ keys 1";
@@ -185,8 +186,7 @@ static bool derive(struct str secret, const uint8_t salt[static SALT],
 
 	memcpy(salted, salt, SALT);
 	params[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0);
-	params[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY,
-						      (void *)(uintptr_t)secret.p, secret.n);
+	params[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, secret->p, secret->n);
 	params[2] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salted, SALT);
 	params[3] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, sizeof(info) - 1);
 	params[4] = OSSL_PARAM_construct_end();
@@ -208,7 +208,7 @@ static bool write_plain(int dir, const struct seal *s, struct err *e)
 	return file_replace(NULL, dir, SEAL_FILE, buf_str(&pem), 0600, e);
 }
 
-static bool write_encrypted(int dir, const struct seal *s, struct str secret, struct err *e)
+static bool write_encrypted(int dir, const struct seal *s, const struct buf *secret, struct err *e)
 {
 	uint8_t salt[SALT], key[SEAL_KEY_LEN];
 	AUTO_BUF der = { 0 };
@@ -230,8 +230,8 @@ static bool write_encrypted(int dir, const struct seal *s, struct str secret, st
 	return file_replace(NULL, dir, SEAL_FILE, buf_str(&pem), 0600, e);
 }
 
-static bool decrypt(struct str der, struct str secret, const char *key_file, const char *folder,
-		    struct seal *s, struct err *e)
+static bool decrypt(struct str der, const struct buf *secret, const char *key_file,
+		    const char *folder, struct seal *s, struct err *e)
 {
 	uint8_t key[SEAL_KEY_LEN];
 	AUTO_SECRET plain = { 0 };
@@ -253,8 +253,8 @@ static bool decrypt(struct str der, struct str secret, const char *key_file, con
 	return true;
 }
 
-/* What storage.key says, whichever of the two it is. @secret.p == NULL: no key file. */
-static bool read_storage(struct str text, struct str secret, const char *key_file,
+/* What storage.key says, whichever of the two it is. @secret NULL: no key file. */
+static bool read_storage(struct str text, const struct buf *secret, const char *key_file,
 			 const char *folder, struct seal *s, struct err *e)
 {
 	AUTO_SECRET der = { 0 };
@@ -272,7 +272,7 @@ static bool read_storage(struct str text, struct str secret, const char *key_fil
 	if (!crypto_unpem(text, ENCRYPTED_LABEL, &der, &ignored))
 		return err_set(e, ERR_INVALID, "keys: %s/" SEAL_FILE " holds no storage key",
 			       folder);
-	if (!secret.p)
+	if (!secret)
 		return err_set(e, ERR_FORBIDDEN,
 			       "keys: %s is encrypted, but keys.encrypt is not set; name the key "
 			       "file it was encrypted with",
@@ -295,15 +295,14 @@ bool seal_open(int dir, const char *folder, const char *key_file, bool create, s
 	if (create) {
 		random_bytes(s.key, sizeof(s.key));
 		s.encrypted = key_file != NULL;
-		ok = key_file ? write_encrypted(dir, &s, buf_str(&secret), e)
-			      : write_plain(dir, &s, e);
+		ok = key_file ? write_encrypted(dir, &s, &secret, e) : write_plain(dir, &s, e);
 	} else {
 		ok = file_read(dir, SEAL_FILE, STORAGE_MAX, &text, e) &&
-		     read_storage(buf_str(&text), key_file ? buf_str(&secret) : (struct str){ 0 },
-				  key_file, folder, &s, e);
+		     read_storage(buf_str(&text), key_file ? &secret : NULL, key_file, folder, &s,
+				  e);
 		if (ok && key_file && !s.encrypted) {
 			s.encrypted = true;
-			ok = write_encrypted(dir, &s, buf_str(&secret), e);
+			ok = write_encrypted(dir, &s, &secret, e);
 		}
 	}
 	if (ok)

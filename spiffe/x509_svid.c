@@ -94,7 +94,7 @@ static bool leaf_usage(X509 *leaf, struct err *e)
 }
 
 /* Whatever path OpenSSL built, everything above the leaf must be a CA that says so. */
-static bool path_of_authorities(const STACK_OF(X509) * path, struct err *e)
+static bool path_of_authorities(const struct bundle *b, const STACK_OF(X509) * path, struct err *e)
 {
 	for (int i = 1; i < sk_X509_num(path); i++) {
 		X509 *ca = sk_X509_value(path, i);
@@ -103,6 +103,8 @@ static bool path_of_authorities(const STACK_OF(X509) * path, struct err *e)
 		if (!(flags & EXFLAG_CA) || !(flags & EXFLAG_KUSAGE) ||
 		    !(X509_get_key_usage(ca) & KU_KEY_CERT_SIGN))
 			return refuse(e, "a certificate above it is no CA with keyCertSign");
+		if (bundle_distrusts(b, ca))
+			return refuse(e, "the authority that signed it was revoked");
 	}
 	return true;
 }
@@ -128,7 +130,7 @@ static bool path_holds(const struct bundle *b, X509 *leaf, STACK_OF(X509) * chai
 	if (!ok)
 		refuse(e, X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
 	else
-		ok = path_of_authorities(X509_STORE_CTX_get0_chain(ctx), e);
+		ok = path_of_authorities(b, X509_STORE_CTX_get0_chain(ctx), e);
 	X509_STORE_CTX_free(ctx);
 	return ok;
 }

@@ -110,14 +110,20 @@ static bool add_row(struct bundle *b, const struct authority_row *r, struct err 
 	return r->roots.n ? add_all(b, r->roots, false, e) : add_all(b, r->chain, true, e);
 }
 
-static bool fill(const struct authorities *a, struct bundle *b, struct err *e)
+static bool distrust(void *b, struct str spki, struct err *e)
+{
+	return bundle_distrust(b, spki, e);
+}
+
+static bool fill(struct authorities *a, struct bundle *b, struct err *e)
 {
 	for (size_t i = 0; i < a->db.n; i++)
 		if (!add_row(b, &a->db.rows[i], e))
 			return err_prefix(e, "authority %s", a->db.rows[i].a.id);
 	b->reissue = a->db.reissue;
 	/* A root that is new in the file is announced before an authority leads to it. */
-	return add_all(b, buf_str(&a->roots), false, e);
+	return authority_db_distrusted(&a->db, distrust, b, e) &&
+	       add_all(b, buf_str(&a->roots), false, e);
 }
 
 /* bundle.pem is a copy for people and for first contact; the bundle in force does not hang on it.

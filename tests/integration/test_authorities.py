@@ -445,13 +445,18 @@ def an_upstream_signs_from_the_first_start():
     d.writ("svid", "x509", "--server", f"https://127.0.0.1:{d.tls_port}", "--dir", d.path("agent"), code=0)
     d.writ("svid", "jwt", "--audience", "x", "--server", f"https://127.0.0.1:{d.tls_port}", "--dir", d.path("agent"),
            code=0)
+    was = cert
     old, new = rotate(d, "x509")
     cert = renew(d, cert, "u2")
     equal(authority_of(cert[0]), new, "what signs after a rotation")
+    equal(refused(d, was), False, "an SVID of the old authority")
     act(d, "revoke", id=old)
+    # The root stays, but no chain leads through what was revoked.
+    check(refused(d, was), "an SVID of a revoked authority opens the door")
     with open(os.path.join(d.data, "bundle.pem"), encoding="ascii") as f:
         equal(len(blocks(f.read())), 1, "roots after a rotation")
     d.restart()
+    check(refused(d, was), "an SVID of a revoked authority opens the door after a restart")
     renew(d, cert, "u3")
     d.close()
 

@@ -370,6 +370,12 @@ static void an_upstream_signs_our_authority(void **state)
 		if (!x509_svid_verify_der(set, chain, n, FORGE_NOW, &svid, &e))
 			fail_msg("%s %zu: %s", kinds[i / 2], i % 2, e.msg);
 		assert_false(x509_svid_verify_der(set, chain, 1, FORGE_NOW, &svid, &e));
+		/* Revoked: nothing leads through it, though the root stays. */
+		assert_true(bundle_distrust(b, buf_str(&d.spki), &e)); /* of somebody else */
+		assert_true(x509_svid_verify_der(set, chain, n, FORGE_NOW, &svid, &e));
+		assert_true(bundle_distrust(b, a.spki, &e));
+		assert_false(x509_svid_verify_der(set, chain, n, FORGE_NOW, &svid, &e));
+		assert_non_null(strstr(e.msg, "revoked"));
 		bundle_set_release(set);
 		forge_free(root);
 		buf_clear(&one);
