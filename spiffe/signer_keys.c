@@ -15,8 +15,6 @@
 
 #define FILE_MAX (16 * 1024)
 
-static const char *const names[] = { "log.key", "jwt.key", "x509.key", "x509.pem", SEAL_FILE };
-
 static void auto_close(int *fd)
 {
 	if (*fd >= 0)
@@ -111,10 +109,16 @@ static bool make_files(int dir, const char *path, struct str trust_domain, int64
 /* What a crash during the first start left behind was never used for anything. */
 static void remove_leftover(const char *path)
 {
-	AUTO_FD dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *entry;
 
-	for (size_t i = 0; dir >= 0 && i < ARRAY_LEN(names); i++)
-		unlinkat(dir, names[i], 0);
+	while (d && (entry = readdir(d)))
+		unlinkat(dirfd(d), entry->d_name, 0); /* "." and ".." refuse */
+	if (d)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
 	rmdir(path);
 }
 

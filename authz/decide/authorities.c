@@ -226,6 +226,21 @@ void authorities_fingerprint(const struct authorities *a, char out[static CRYPTO
 		out[0] = '\0';
 }
 
+int64_t authorities_end_s(const struct control *c, enum authority_kind kind)
+{
+	struct authority_standing *s = c && c->authorities
+					       ? (struct authority_standing *)slot_acquire(
+							 &c->authorities->standing)
+					       : NULL;
+	int64_t end = INT64_MAX;
+
+	for (size_t i = 0; s && i < s->n; i++)
+		if (s->all[i].kind == kind && s->all[i].state == AUTHORITY_ACTIVE)
+			end = s->all[i].not_after_s;
+	shared_release(s ? &s->shared : NULL);
+	return end;
+}
+
 /* ---- the clock ---- */
 
 /* The active X.509 authority is not of the kind that is configured now: under an upstream, or on

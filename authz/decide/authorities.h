@@ -72,6 +72,10 @@ MUST_USE bool authorities_publish(struct authorities *a, struct err *e);
 /* Fingerprint of the certificate in the bundle that what is signed now leads to: first contact. */
 void authorities_fingerprint(const struct authorities *a, char out[static CRYPTO_FINGERPRINT_MAX]);
 
+/* When the active authority of @kind ends: no SVID outlives it. INT64_MAX: not known. Any thread.
+ */
+int64_t authorities_end_s(const struct control *c, enum authority_kind kind);
+
 /* ---- acts (authority_acts.c); @by is who asks ---- */
 
 /* *out is the authority as it is after the act. */

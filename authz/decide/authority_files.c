@@ -80,10 +80,13 @@ static bool is_needed(const struct authorities *a, const char *name)
 	return false;
 }
 
+/* A key made by rotation, or what a stop left of one that was being written (file_replace). */
 static bool is_ours(const char *name)
 {
 	struct str s = str_c(name);
 
+	if (name[0] == '.')
+		return strstr(name, ".key.") != NULL;
 	return str_ends(s, STR(".key")) &&
 	       (str_starts(s, STR("x509-")) || str_starts(s, STR("jwt-")));
 }

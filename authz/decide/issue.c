@@ -19,7 +19,7 @@ int64_t issue_ttl(const struct core *core, const struct registry_entry *agent, b
 static bool prepare(struct issue *i, const struct core *core, const struct registry_entry *agent,
 		    struct err *e)
 {
-	int64_t now_ms = clock_wall_ms(core->clock), now = now_ms / 1000;
+	int64_t now_ms = clock_wall_ms(core->clock), now = now_ms / 1000, authority_end;
 	bool jwt = i->naudience > 0;
 
 	i->id = arena_dup(i->arena, agent->id);
@@ -28,6 +28,9 @@ static bool prepare(struct issue *i, const struct core *core, const struct regis
 	i->expires_s = now + issue_ttl(core, agent, jwt);
 	if (agent->expires_ms && i->expires_s > agent->expires_ms / 1000)
 		i->expires_s = agent->expires_ms / 1000;
+	authority_end = authorities_end_s(core->control, jwt ? AUTHORITY_JWT : AUTHORITY_X509);
+	if (authority_end > now && i->expires_s > authority_end)
+		i->expires_s = authority_end; /* past its end the signer says so */
 	if (i->expires_s <= now)
 		return err_code(e, ERR_FORBIDDEN, REASON_AGENT_EXPIRED,
 				"the registration of %.*s ends this second", STR_FMT(i->id));
@@ -54,6 +57,7 @@ static bool prepare(struct issue *i, const struct core *core, const struct regis
 static void write_record(struct issue *i, struct record *r, struct arena *a, struct sha256 *sha,
 			 const char *method)
 {
+	struct str chain = buf_str(&i->svid), svid;
 	uint8_t hash[SHA256_LEN];
 	struct buf b;
 
@@ -76,7 +80,10 @@ static void write_record(struct issue *i, struct record *r, struct arena *a, str
 	record_str(r, STR("kind"), STR("identity.issue"));
 	record_str(r, STR("method"), str_c(method));
 	record_str(r, STR("svid"), i->naudience ? STR("jwt") : STR("x509"));
-	sha256_of(sha, buf_str(&i->svid), hash);
+	if (!i->naudience && x509_chain_next(&chain, &svid))
+		sha256_of(sha, svid, hash); /* of the leaf, whatever stands above it */
+	else
+		sha256_of(sha, chain, hash);
 	record_hash(r, STR("svid_sha256"), hash);
 }
 

@@ -223,12 +223,12 @@ def what_stands_for_nothing_is_swept_away():
     d = deployment().start()
     d.stop()
     keys = os.path.join(d.data, "keys")
-    for name in ("x509-" + "0" * 40 + ".key", "jwt-AAAA.key", "note.txt"):
+    for name in ("x509-" + "0" * 40 + ".key", "jwt-AAAA.key", ".jwt-AAAA.key.0123456789abcdef", "note.txt"):
         with open(os.path.join(keys, name), "w", encoding="utf-8") as f:
             os.fchmod(f.fileno(), 0o600)
             f.write("left by a stop")
     d.start()
-    equal(key_files(d), ["jwt.key", "log.key", "note.txt", "storage.key", "x509.key", "x509.pem"], "keys/")
+    equal(sorted(os.listdir(keys)), ["jwt.key", "log.key", "note.txt", "storage.key", "x509.key", "x509.pem"], "keys/")
     d.close()
 
 

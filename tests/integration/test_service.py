@@ -150,7 +150,7 @@ def a_port_in_use_is_named():
 def loose_permissions_are_refused():
     d = Deployment().start()
     d.stop()
-    for name, mode in (("keys/log.key", 0o644), ("keys/x509.key", 0o640), ("keys/jwt.key", 0o604),
+    for name, mode in (("keys/log.key", 0o644), ("keys/storage.key", 0o640), ("keys/x509.key", 0o640), ("keys/jwt.key", 0o604),
                        ("writ.db", 0o666), ("log.db", 0o622), ("keys", 0o755), ("", 0o777)):
         path = os.path.join(d.data, name) if name else d.data
         was = stat.S_IMODE(os.stat(path).st_mode)
