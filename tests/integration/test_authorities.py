@@ -5,8 +5,11 @@ import glob
 import http.client
 import json
 import os
+import random
 import re
 import ssl
+import threading
+import time
 
 from harness import (TRUST_DOMAIN, Deployment, Failure, check, equal, exchange, is_error, join_token, leaves, main,
                      openssl, test)
@@ -215,6 +218,47 @@ def a_restart_in_each_state_changes_nothing():
         cert = renew(d, cert, "r2-" + step)
         equal(with_token(d, jwt(d, cert)) != 401, True, f"tokens after {step}")
     check(not {"x509.key", "x509.pem", "jwt.key"} & set(key_files(d)), f"first keys are left: {key_files(d)}")
+    d.close()
+
+
+@test
+def killed_in_the_middle_of_a_rotation():
+    """kill -9 at random moments of an endless rotation: the next start has one of each that signs."""
+    d = deployment().start()
+    cert = enrol(d, "k")
+    known = {}
+    for round_ in range(12):
+        stop = threading.Event()
+
+        def rotate_on():
+            while not stop.is_set():
+                try:
+                    for kind in ("x509", "jwt"):
+                        for a in d.admin("GET", "/v1/authorities").json["authorities"]:
+                            verb = {"prepared": "activate", "old": "taint", "tainted": "revoke"}.get(a["state"])
+                            if verb and a["kind"] == kind:
+                                d.admin("POST", f"/v1/authorities/{verb}",
+                                        dict({"id": a["id"]}, **({"force": True} if verb == "activate" else {})))
+                        d.admin("POST", "/v1/authorities/prepare", {"kind": kind})
+                except (OSError, http.client.HTTPException, Failure):
+                    return
+
+        worker = threading.Thread(target=rotate_on)
+        worker.start()
+        time.sleep(random.uniform(0.02, 0.4))
+        d.kill()
+        stop.set()
+        worker.join()
+        d.start()
+        for key in bundle(d)["keys"]:
+            if key["use"] == "jwt-svid":
+                equal(known.setdefault(key["kid"], key["x"]), key["x"], f"the key of {key['kid']}")
+        for kind in ("x509", "jwt"):
+            equal(states(d, kind).count("active"), 1, f"active {kind} authorities in round {round_}")
+        cert = enrol(d, f"k{round_}") if refused(d, cert) else renew(d, cert, f"k{round_}")
+        check(with_token(d, jwt(d, cert)) != 401, f"a token in round {round_}")
+    check(len(known) > 3, f"hardly anything was rotated: {known}")
+    d.writ("audit", "verify", "--key", d.log_key(), d.export(), code=0)
     d.close()
 
 
