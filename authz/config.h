@@ -55,6 +55,25 @@ struct config_caller {
 	bool bare;	    /* answers = "bare": the decision alone */
 };
 
+/* Strings of a list setting. */
+struct config_names {
+	const char *const *names;
+	size_t nnames;
+};
+
+/* Whose tokens attest agents. */
+struct config_issuer {
+	const char *cluster; /* of attest.k8s: its name in selectors */
+	const char *issuer, *audience;
+	const char *jwks;	    /* "file:/absolute/path" or an https URL */
+	struct config_names claims; /* of attest.oidc: those that become selectors */
+	bool reuse;		    /* a token may be presented again until it ends */
+};
+struct config_issuers {
+	struct config_issuer *items;
+	size_t n;
+};
+
 struct config_limits {
 	size_t body, in_flight, string, headers, url, token;
 	uint32_t depth, members, values, batch, queue;
@@ -90,10 +109,16 @@ struct config {
 		const char *key; /* verifier keys of signed sets; NULL: none is needed */
 		bool watch, files_only;
 	} policies;
+	struct config_names tls; /* further SANs of writ's own certificate */
 	struct {
-		const char *const *names; /* further SANs of writ's own certificate */
-		size_t nnames;
-	} tls;
+		struct config_names require; /* "owner", "purpose", "expires" */
+		uint32_t max_entries;
+		int64_t orphan_s; /* never seen for so long: listed as an orphan */
+	} registry;
+	struct {
+		struct config_issuers oidc, k8s;
+		struct config_names x509pop; /* files of certificates that vouch */
+	} attest;
 	struct {
 		const char *ca_file; /* absolute; NULL: the system's store */
 		bool private_ok;

@@ -198,36 +198,53 @@ static bool read_choice(struct config_reader *r, const struct setting *s)
 			   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-static bool read_names(struct config_reader *r, const struct setting *s)
+static bool one_of(struct config_reader *r, const char *path, const char *text,
+		   const char *const *choices)
+{
+	const char *near;
+
+	for (int i = 0; choices && choices[i]; i++)
+		if (strcmp(text, choices[i]) == 0)
+			return true;
+	if (!choices)
+		return true;
+	near = text_nearest(str_c(text), choices);
+	return config_fail(r, path, "\"%s\" is not known%s%s%s", text,
+			   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+bool config_read_names(struct config_reader *r, const char *name, int max,
+		       const char *const *choices, struct config_names *out)
 {
 	lua_Unsigned n;
 	const char **names;
 
 	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, s->name, "a list of strings");
+		return config_fail_type(r, name, "a list of strings");
 	n = lua_rawlen(r->L, -1);
-	if (n > (lua_Unsigned)s->max)
-		return config_fail(r, s->name, "at most %d names", (int)s->max);
+	if (n > (lua_Unsigned)max)
+		return config_fail(r, name, "at most %d names", max);
 	names = arena_alloc(&r->c->arena, (size_t)n * sizeof(*names));
 	if (!names)
 		return fail_nomem(r);
 	for (lua_Unsigned i = 0; i < n; i++) {
-		const char *path = arena_printf(&r->c->arena, "%s[%d]", s->name, (int)i + 1).p;
+		const char *path = arena_printf(&r->c->arena, "%s[%d]", name, (int)i + 1).p;
 
 		lua_rawgeti(r->L, -1, (lua_Integer)i + 1);
 		names[i] = path ? config_string(r, path, 1, 253) : NULL;
 		lua_pop(r->L, 1);
 		if (!names[i])
 			return path ? false : fail_nomem(r);
+		if (!one_of(r, path, names[i], choices))
+			return false;
 	}
 	lua_pushnil(r->L);
 	while (lua_next(r->L, -2)) {
 		lua_pop(r->L, 1);
 		if (lua_type(r->L, -1) != LUA_TNUMBER)
-			return config_fail(r, s->name, "expected a plain list of strings");
+			return config_fail(r, name, "expected a plain list of strings");
 	}
-	r->c->tls.names = names;
-	r->c->tls.nnames = (size_t)n;
+	*out = (struct config_names){ names, (size_t)n };
 	return true;
 }
 
@@ -255,7 +272,9 @@ bool config_read_setting(struct config_reader *r, const struct setting *s)
 	case SET_CHOICE:
 		return read_choice(r, s);
 	case SET_NAMES:
-		return read_names(r, s);
+		return config_read_names(r, s->name, (int)s->max, s->choices, at);
+	case SET_ISSUERS:
+		return config_read_issuers(r, s);
 	case SET_LISTEN:
 		return config_read_listen(r, s);
 	case SET_CALLERS:
@@ -295,6 +314,7 @@ bool config_set_initial(struct config_reader *r, const struct setting *s)
 	case SET_NAMES:
 	case SET_LISTEN:
 	case SET_CALLERS:
+	case SET_ISSUERS:
 		return true;
 	}
 	return true;

@@ -7,6 +7,7 @@ const char *const config_door_names[DOOR_COUNT] = {
 	[DOOR_OPERATORS] = "operators", [DOOR_ADMIN] = "admin",
 };
 
+static const char *const required[] = { "owner", "purpose", "expires", NULL };
 static const char *const levels[] = { "debug", "info", "warn", "error", NULL };
 
 #define KIB 1024
@@ -94,6 +95,19 @@ const struct setting config_settings[] = {
 	       "PEM of the roots that the trust bundle holds instead of our own authority"),
 	BOOL("authority.upstream.name_constraints", authority.name_constraints, false, "false",
 	     "limit the authority to this trust domain's URIs; some verifiers refuse that"),
+	{ "registry.require", SET_NAMES, false, AT(registry.require), 1, 3, "owner", required,
+	  "what every registration must say: owner (always), purpose, expires" },
+	U32("registry.max_entries", registry.max_entries, false, 1, 1000000, "1000000",
+	    "registrations, retired ones included"),
+	SECONDS("registry.orphan", registry.orphan_s, 3600, 3650 * 86400, "30d",
+		"an agent not seen for so long is listed as an orphan"),
+
+	{ "attest.oidc", SET_ISSUERS, false, AT(attest.oidc), 0, 32, "none", NULL,
+	  "OIDC issuers whose tokens attest agents" },
+	{ "attest.k8s", SET_ISSUERS, false, AT(attest.k8s), 1, 32, "none", NULL,
+	  "Kubernetes clusters whose service-account tokens attest agents" },
+	{ "attest.x509pop", SET_NAMES, false, AT(attest.x509pop), 1, 32, "none", NULL,
+	  "files of certificates whose holders are attested by proof of possession" },
 
 	SECONDS("ttl.x509", ttl.x509_s, 60, 30 * 86400, "1h", "life of an X.509-SVID"),
 	SECONDS("ttl.jwt", ttl.jwt_s, 30, 86400, "5m", "life of a JWT-SVID"),
@@ -186,11 +200,17 @@ void config_show_range(const struct setting *s, struct buf *out)
 static void help_type(struct buf *b, const struct setting *s)
 {
 	static const char *const names[] = {
-		[SET_STRING] = "string",    [SET_BOOL] = "true or false",
-		[SET_U32] = "number",	    [SET_SIZE] = "bytes",
-		[SET_SECONDS] = "duration", [SET_MS] = "duration",
-		[SET_CHOICE] = "one of",    [SET_NAMES] = "list of strings",
-		[SET_LISTEN] = "address",   [SET_CALLERS] = "list of tables",
+		[SET_STRING] = "string",
+		[SET_BOOL] = "true or false",
+		[SET_U32] = "number",
+		[SET_SIZE] = "bytes",
+		[SET_SECONDS] = "duration",
+		[SET_MS] = "duration",
+		[SET_CHOICE] = "one of",
+		[SET_NAMES] = "list of strings",
+		[SET_LISTEN] = "address",
+		[SET_CALLERS] = "list of tables",
+		[SET_ISSUERS] = "list of tables",
 	};
 
 	buf_printf(b, "%s", names[s->type]);
@@ -243,6 +263,23 @@ static void show_callers(const struct config *c, struct buf *out)
 	}
 }
 
+static void show_names(const struct config_names *l, struct buf *out)
+{
+	for (size_t i = 0; i < l->nnames; i++)
+		buf_printf(out, "%s;", l->names[i]);
+}
+
+static void show_issuers(const struct config_issuers *l, struct buf *out)
+{
+	for (size_t i = 0; i < l->n; i++) {
+		const struct config_issuer *k = &l->items[i];
+
+		buf_printf(out, "%s %s %s %s reuse=%d ", k->cluster ? k->cluster : "", k->issuer,
+			   k->audience, k->jwks, (int)k->reuse);
+		show_names(&k->claims, out);
+	}
+}
+
 void config_show(const struct config *c, const struct setting *s, struct buf *out)
 {
 	const char *at = (const char *)c + s->offset;
@@ -268,8 +305,10 @@ void config_show(const struct config *c, const struct setting *s, struct buf *ou
 		buf_printf(out, "%s", s->choices[*(const int *)(const void *)at]);
 		return;
 	case SET_NAMES:
-		for (size_t i = 0; i < c->tls.nnames; i++)
-			buf_printf(out, "%s;", c->tls.names[i]);
+		show_names((const struct config_names *)(const void *)at, out);
+		return;
+	case SET_ISSUERS:
+		show_issuers((const struct config_issuers *)(const void *)at, out);
 		return;
 	case SET_LISTEN:
 		show_listeners(c, (enum config_door)s->offset, out);

@@ -23,6 +23,7 @@ enum setting_type {
 	SET_NAMES,   /* a list of strings */
 	SET_LISTEN,  /* an address, or a table of addresses and options */
 	SET_CALLERS,
+	SET_ISSUERS, /* a list of tables: whose tokens attest agents */
 };
 
 struct setting {
@@ -32,8 +33,8 @@ struct setting {
 	size_t offset;	     /* in struct config; of SET_LISTEN the door */
 	int64_t min, max;    /* numbers in their stored unit; bytes of a string */
 	const char *initial; /* the default, as it would be written (strings without quotes) */
-	const char *const *choices;
-	const char *help; /* one line */
+	const char *const *choices; /* of SET_NAMES: NULL, or what the names must be */
+	const char *help;	    /* one line */
 };
 extern const struct setting config_settings[];
 extern const size_t config_nsettings;
@@ -59,6 +60,9 @@ bool config_fail_type(struct config_reader *r, const char *path, const char *exp
 /* Read the value on top of the Lua stack into the setting (and leave it there). */
 bool config_read_setting(struct config_reader *r, const struct setting *s);
 bool config_read_listen(struct config_reader *r, const struct setting *s);
+bool config_read_issuers(struct config_reader *r, const struct setting *s);
+bool config_read_names(struct config_reader *r, const char *path, int max,
+		       const char *const *choices, struct config_names *out);
 bool config_read_callers(struct config_reader *r, const struct setting *s);
 
 /* Set the default of @s. */

@@ -258,6 +258,9 @@ static bool start_control(struct serving *s, struct err *e)
 		.files_only = s->config->policies.files_only,
 		.limits = { s->config->limits.policy_instructions, s->config->limits.policy_ms,
 			    s->config->limits.policy_memory },
+		.attest = setup_attest(s->config, &s->arena),
+		.registry_require = setup_require(s->config),
+		.registry_max = s->config->registry.max_entries,
 		.signer = s->signer,
 		.certificate = &s->certificate,
 		.names = names,
@@ -276,7 +279,8 @@ static bool start_control(struct serving *s, struct err *e)
 
 	for (size_t i = 0; names && i < s->config->tls.nnames; i++)
 		names[i] = str_c(s->config->tls.names[i]);
-	ok = db && names ? control_open(&c, &control, e) : err_set(e, ERR_NOMEM, "no memory");
+	ok = db && names && c.attest ? control_open(&c, &control, e)
+				     : err_set(e, ERR_NOMEM, "no memory");
 	free(db);
 	return ok && control_start(control, e);
 }

@@ -61,6 +61,73 @@ bool setup_keys(const struct config *c, const char *credentials, struct arena *a
 	return out->key_file || err_set(e, ERR_NOMEM, "no memory");
 }
 
+unsigned setup_require(const struct config *c)
+{
+	unsigned require = 0;
+
+	for (size_t i = 0; i < c->registry.require.nnames; i++) {
+		if (strcmp(c->registry.require.names[i], "purpose") == 0)
+			require |= REGISTRY_REQUIRE_PURPOSE;
+		if (strcmp(c->registry.require.names[i], "expires") == 0)
+			require |= REGISTRY_REQUIRE_EXPIRES;
+	}
+	return require;
+}
+
+static struct str *strings_of(const struct config_names *from, struct arena *a)
+{
+	struct str *out = arena_zero(a, (from->nnames + 1) * sizeof(*out));
+
+	for (size_t i = 0; out && i < from->nnames; i++)
+		out[i] = str_c(from->names[i]);
+	return out;
+}
+
+static const struct attest_issuer *issuers_of(const struct config_issuers *from, struct arena *a)
+{
+	struct attest_issuer *out = arena_zero(a, (from->n + 1) * sizeof(*out));
+
+	for (size_t i = 0; out && i < from->n; i++) {
+		const struct config_issuer *k = &from->items[i];
+
+		out[i] = (struct attest_issuer){ .cluster = str_c(k->cluster),
+						 .issuer = str_c(k->issuer),
+						 .audience = str_c(k->audience),
+						 .jwks = str_c(k->jwks),
+						 .claims = strings_of(&k->claims, a),
+						 .nclaims = k->claims.nnames,
+						 .reuse = k->reuse };
+		if (!out[i].claims)
+			return NULL;
+	}
+	return out;
+}
+
+const struct attest_config *setup_attest(const struct config *c, struct arena *a)
+{
+	struct attest_config *out = arena_zero(a, sizeof(*out));
+	struct str *files = strings_of(&c->attest.x509pop, a);
+
+	for (size_t i = 0; files && i < c->attest.x509pop.nnames; i++) {
+		const char *path = c->attest.x509pop.names[i];
+
+		/* Relative paths count from the configuration, as everywhere. */
+		files[i] = path[0] == '/' ? str_c(path) : arena_printf(a, "%s/%s", c->base, path);
+		if (!files[i].p)
+			return NULL;
+	}
+	if (!out || !files)
+		return NULL;
+	*out = (struct attest_config){ .oidc = issuers_of(&c->attest.oidc, a),
+				       .noidc = c->attest.oidc.n,
+				       .k8s = issuers_of(&c->attest.k8s, a),
+				       .nk8s = c->attest.k8s.n,
+				       .x509pop = files,
+				       .nx509pop = c->attest.x509pop.nnames,
+				       .leeway_s = c->ttl.leeway_s };
+	return out->oidc && out->k8s ? out : NULL;
+}
+
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,
 				struct err *e)
 {

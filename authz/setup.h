@@ -14,6 +14,7 @@
 #include "authz/decide/worker.h"
 #include "authz/net/tls.h"
 #include "authz/server/service.h"
+#include "spiffe/attest.h"
 
 /* `callers` as a snapshot; the caller publishes it. NULL with @e: out of memory. */
 struct caller_rules *setup_callers(const struct config *c, struct err *e);
@@ -22,6 +23,12 @@ struct caller_rules *setup_callers(const struct config *c, struct err *e);
  * @credentials is $CREDENTIALS_DIRECTORY or NULL. */
 MUST_USE bool setup_keys(const struct config *c, const char *credentials, struct arena *a,
 			 struct signer_config *out, struct err *e);
+
+/* `registry.require` as a sum of enum registry_require. */
+unsigned setup_require(const struct config *c);
+
+/* `attest` as its module takes it; texts and lists in @a or the config. NULL: out of memory. */
+const struct attest_config *setup_attest(const struct config *c, struct arena *a);
 
 /* The trust bundle of our own domain: what the signer made public. It holds until the control
  * thread publishes that of all authorities (decide/authorities.h), before a door opens. */

@@ -191,11 +191,12 @@ static bool check_issuer(const struct registry_spec *s, struct err *e)
 /* A template is of our own trust domain, and known by selectors: nobody else could be meant. */
 static bool check_template(const struct registry_spec *s, struct str trust_domain, struct err *e)
 {
-	struct str rest = str_from(s->id, 9);
+	struct str td, path;
 
 	if (!template_check(s->id, e))
 		return false;
-	if (!str_starts(rest, trust_domain) || str_from(rest, trust_domain.n).p[0] != '/')
+	if (!str_cut(str_from(s->id, strlen("spiffe://")), '/', &td, &path) ||
+	    !str_eq(td, trust_domain))
 		return invalid(e, "a template is of writ's own trust domain, %.*s",
 			       STR_FMT(trust_domain));
 	return s->nselectors || invalid(e, "a template needs selectors: which proofs it is for");

@@ -154,6 +154,7 @@ int run_agent_register(struct cli *c)
 	buf_init(&b, mem_system, AGENT_BODY);
 	put_string(&b, "spiffe_id", c->operands[0]);
 	put_string(&b, "owner", cli_value(c, "--owner"));
+	put_string(&b, "purpose", cli_value(c, "--purpose"));
 	if ((exit_code = put_attributes(c, &b, NULL)) != CLI_DONE ||
 	    (exit_code = put_times(c, &b)) != CLI_DONE)
 		return exit_code;
@@ -270,8 +271,8 @@ int run_agent_list(struct cli *c)
 
 int run_agent_update(struct cli *c)
 {
-	static const char *const changes[] = { "--owner",    "--set", "--unset",
-					       "--selector", "--ttl", "--expires" };
+	static const char *const changes[] = { "--owner",    "--purpose", "--set",    "--unset",
+					       "--selector", "--ttl",	  "--expires" };
 	const struct json *entry;
 	AUTO_ANSWER old = { 0 }, a = { 0 };
 	AUTO_BUF b = { 0 };
@@ -288,6 +289,7 @@ int run_agent_update(struct cli *c)
 	buf_init(&b, mem_system, AGENT_BODY);
 	put_string(&b, "spiffe_id", c->operands[0]);
 	put_string(&b, "owner", cli_value(c, "--owner"));
+	put_string(&b, "purpose", cli_value(c, "--purpose"));
 	exit_code = put_attributes(c, &b, json_get_type(entry, STR("attributes"), JSON_OBJECT));
 	if (exit_code != CLI_DONE || (exit_code = put_times(c, &b)) != CLI_DONE)
 		return exit_code;

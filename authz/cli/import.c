@@ -138,8 +138,9 @@ static bool put_json(lua_State *L, struct buf *b, bool as_list, int depth, struc
 
 static bool check_members(lua_State *L, struct err *e)
 {
-	static const char *const names[] = { "spiffe_id", "owner",   "attributes", "selectors",
-					     "ttl",	  "expires", NULL };
+	static const char *const names[] = { "spiffe_id",  "owner",	"purpose",
+					     "attributes", "selectors", "ttl",
+					     "jwt_ttl",	   "expires",	NULL };
 
 	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
 		const char *near;
@@ -154,8 +155,8 @@ static bool check_members(lua_State *L, struct err *e)
 			continue;
 		near = text_nearest(key, names);
 		return err_set(e, ERR_INVALID,
-			       "unknown member %.*s%s%s; expected spiffe_id, owner, "
-			       "attributes, selectors, ttl or expires",
+			       "unknown member %.*s%s%s; expected spiffe_id, owner, purpose, "
+			       "attributes, selectors, ttl, jwt_ttl or expires",
 			       STR_FMT(str_first(key, 60)), near ? ", did you mean " : "",
 			       near ? near : "");
 	}

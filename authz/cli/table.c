@@ -18,6 +18,7 @@ static const struct option init_options[] = {
 
 static const struct option register_options[] = {
 	{ "--owner", "OWNER", "who answers for the agent; required", 0, false },
+	{ "--purpose", "TEXT", "what it is for, in one line", 0, false },
 	{ "--set", "NAME=VALUE", "an attribute policies can trust", 0, true },
 	{ "--selector", "SELECTOR", "how its process is known, such as unix:uid:1000", 0, true },
 	{ "--ttl", "DURATION", "life of its X.509-SVIDs (1h)", 0, false },
@@ -27,6 +28,7 @@ static const struct option register_options[] = {
 
 static const struct option update_options[] = {
 	{ "--owner", "OWNER", "who answers for the agent", 0, false },
+	{ "--purpose", "TEXT", "what it is for", 0, false },
 	{ "--set", "NAME=VALUE", "add or change an attribute", 0, true },
 	{ "--unset", "NAME", "remove an attribute", 0, true },
 	{ "--selector", "SELECTOR", "replaces all selectors", 0, true },

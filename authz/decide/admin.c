@@ -17,6 +17,10 @@ static struct str entry_json(struct arena *a, const struct registry_entry *entry
 	registry_write_attributes(&b, entry);
 	buf_printf(&b, ",\"expires\":%" PRId64 ",\"owner\":", entry->expires_ms);
 	buf_json(&b, entry->owner);
+	if (entry->purpose.n) {
+		buf_lit(&b, ",\"purpose\":");
+		buf_json(&b, entry->purpose);
+	}
 	if (why.n) {
 		buf_lit(&b, ",\"reason\":");
 		buf_json(&b, why);
@@ -92,7 +96,7 @@ static bool take_away(struct control *c, const struct registry_change *change, s
 	if (!stop_agent(c, change, e))
 		return false;
 	view = (struct registry_view *)slot_acquire(&c->core->agents);
-	ok = record_change(c, change, registry_find(view, change->spec.id), "done", e);
+	ok = record_change(c, change, registry_look(view, change->spec.id), "done", e);
 	shared_release(&view->shared);
 	if (!ok)
 		return err_prefix(e, "the agent is stopped, but this act is not on record");

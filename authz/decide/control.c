@@ -63,6 +63,8 @@ static void housekeeping(struct control *c)
 		refusals_take(&c->core->refusals, record_refusals, c);
 		if (!tokens_prune(c->tokens, wall, (int64_t)TOKEN_TTL_MAX * 1000, &e))
 			log_event(LOG_WARN, "tokens.prune", "why=\"%s\"", e.msg);
+		if (!attest_refresh(c->attest, wall, &e))
+			log_event(LOG_WARN, "attest.refresh", "why=\"%s\"", e.msg);
 		if (wall > c->leaf_ends_ms - 1800 * 1000 && !control_renew_leaf(c, &e))
 			log_event(LOG_ERROR, "tls.leaf", "why=\"%s\"", e.msg);
 	}
@@ -116,15 +118,19 @@ static void *control_thread(void *arg)
 
 static bool open_stores(struct control *c, struct err *e)
 {
+	static const struct attest_config nothing; /* join tokens alone */
 	struct db_options options = { .create = true };
 	struct registry_config rc = { .trust_domain = c->core->trust_domain,
 				      .slot = &c->core->agents,
+				      .require = c->config.registry_require,
+				      .max = c->config.registry_max,
 				      .alloc = &mem_system };
 
 	if (!db_open(c->config.db_path, &options, &c->db, e))
 		return false;
 	rc.db = c->db;
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
+	       attest_open(c->config.attest ? c->config.attest : &nothing, c->db, &c->attest, e) &&
 	       generations_open(c->db, &c->generations, e) && control_folder_open(c, e) &&
 	       rollouts_open(c, e) &&
 	       authorities_open(c, &c->config.authorities, &c->authorities, e);
@@ -205,6 +211,7 @@ void control_close(struct control *c)
 	control_folder_close(c);
 	authorities_close(c->authorities);
 	generations_close(c->generations);
+	attest_close(c->attest);
 	tokens_close(c->tokens);
 	registry_close(c->registry);
 	db_close(c->db);

@@ -19,7 +19,7 @@
 #include "authz/decide/worker.h"
 #include "authz/policy/generations.h"
 #include "authz/store/db.h"
-#include "spiffe/tokens.h"
+#include "spiffe/attest.h"
 
 #define CONTROL_QUEUE 1024 /* tasks that may wait */
 
@@ -31,6 +31,9 @@ struct control_config {
 	bool watch;		 /* activate a changed folder by itself */
 	bool files_only;	 /* the folder is the only writer: apply and activate are refused */
 	struct policy_limits limits;
+	const struct attest_config *attest;
+	unsigned registry_require; /* sum of enum registry_require */
+	size_t registry_max;
 	struct signer *signer;
 	struct slot *certificate; /* of struct tls_certificate: writ's own TLS leaf */
 	const struct str *names;  /* further SANs of that leaf */
@@ -60,6 +63,7 @@ struct control {
 	struct db *db;
 	struct registry *registry;
 	struct tokens *tokens;
+	struct attest *attest;
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct authorities *authorities;

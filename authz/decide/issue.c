@@ -1,8 +1,11 @@
 #include "authz/decide/issue.h"
 
+#include "authz/base/text.h"
+#include "spiffe/crypto.h"
 #include "spiffe/id.h"
 
 #define SVID_BYTES (64 * 1024)
+#define X509_SERIAL_MAX 20 /* bytes, RFC 5280 4.1.2.2 */
 
 int64_t issue_ttl(const struct core *core, const struct registry_entry *agent, bool jwt)
 {
@@ -14,16 +17,15 @@ int64_t issue_ttl(const struct core *core, const struct registry_entry *agent, b
 	return ttl > max ? max : ttl;
 }
 
-/* Fill the signer's job from the registry, never from what the caller sent beyond its key and its
- * audiences. No SVID outlives the registration. */
-static bool prepare(struct issue *i, const struct core *core, const struct registry_entry *agent,
-		    struct err *e)
+bool issue_prepare(struct issue *i, const struct core *core, const struct registry_entry *agent,
+		   struct err *e)
 {
 	int64_t now_ms = clock_wall_ms(core->clock), now = now_ms / 1000, authority_end;
 	bool jwt = i->naudience > 0;
 
 	i->id = arena_dup(i->arena, agent->id);
-	if (!i->id.p)
+	i->definition = arena_dup(i->arena, agent->definition);
+	if (!i->id.p || !i->definition.p)
 		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
 	i->expires_s = now + issue_ttl(core, agent, jwt);
 	if (agent->expires_ms && i->expires_s > agent->expires_ms / 1000)
@@ -53,37 +55,67 @@ static bool prepare(struct issue *i, const struct core *core, const struct regis
 	return true;
 }
 
-/* The record. Audiences are the caller's words: an opening. */
-static void write_record(struct issue *i, struct record *r, struct arena *a, struct sha256 *sha,
-			 const char *method)
+/* The audiences are the caller's words. */
+static struct str audience_json(const struct issue *i, struct arena *a)
 {
-	struct str chain = buf_str(&i->svid), svid;
-	uint8_t hash[SHA256_LEN];
 	struct buf b;
 
-	record_str(r, STR("agent"), i->id);
-	record_int(r, STR("expires"), i->expires_s);
-	if (i->naudience) {
-		buf_in_arena(&b, a, (size_t)JWT_AUDIENCES_MAX * JWT_AUDIENCE_MAX * 7);
-		buf_lit(&b, "{\"audience\":[");
-		for (size_t k = 0; k < i->naudience; k++) {
-			if (k)
-				buf_char(&b, ',');
-			buf_json(&b, i->audience[k]);
-		}
-		buf_lit(&b, "]}");
-		if (buf_ok(&b))
-			record_commit(r, OPENING_INPUT, buf_str(&b), sha);
-		else
-			r->text->failed = true;
+	buf_in_arena(&b, a, (size_t)JWT_AUDIENCES_MAX * JWT_AUDIENCE_MAX * 7);
+	buf_lit(&b, "{\"audience\":[");
+	for (size_t k = 0; k < i->naudience; k++) {
+		if (k)
+			buf_char(&b, ',');
+		buf_json(&b, i->audience[k]);
 	}
+	buf_lit(&b, "]}");
+	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
+}
+
+/* As in the certificate, without the sign byte; its length, or 0. */
+static size_t serial_hex(struct str der, char out[static 2 * X509_SERIAL_MAX])
+{
+	AUTO_X509 *cert = NULL;
+	const uint8_t *p;
+	int n;
+
+	if (!crypto_certificate(der, &cert, NULL))
+		return 0;
+	p = ASN1_STRING_get0_data(X509_get0_serialNumber(cert));
+	n = ASN1_STRING_length(X509_get0_serialNumber(cert));
+	if (n < 1 || n > X509_SERIAL_MAX)
+		return 0;
+	text_hex(p, (size_t)n, out);
+	return 2 * (size_t)n;
+}
+
+void issue_record(struct issue *i, struct record *r, struct arena *a, struct sha256 *sha,
+		  const char *method, struct str opening)
+{
+	struct str chain = buf_str(&i->svid), leaf = chain;
+	char serial[2 * X509_SERIAL_MAX];
+	uint8_t hash[SHA256_LEN];
+
+	record_str(r, STR("agent"), i->id);
+	if (i->definition.n)
+		record_str(r, STR("definition"), i->definition);
+	record_int(r, STR("expires"), i->expires_s);
+	if (i->naudience)
+		opening = audience_json(i, a);
+	if (opening.n)
+		record_commit(r, OPENING_INPUT, opening, sha);
+	else if (i->naudience)
+		r->text->failed = true;
 	record_str(r, STR("kind"), STR("identity.issue"));
 	record_str(r, STR("method"), str_c(method));
+	if (i->run[0])
+		record_str(r, STR("run"), str_c(i->run));
+	/* Of the leaf, whatever stands above it. */
+	if (!i->naudience && !x509_chain_next(&chain, &leaf))
+		leaf = buf_str(&i->svid);
+	if (!i->naudience)
+		record_str(r, STR("serial"), (struct str){ serial, serial_hex(leaf, serial) });
 	record_str(r, STR("svid"), i->naudience ? STR("jwt") : STR("x509"));
-	if (!i->naudience && x509_chain_next(&chain, &svid))
-		sha256_of(sha, svid, hash); /* of the leaf, whatever stands above it */
-	else
-		sha256_of(sha, chain, hash);
+	sha256_of(sha, leaf, hash);
 	record_hash(r, STR("svid_sha256"), hash);
 }
 
@@ -109,7 +141,8 @@ static void on_signature(struct signer_job *job)
 	}
 	p = pending_new(i->worker, &e);
 	if (p) {
-		write_record(i, &p->job.record, &p->arena, i->worker->sha, i->method);
+		issue_record(i, &p->job.record, &p->arena, i->worker->sha, i->method,
+			     (struct str){ NULL, 0 });
 		if (i->uid >= 0)
 			record_int(&p->job.record, STR("uid"), i->uid);
 		if (record_ok(&p->job.record)) {
@@ -120,6 +153,21 @@ static void on_signature(struct signer_job *job)
 		pending_drop(p);
 	}
 	i->done(i, false, &e);
+}
+
+/* An instance lives by its template: with that suspended, nothing more is issued to it. */
+static bool template_holds(const struct worker *w, const struct registry_entry *agent,
+			   struct err *e)
+{
+	const struct registry_entry *t;
+
+	if (!agent->definition.n)
+		return true;
+	t = registry_look(worker_registry(w), agent->definition);
+	return (t && registry_state(t, clock_wall_ms(w->core->clock)) == ENTRY_ACTIVE) ||
+	       err_code(e, ERR_FORBIDDEN, REASON_AGENT_SUSPENDED,
+			"%.*s, of which this agent is an instance, is not active",
+			STR_FMT(str_first(agent->definition, 200)));
 }
 
 static bool is_ours(struct str text, const struct core *core, struct err *e)
@@ -134,7 +182,7 @@ static bool is_ours(struct str text, const struct core *core, struct err *e)
 	return true;
 }
 
-static bool entitled(const struct caller *caller, const struct core *core, struct err *e)
+static bool entitled(const struct caller *caller, const struct worker *w, struct err *e)
 {
 	if (caller->proof != PROOF_MTLS)
 		return err_code(
@@ -144,7 +192,7 @@ static bool entitled(const struct caller *caller, const struct core *core, struc
 	if (!caller->entry)
 		return err_code(e, ERR_FORBIDDEN, REASON_UNKNOWN_AGENT,
 				"%.*s is not a registered, active agent", STR_FMT(caller->id));
-	return is_ours(caller->id, core, e);
+	return is_ours(caller->id, w->core, e) && template_holds(w, caller->entry, e);
 }
 
 /* Have it signed; the rest follows in on_signature. */
@@ -167,7 +215,7 @@ void issue_svid(struct issue *i, const struct caller *caller)
 
 	i->method = "mtls";
 	i->uid = -1;
-	if (entitled(caller, i->worker->core, &e) && prepare(i, i->worker->core, caller->entry, &e))
+	if (entitled(caller, i->worker, &e) && issue_prepare(i, i->worker->core, caller->entry, &e))
 		sign(i);
 	else
 		i->done(i, false, &e);
@@ -178,28 +226,9 @@ void issue_workload(struct issue *i, const struct registry_entry *agent)
 	struct err e = { 0 };
 
 	i->method = "workload_api";
-	if (is_ours(agent->id, i->worker->core, &e) && prepare(i, i->worker->core, agent, &e))
+	if (is_ours(agent->id, i->worker->core, &e) && template_holds(i->worker, agent, &e) &&
+	    issue_prepare(i, i->worker->core, agent, &e))
 		sign(i);
 	else
 		i->done(i, false, &e);
-}
-
-bool issue_attest(struct control *c, struct issue *i, struct str token, struct err *e)
-{
-	struct registry_view *view = (struct registry_view *)slot_acquire(&c->core->agents);
-	struct act_record r;
-	uint64_t number;
-	bool ok;
-
-	/* Using up the token is committed before anything is signed or recorded. */
-	ok = token_use(c->tokens, view, token, clock_wall_ms(c->core->clock), i->arena, &i->id,
-		       &number, e) &&
-	     prepare(i, c->core, registry_find(view, i->id), e);
-	shared_release(&view->shared);
-	if (!ok || !signer_call(c->signer, &i->job, e))
-		return false;
-	act_record_begin(&r);
-	write_record(i, &r.job.record, &r.arena, c->sha, "join_token");
-	record_int(&r.job.record, STR("token"), (int64_t)number);
-	return act_record_append(c, &r, e);
 }

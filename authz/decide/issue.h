@@ -1,17 +1,29 @@
 /*
  * issue - SVIDs for those who proved who they are.
  *
- * Purpose    Three ways: a join token, once (attest, on the control thread, since using up a token
- *            writes writ.db), and mutual TLS with a current X.509-SVID (renewal and JWT-SVIDs, on
- *            the front loops, without blocking), and what the kernel says of a caller of the
- * Workload API (on its loop). A bearer token never mints a credential. What is signed leaves only
- * after its record is on disk. Ownership  An issue lives in the call's arena and borrows from it
- * until `done` ran. Threads    issue_svid: the worker's own. issue_attest: the control thread.
+ * Purpose    Three ways: a proof that some attestor takes (spiffe/attest.h), on the control thread,
+ *            since using it up writes writ.db; mutual TLS with a current X.509-SVID (renewal and
+ *            JWT-SVIDs, on the front loops, without blocking); and what the kernel says of a caller
+ *            of the Workload API (on its loop). A bearer token of ours never mints a credential.
+ *            What is signed leaves only after its record is on disk.
+ * Ownership  An issue lives in the call's arena and borrows from it until `done` ran.
+ * Threads    issue_svid, issue_workload: the worker's own. issue_attest: the control thread.
  */
 #ifndef WRIT_DECIDE_ISSUE_H
 #define WRIT_DECIDE_ISSUE_H
 
 #include "authz/decide/control.h"
+
+/* "run_" and 32 hexadecimal digits: one start of an agent, from its attestation on. */
+#define ISSUE_RUN_MAX 37
+
+/* What a stranger sends beside the key that is to be certified. */
+struct attest_request {
+	const struct attestor *attestor;
+	const struct json *proof;
+	struct str spiffe_id; /* which agent it wants to be, if several match; or empty */
+	struct str name;      /* for {name} of a template; or empty */
+};
 
 struct issue {
 	struct worker *worker; /* NULL on the control thread */
@@ -24,7 +36,9 @@ struct issue {
 	void *user;
 	int64_t uid; /* of issue_workload: who asked; -1: nobody did */
 	/* the answer */
-	struct buf svid; /* DER, or the token */
+	struct str definition;	 /* the template that the agent is an instance of, or empty */
+	char run[ISSUE_RUN_MAX]; /* of this attestation; empty: a renewal */
+	struct buf svid;	 /* DER, or the token */
 	int64_t expires_s;
 	struct signer_job job;
 	const char *method; /* private */
@@ -41,7 +55,22 @@ void issue_svid(struct issue *i, const struct caller *caller);
  * i->spki, say what for; i->uid goes on record. `done` runs once, perhaps at once. */
 void issue_workload(struct issue *i, const struct registry_entry *agent);
 
-/* Use up @token and issue an X.509-SVID over i->spki for its agent; i->id is filled. */
-MUST_USE bool issue_attest(struct control *c, struct issue *i, struct str token, struct err *e);
+/* Check the proof, find the agent that it is for (an instance of a template is registered now),
+ * use the proof up, and issue an X.509-SVID over i->spki; i->id is filled. A refusal after the
+ * proof held is on record. Beside the attestors' own codes: no_entry, several_entries, id_taken,
+ * template_value, agent_suspended and the like. In attest.c. */
+MUST_USE bool issue_attest(struct control *c, struct issue *i, const struct attest_request *q,
+			   struct err *e);
+
+/* ---- what issue.c and attest.c share ---- */
+
+/* Fill the signer's job from the registry, never from what the caller sent beyond its key and its
+ * audiences. No SVID outlives the registration. */
+MUST_USE bool issue_prepare(struct issue *i, const struct core *core,
+			    const struct registry_entry *agent, struct err *e);
+
+/* What was issued, for the record. @opening: what the proof said, as JSON; may be empty. */
+void issue_record(struct issue *i, struct record *r, struct arena *a, struct sha256 *sha,
+		  const char *method, struct str opening);
 
 #endif

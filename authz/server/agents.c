@@ -14,7 +14,8 @@
 
 struct agent_act {
 	struct registry_change change;
-	bool owner, attributes, selectors, ttl, jwt_ttl, expires; /* members an update names */
+	bool owner, purpose, attributes, selectors, ttl, jwt_ttl,
+		expires; /* members an update names */
 	int64_t token_ttl_s;
 	struct admin_token token;
 	char fingerprint[CRYPTO_FINGERPRINT_MAX];
@@ -36,6 +37,14 @@ static void add_entry(struct buf *b, const struct core *core, const struct regis
 	buf_json(b, entry->id);
 	buf_lit(b, ",\"owner\":");
 	buf_json(b, entry->owner);
+	if (entry->purpose.n) {
+		buf_lit(b, ",\"purpose\":");
+		buf_json(b, entry->purpose);
+	}
+	if (entry->definition.n) {
+		buf_lit(b, ",\"definition\":");
+		buf_json(b, entry->definition);
+	}
 	buf_printf(b, ",\"state\":\"%s\",\"attributes\":",
 		   registry_state_name(registry_state(entry, now_ms)));
 	registry_write_attributes(b, entry);
@@ -207,9 +216,9 @@ static bool only_known(const struct json *body, const char *const *known, struct
 	return true;
 }
 
-static const char *const spec_members[] = { "spiffe_id", "owner",   "attributes", "selectors",
-					    "ttl",	 "jwt_ttl", "expires",	  "reason",
-					    "revision",	 NULL };
+static const char *const spec_members[] = { "spiffe_id", "owner",    "purpose", "attributes",
+					    "selectors", "ttl",	     "jwt_ttl", "expires",
+					    "reason",	 "revision", NULL };
 
 static struct agent_act *read_act(struct request *r, enum registry_verb verb)
 {
@@ -229,6 +238,7 @@ static struct agent_act *read_act(struct request *r, enum registry_verb verb)
 	ok = only_known(body, spec_members, &e) &&
 	     text_member(body, "spiffe_id", &spec->id, NULL, &e) &&
 	     text_member(body, "owner", &spec->owner, &act->owner, &e) &&
+	     text_member(body, "purpose", &spec->purpose, &act->purpose, &e) &&
 	     text_member(body, "reason", &act->change.reason, NULL, &e) &&
 	     read_attributes(body, act, r->call->arena, &e) &&
 	     read_selectors(body, act, r->call->arena, &e) &&
@@ -256,7 +266,7 @@ static struct agent_act *read_act(struct request *r, enum registry_verb verb)
 /* An update replaces the members it names and keeps the others. */
 static bool complete_update(struct agent_act *act, const struct registry_view *view, struct err *e)
 {
-	const struct registry_entry *entry = registry_find(view, act->change.spec.id);
+	const struct registry_entry *entry = registry_look(view, act->change.spec.id);
 	struct registry_spec *spec = &act->change.spec, now;
 
 	if (!entry)
@@ -265,6 +275,8 @@ static bool complete_update(struct agent_act *act, const struct registry_view *v
 	now = registry_spec_of(entry);
 	if (!act->owner)
 		spec->owner = now.owner;
+	if (!act->purpose)
+		spec->purpose = now.purpose;
 	if (!act->attributes) {
 		spec->attributes = now.attributes;
 		spec->nattributes = now.nattributes;
@@ -295,7 +307,7 @@ static void act_change(struct request *r, struct control *c)
 		return;
 	view = (struct registry_view *)slot_acquire(&c->core->agents);
 	buf_in_arena(&act->out, r->call->arena, LIMIT_BODY);
-	add_entry(&act->out, c->core, registry_find(view, act->change.spec.id), act->change.now_ms);
+	add_entry(&act->out, c->core, registry_look(view, act->change.spec.id), act->change.now_ms);
 	shared_release(&view->shared);
 }
 
@@ -399,7 +411,7 @@ void handle_agents_token(struct request *r)
 
 static void list_one(struct request *r, struct str id)
 {
-	const struct registry_entry *entry = registry_find(worker_registry(r->worker), id);
+	const struct registry_entry *entry = registry_look(worker_registry(r->worker), id);
 	struct err e = { 0 };
 	struct buf *b;
 

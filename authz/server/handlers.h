@@ -24,6 +24,7 @@ void handle_authzen_metadata(struct request *r);
 
 /* identity.c */
 void handle_attest(struct request *r);
+void handle_attest_challenge(struct request *r);
 void handle_svid_x509(struct request *r);
 void handle_svid_jwt(struct request *r);
 void handle_bundle(struct request *r);

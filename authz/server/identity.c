@@ -1,6 +1,7 @@
-/* Identity over plain HTTP: attestation by join token, renewal over mutual TLS, the trust bundle
- * (design 12, Keys and bootstrap). */
+/* Identity over plain HTTP: attestation by any proof of spiffe/attest.h, renewal over mutual TLS,
+ * the trust bundle (design 12, Keys and bootstrap). */
 #include <inttypes.h>
+#include <stdio.h>
 
 #include "authz/decide/issue.h"
 #include "authz/server/handlers.h"
@@ -10,7 +11,8 @@
 struct identity {
 	struct issue issue;
 	struct request *r;
-	struct str token;
+	struct attest_request attest;
+	char nonce[ATTEST_NONCE_TEXT];
 	struct buf spki;
 };
 
@@ -169,7 +171,7 @@ static void act_attest(struct request *r, struct control *c)
 {
 	struct identity *i = r->user;
 
-	(void)!issue_attest(c, &i->issue, i->token, &r->failed);
+	(void)!issue_attest(c, &i->issue, &i->attest, &r->failed);
 }
 
 static void reply_attested(struct request *r)
@@ -177,6 +179,7 @@ static void reply_attested(struct request *r)
 	struct identity *i = r->user;
 
 	worker_count(&r->worker->counters.issued_x509);
+	call_reply_header(r->call, STR("writ-run"), str_c(i->issue.run));
 	reply_x509(i);
 }
 
@@ -190,32 +193,107 @@ static struct str host_of(const struct peer *p)
 	return s.n ? s : str_c(p->address);
 }
 
-void handle_attest(struct request *r)
+static bool may_attest(struct request *r)
 {
-	const struct json *body, *token;
-	struct identity *i;
 	struct err e = { 0 };
 
-	if (!limit_take(r->worker->core->attest_limit, host_of(r->call->peer),
-			clock_mono_ns(r->worker->core->clock), &r->retry_ms)) {
-		err_set(&e, ERR_RATE,
-			"too many attestations from this address; try again in %" PRId64 " ms",
-			r->retry_ms);
-		request_fail(r, &e);
-		return;
+	if (limit_take(r->worker->core->attest_limit, host_of(r->call->peer),
+		       clock_mono_ns(r->worker->core->clock), &r->retry_ms))
+		return true;
+	err_set(&e, ERR_RATE,
+		"too many attestations from this address; try again in %" PRId64 " ms",
+		r->retry_ms);
+	request_fail(r, &e);
+	return false;
+}
+
+static bool read_text(const struct json *body, const char *name, struct str *out, struct err *e)
+{
+	const struct json *v = json_get(body, str_c(name));
+
+	if (v && v->type != JSON_STRING)
+		return err_code(e, ERR_INVALID, "invalid_request", "%s must be a string, not %s",
+				name, json_type_name(v->type));
+	if (v)
+		*out = v->s;
+	return true;
+}
+
+/* Exactly one proof; a misspelt member would leave out what was meant to be asked for. */
+static bool read_proof(struct attest_request *q, const struct json *body, struct err *e)
+{
+	static const char *const others[] = { "csr", "public_key", "spiffe_id", "name", NULL };
+	struct buf list; /* in e's size */
+	char room[120];
+
+	for (uint32_t k = 0; k < body->n; k++) {
+		const struct attestor *t = attestor_find(body->items[k].name);
+		const char *const *o = others;
+
+		while (*o && !str_eq(body->items[k].name, str_c(*o)))
+			o++;
+		if (!t && !*o)
+			return err_code(e, ERR_INVALID, "unknown_member",
+					"\"%.*s\" is not a member here",
+					STR_FMT(str_first(body->items[k].name, 64)));
+		if (t && q->attestor)
+			return err_code(e, ERR_INVALID, "invalid_request",
+					"send one proof, not both %s and %s", q->attestor->name,
+					t->name);
+		if (t) {
+			q->attestor = t;
+			q->proof = &body->items[k];
+		}
 	}
-	body = request_json(r);
-	token = body ? request_member(r, body, "join_token", JSON_STRING) : NULL;
-	i = token ? start(r) : NULL;
+	if (q->attestor)
+		return read_text(body, "spiffe_id", &q->spiffe_id, e) &&
+		       read_text(body, "name", &q->name, e);
+	buf_init(&list, mem_system, sizeof(room));
+	for (size_t k = 0; attestors[k]; k++)
+		buf_printf(&list, "%s%s", k ? ", " : "", attestors[k]->name);
+	snprintf(room, sizeof(room), "%.*s", STR_FMT(buf_str(&list)));
+	buf_clear(&list);
+	return err_code(e, ERR_INVALID, "invalid_request", "a proof is missing: one of %s", room);
+}
+
+void handle_attest(struct request *r)
+{
+	const struct json *body = may_attest(r) ? request_json(r) : NULL;
+	struct identity *i = body ? start(r) : NULL;
+	struct err e = { 0 };
+
 	if (!i)
 		return;
-	i->token = token->s;
 	i->issue.worker = NULL;
-	if (!read_key(i, body, &e)) {
+	if (!read_proof(&i->attest, body, &e) || !read_key(i, body, &e)) {
 		request_fail(r, &e);
 		return;
 	}
 	request_on_control(r, act_attest, reply_attested);
+}
+
+/* Nothing is remembered of a challenge, so giving one costs nothing but its limit. */
+static void act_challenge(struct request *r, struct control *c)
+{
+	struct identity *i = r->user;
+
+	attest_challenge(c->attest, clock_wall_ms(c->core->clock), i->nonce);
+}
+
+static void reply_challenge(struct request *r)
+{
+	struct identity *i = r->user;
+	struct buf *b = secret_reply(r, 200);
+
+	buf_printf(b, "{\"nonce\":\"%s\"", i->nonce);
+	add_expiry(b, clock_wall_ms(r->worker->core->clock) / 1000 + ATTEST_NONCE_S);
+	request_send(r);
+}
+
+void handle_attest_challenge(struct request *r)
+{
+	if (may_attest(r) && start(r))
+		request_on_control(r, act_challenge, reply_challenge);
 }
 
 /* ---- the trust bundle ---- */

@@ -17,6 +17,7 @@ const struct route routes[] = {
 	{ "GET", "/.well-known/authzen-configuration", SIDE_AGENTS, 0, handle_authzen_metadata },
 	{ "GET", "/.well-known/authzen-configuration/*", SIDE_AGENTS, 0, handle_authzen_metadata },
 	{ "POST", "/v1/attest", SIDE_AGENTS, 0, handle_attest },
+	{ "POST", "/v1/attest/challenge", SIDE_AGENTS, 0, handle_attest_challenge },
 	{ "POST", "/v1/svid/x509", SIDE_AGENTS, ANYBODY, handle_svid_x509 },
 	{ "POST", "/v1/svid/jwt", SIDE_AGENTS, ANYBODY, handle_svid_jwt },
 	{ "GET", "/bundle", SIDE_AGENTS, 0, handle_bundle },

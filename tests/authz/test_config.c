@@ -89,6 +89,11 @@ static void reads_the_example_of_the_design(void **state)
 		"local kib = 1024\n"
 		"limits = { body = 64 * kib, in_flight = '1MiB', decision = \"250ms\", }\n"
 		"tls = { names = { \"writ.acme.example\", '10.0.0.1' } }\n"
+		"registry = { require = { 'owner', 'expires' } }\n"
+		"attest = { oidc = { { issuer = 'https://a.b/c', audience = 'writ',\n"
+		"  jwks = 'file:keys.json', claims = { 'repository', 'ref' } } },\n"
+		"  k8s = { { cluster = 'prod', issuer = 'https://k', audience = 'writ',\n"
+		"    jwks = 'file:/k8s.json' } } }\n"
 		"ttl = { x509 = \"30m\", jwt = 60 } log_level = 'warn'\n");
 	const struct config_listener *http = listener(c, DOOR_HTTP);
 
@@ -117,6 +122,12 @@ static void reads_the_example_of_the_design(void **state)
 	assert_string_equal(c->tls.names[1], "10.0.0.1");
 	assert_int_equal(c->ttl.x509_s, 1800);
 	assert_int_equal(c->ttl.jwt_s, 60);
+	assert_int_equal(c->registry.require.nnames, 2);
+	assert_int_equal(c->attest.oidc.n, 1);
+	assert_string_equal(c->attest.oidc.items[0].jwks, "file:/etc/writ/keys.json");
+	assert_string_equal(c->attest.oidc.items[0].claims.names[1], "ref");
+	assert_false(c->attest.oidc.items[0].reuse);
+	assert_true(c->attest.k8s.items[0].reuse);
 	assert_int_equal(c->log_level, LOG_WARN);
 }
 
@@ -158,6 +169,32 @@ static const struct {
 	{ "tls = { names = 'a' }", "tls.names: expected a list of strings, got a string" },
 	{ "tls = { names = { 'a',\n 5 } }", "writ.lua:2: tls.names[2]: expected a string" },
 	{ "tls = { names = { x = 'a' } }", "plain list" },
+	{ "registry = { require = { 'owner', 'purpos' } }",
+	  "registry.require[2]: \"purpos\" is not known; did you mean \"purpose\"?" },
+	{ "registry = { max_entries = 0 }", "registry.max_entries: is out of range" },
+	{ "registry = { orphan = '1m' }", "registry.orphan: is out of range" },
+	/* attestors */
+	{ "attest = { oidc = 'x' }", "attest.oidc: expected a list of tables, got a string" },
+	{ "attest = { oidc = { issuer = 'https://a' } }",
+	  "attest.oidc: expected a list of tables" },
+	{ "attest = { oidc = { 'x' } }", "attest.oidc[1]: expected a table" },
+	{ "attest = { oidc = { {\n issuer = 'http://a.b' } } }",
+	  "writ.lua:2: attest.oidc[1].issuer: expected the https URL" },
+	{ "attest = { oidc = { { issuer = 'https://u@a.b' } } }", "expected the https URL" },
+	{ "attest = { oidc = { { isuer = 'https://a.b' } } }", "did you mean \"issuer\"?" },
+	{ "attest = { oidc = { { cluster = 'x' } } }", "attest.oidc[1].cluster: no such member" },
+	{ "attest = { oidc = { { issuer = 'https://a.b' } } }", "attest.oidc[1]: audience" },
+	{ "attest = { oidc = { { issuer = 'https://a.b', audience = 'x' } } }", "jwks" },
+	{ "attest = { oidc = { { jwks = 'http://a.b/keys' } } }", "expected \"file:PATH\"" },
+	{ "attest = { oidc = { { claims = { 'a:b' } } } }", "a claim has letters" },
+	{ "attest = { oidc = { { claims = { 'sub' } } } }", "is not for this list" },
+	{ "attest = { k8s = { { issuer = 'https://a.b', audience = 'x', jwks = 'file:k' } } }",
+	  "attest.k8s[1]: cluster: its name" },
+	{ "attest = { k8s = { { cluster = 'A' } } }", "expected small letters" },
+	{ "local a = { issuer = 'https://a.b', audience = 'x', jwks = 'file:k' }\n"
+	  "attest = { oidc = { a, a } }",
+	  "attest.oidc: issuer https://a.b is there twice" },
+	{ "attest = { x509pop = 'ca.pem' }", "attest.x509pop: expected a list of strings" },
 	/* ranges */
 	{ "limits = { body = 5 }",
 	  "writ.lua:1: limits.body: is out of range; expected 1KiB to 4MiB" },

@@ -172,10 +172,12 @@ static bool attest(struct desk *d, const char *token, struct err *e)
 {
 	struct arena a;
 	struct issue i = { .arena = &a, .spki = d->spki };
+	struct json proof = { .type = JSON_STRING, .s = str_c(token) };
+	struct attest_request q = { .attestor = &attest_join_token, .proof = &proof };
 	bool ok;
 
 	arena_init(&a, &mem_system, 1 << 20);
-	ok = issue_attest(d->control, &i, str_c(token), e);
+	ok = issue_attest(d->control, &i, &q, e);
 	if (ok)
 		assert_true(i.svid.n > 100);
 	arena_clear(&a);

@@ -1,0 +1,183 @@
+/* attest.oidc and attest.k8s: whose tokens attest agents, and by which keys. */
+#include "authz/base/text.h"
+#include "authz/config_table.h"
+
+#define CLAIMS_MAX 16
+
+static const char *const oidc_members[] = { "issuer", "audience", "jwks", "claims", "reuse", NULL };
+static const char *const k8s_members[] = { "cluster", "issuer", "audience", "jwks", "reuse", NULL };
+
+static bool is_https(const char *url)
+{
+	if (strncmp(url, "https://", 8) != 0 || !url[8] || url[8] == '/')
+		return false;
+	for (const char *p = url; *p; p++)
+		if (*p <= ' ' || *p >= 0x7f || strchr("\"\\<>^`{|}@#", *p))
+			return false;
+	return true;
+}
+
+/* A name of keys: never the token's own say. */
+static bool read_jwks(struct config_reader *r, const char *path, struct config_issuer *k)
+{
+	const char *text = config_string(r, path, 1, 4096);
+
+	if (!text)
+		return false;
+	if (strncmp(text, "file:", 5) != 0 || !text[5])
+		return config_fail(r, path, "expected \"file:PATH\" of a JWK set, got \"%.100s\"",
+				   text);
+	text = config_path(r, text + 5);
+	k->jwks = text ? arena_printf(&r->c->arena, "file:%s", text).p : NULL;
+	return k->jwks || err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
+}
+
+/* Selector keys: "oidc:CLAIM:VALUE" is cut at its colons, and a template's key at its dots. */
+static bool read_claims(struct config_reader *r, const char *path, struct config_issuer *k)
+{
+	static const char *const own[] = { "iss", "sub", "aud", "exp", "nbf", "iat", "jti", NULL };
+
+	if (!config_read_names(r, path, CLAIMS_MAX, NULL, &k->claims))
+		return false;
+	for (size_t i = 0; i < k->claims.nnames; i++) {
+		const char *name = k->claims.names[i];
+
+		for (size_t j = 0; own[j]; j++)
+			if (strcmp(own[j], name) == 0)
+				return config_fail(r, path,
+						   "\"%s\" is not for this list: iss and sub are "
+						   "selectors already, and the others say when a "
+						   "token is good",
+						   name);
+		if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				 "0123456789_-") != strlen(name))
+			return config_fail(r, path,
+					   "\"%s\": a claim has letters, digits, \"_\" and \"-\"",
+					   name);
+	}
+	return true;
+}
+
+static bool read_bool(struct config_reader *r, const char *path, bool *out)
+{
+	if (lua_type(r->L, -1) != LUA_TBOOLEAN)
+		return config_fail_type(r, path, "true or false");
+	*out = lua_toboolean(r->L, -1);
+	return true;
+}
+
+static bool read_member(struct config_reader *r, const char *path, const char *name, bool k8s,
+			struct config_issuer *k)
+{
+	const char *near;
+
+	if (strcmp(name, "issuer") == 0) {
+		k->issuer = config_string(r, path, 9, 1024);
+		return k->issuer && (is_https(k->issuer) ||
+				     config_fail(r, path,
+						 "expected the https URL that stands as \"iss\" in "
+						 "its tokens, got \"%.100s\"",
+						 k->issuer));
+	}
+	if (strcmp(name, "audience") == 0)
+		return (k->audience = config_string(r, path, 1, 1024)) != NULL;
+	if (strcmp(name, "jwks") == 0)
+		return read_jwks(r, path, k);
+	if (strcmp(name, "reuse") == 0)
+		return read_bool(r, path, &k->reuse);
+	if (k8s && strcmp(name, "cluster") == 0) {
+		k->cluster = config_string(r, path, 1, 63);
+		return k->cluster &&
+		       (strspn(k->cluster, "abcdefghijklmnopqrstuvwxyz0123456789-") ==
+				strlen(k->cluster) ||
+			config_fail(r, path, "\"%s\": expected small letters, digits and \"-\"",
+				    k->cluster));
+	}
+	if (!k8s && strcmp(name, "claims") == 0)
+		return read_claims(r, path, k);
+	near = text_nearest(str_c(name), k8s ? k8s_members : oidc_members);
+	return config_fail(r, path, "no such member%s%s%s", near ? "; did you mean \"" : "",
+			   near ? near : "", near ? "\"?" : "");
+}
+
+static bool read_issuer(struct config_reader *r, const char *path, bool k8s,
+			struct config_issuer *k)
+{
+	bool ok = true;
+
+	k->reuse = k8s; /* a container that starts again has the token it had before */
+	if (lua_type(r->L, -1) != LUA_TTABLE)
+		return config_fail_type(r, path, "a table, as { issuer = ..., audience = ... }");
+	lua_pushnil(r->L);
+	while (ok && lua_next(r->L, -2)) {
+		const char *name = lua_type(r->L, -2) == LUA_TSTRING ? lua_tostring(r->L, -2)
+								     : NULL;
+		const char *inner = arena_printf(&r->c->arena, "%s.%.64s", path, name ? name : "?")
+					    .p;
+
+		if (!inner)
+			ok = err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
+		else if (!name)
+			ok = config_fail(r, path, "expected members with names");
+		else
+			ok = read_member(r, inner, name, k8s, k);
+		lua_pop(r->L, 1);
+	}
+	if (!ok)
+		return false;
+	if (!k->issuer || !k->audience || !k->jwks || (k8s && !k->cluster))
+		return config_fail(r, path, "%s is missing",
+				   !k->issuer	  ? "issuer"
+				   : !k->audience ? "audience: whom the tokens must be for"
+				   : !k->jwks	  ? "jwks: the issuer's keys"
+						  : "cluster: its name in selectors");
+	return true;
+}
+
+/* Two rows for one issuer would make it a matter of order which keys and audience count. */
+static bool check_twice(struct config_reader *r, const char *path, const struct config_issuers *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		for (size_t j = 0; j < i; j++) {
+			if (strcmp(l->items[i].issuer, l->items[j].issuer) == 0)
+				return config_fail(r, path, "issuer %.200s is there twice",
+						   l->items[i].issuer);
+			if (l->items[i].cluster &&
+			    strcmp(l->items[i].cluster, l->items[j].cluster) == 0)
+				return config_fail(r, path, "cluster %s is there twice",
+						   l->items[i].cluster);
+		}
+	return true;
+}
+
+bool config_read_issuers(struct config_reader *r, const struct setting *s)
+{
+	struct config_issuers *out = (struct config_issuers *)(void *)((char *)r->c + s->offset);
+	struct config_issuers l = { 0 };
+	lua_Unsigned n;
+	bool ok = true;
+
+	if (lua_type(r->L, -1) != LUA_TTABLE)
+		return config_fail_type(r, s->name, "a list of tables");
+	n = lua_rawlen(r->L, -1);
+	if (n > (lua_Unsigned)s->max)
+		return config_fail(r, s->name, "at most %d entries", (int)s->max);
+	lua_pushnil(r->L);
+	while (lua_next(r->L, -2)) {
+		lua_pop(r->L, 1);
+		if (lua_type(r->L, -1) != LUA_TNUMBER)
+			return config_fail(r, s->name, "expected a list of tables");
+	}
+	l.items = arena_zero(&r->c->arena, ((size_t)n + 1) * sizeof(*l.items));
+	for (; ok && l.items && l.n < n; l.n++) {
+		const char *path = arena_printf(&r->c->arena, "%s[%d]", s->name, (int)l.n + 1).p;
+
+		lua_rawgeti(r->L, -1, (lua_Integer)l.n + 1);
+		ok = path && read_issuer(r, path, s->min == 1, &l.items[l.n]);
+		lua_pop(r->L, 1);
+	}
+	if (!l.items)
+		return err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
+	*out = l;
+	return ok && check_twice(r, s->name, &l);
+}
