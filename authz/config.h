@@ -133,6 +133,9 @@ struct config {
 		bool name_constraints;
 	} authority;
 	struct {
+		int64_t keep_s; /* how long an unconfirmed foreign bundle is used */
+	} federation;
+	struct {
 		int64_t x509_s, jwt_s, join_token_s, authority_s, leeway_s;
 	} ttl;
 	struct {

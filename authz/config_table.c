@@ -109,6 +109,9 @@ const struct setting config_settings[] = {
 	{ "attest.x509pop", SET_NAMES, false, AT(attest.x509pop), 1, 32, "none", NULL,
 	  "files of certificates whose holders are attested by proof of possession" },
 
+	SECONDS("federation.keep", federation.keep_s, 60, 365 * 86400, "7d",
+		"how long a foreign trust bundle is used while it cannot be fetched anew"),
+
 	SECONDS("ttl.x509", ttl.x509_s, 60, 30 * 86400, "1h", "life of an X.509-SVID"),
 	SECONDS("ttl.jwt", ttl.jwt_s, 30, 86400, "5m", "life of a JWT-SVID"),
 	SECONDS("ttl.join_token", ttl.join_token_s, 1, 86400, "600s", "life of a join token"),

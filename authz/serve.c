@@ -277,6 +277,9 @@ static bool start_control(struct serving *s, struct err *e)
 	struct control *control = NULL;
 	bool ok;
 
+	c.federation = (struct federation_settings){ s->config->fetch.ca_file,
+						     s->config->fetch.private_ok,
+						     s->config->federation.keep_s };
 	for (size_t i = 0; names && i < s->config->tls.nnames; i++)
 		names[i] = str_c(s->config->tls.names[i]);
 	ok = db && names && c.attest ? control_open(&c, &control, e)

@@ -200,7 +200,7 @@ const char *setup_fixed_caller(const struct config_listener *l, struct arena *a)
 
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n)
 {
-	struct finding *f = arena_zero(a, (c->nlisteners + 4) * sizeof(*f));
+	struct finding *f = arena_zero(a, (c->nlisteners + 5) * sizeof(*f));
 
 	*n = 0;
 	if (!f)
@@ -210,6 +210,12 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 		f[*n].message = setup_fixed_caller(&c->listeners[i], a);
 		if (f[*n].message)
 			++*n;
+	}
+	if (c->fetch.private_ok) {
+		f[*n].name = "private_fetch";
+		f[(*n)++].message =
+			"fetch.private is set: writ fetches from loopback and private addresses "
+			"too, so whoever may add a relationship can make it reach inside";
 	}
 #ifdef WRIT_BENCH_UNRECORDED
 	f[*n].name = "no_records";

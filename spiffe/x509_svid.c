@@ -14,7 +14,7 @@
 static bool refuse(struct err *e, const char *what)
 {
 	crypto_err(NULL, "-"); /* empties OpenSSL's queue: a stranger's fault, not ours */
-	err_code(e, ERR_UNAUTHENTICATED, CODE, "client certificate: %s", what);
+	err_code(e, ERR_UNAUTHENTICATED, CODE, "certificate: %s", what);
 	return false;
 }
 
@@ -58,7 +58,7 @@ static bool leaf_id(X509 *leaf, struct x509_svid *out, struct err *e)
 			e->class = ERR_UNAUTHENTICATED;
 			e->code = CODE;
 		}
-		err_prefix(e, "client certificate");
+		err_prefix(e, "certificate");
 	}
 	if (ok) {
 		memcpy(out->text, uri.p, uri.n);
@@ -153,7 +153,7 @@ bool x509_svid_verify(const struct bundle_set *bundles, STACK_OF(X509) * chain, 
 	b = bundle_find(bundles, out->id.trust_domain);
 	if (!b)
 		return err_code(e, ERR_UNAUTHENTICATED, CODE,
-				"client certificate: no trust bundle for trust domain \"%.*s\"",
+				"certificate: no trust bundle for trust domain \"%.*s\"",
 				STR_FMT(out->id.trust_domain));
 	if (!path_holds(b, leaf, chain, now_s, e))
 		return false;

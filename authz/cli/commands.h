@@ -31,6 +31,11 @@ int run_authority_change(struct cli *c); /* activate, taint, revoke */
 /* svid.c */
 int run_svid_x509(struct cli *c);
 int run_svid_jwt(struct cli *c);
+/* federation.c */
+int run_federation_list(struct cli *c);
+int run_federation_add(struct cli *c);
+int run_federation_remove(struct cli *c);
+int run_federation_refresh(struct cli *c);
 /* policy.c */
 int run_policy_check(struct cli *c);
 int run_policy_list(struct cli *c);

@@ -62,6 +62,14 @@ static const struct option jwt_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option federation_add_options[] = {
+	{ "--profile", "PROFILE", "https_web or https_spiffe; required, never guessed", 0, false },
+	{ "--endpoint-id", "SPIFFE_ID", "https_spiffe: what the endpoint must present", 0, false },
+	{ "--bundle-file", "FILE", "a first bundle, by hand: SPIFFE JSON or PEM; - is stdin", 0,
+	  false },
+	END_OPTIONS,
+};
+
 static const struct option tail_options[] = {
 	{ "--follow", NULL, "go on with new records", 'f', false },
 	{ "--lines", "N", "begin with the last N (20)", 'n', false },
@@ -475,6 +483,39 @@ static const struct command policy_commands[] = {
 	END_COMMANDS,
 };
 
+static const struct command federation_commands[] = {
+	{ .name = "list",
+	  .help = "List foreign trust domains and how fresh their bundles are",
+	  .connects = true,
+	  .run = run_federation_list },
+	{ .name = "add",
+	  .operands = "TRUST_DOMAIN URL",
+	  .least = 2,
+	  .most = 2,
+	  .help = "Accept SVIDs of another trust domain: fetch its bundle from URL",
+	  .more = "\nhttps_web: the endpoint proves itself by Web PKI and its host name.\n"
+		  "https_spiffe: by an X.509-SVID with exactly --endpoint-id; if that is of the same "
+		  "trust\ndomain, --bundle-file says what to believe the first time. One-way: the "
+		  "other side adds\nours by GET /bundle.",
+	  .options = federation_add_options,
+	  .connects = true,
+	  .run = run_federation_add },
+	{ .name = "remove",
+	  .operands = "TRUST_DOMAIN",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Stop accepting it: its bundle is deleted at once",
+	  .connects = true,
+	  .run = run_federation_remove },
+	{ .name = "refresh",
+	  .operands = "[TRUST_DOMAIN]",
+	  .most = 1,
+	  .help = "Fetch its bundle (or all) now",
+	  .connects = true,
+	  .run = run_federation_refresh },
+	END_COMMANDS,
+};
+
 static const struct command audit_commands[] = {
 	{ .name = "tail",
 	  .help = "Show the last records",
@@ -543,6 +584,7 @@ const struct command cli_commands[] = {
 	  .connects = true,
 	  .run = run_evaluate },
 	{ .name = "policy", .help = "Check, apply and compare policies", .sub = policy_commands },
+	{ .name = "federation", .help = "Trust other trust domains", .sub = federation_commands },
 	{ .name = "audit", .help = "Read, export and verify the log", .sub = audit_commands },
 	{ .name = "status", .help = "Show how the server is", .connects = true, .run = run_status },
 	{ .name = "doctor",

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "authz/base/log.h"
+#include "authz/decide/federation.h"
 #include "authz/decide/rollout_acts.h"
 
 #define LOOK_NS 250000000LL	/* how often the policies folder is looked at */
@@ -58,6 +59,7 @@ static void housekeeping(struct control *c)
 	}
 	rollouts_tick(c, now);
 	authorities_tick(c->authorities);
+	federation_tick(c->federation);
 	if (now >= c->next_minute_ns) {
 		c->next_minute_ns = now + MINUTE_NS;
 		refusals_take(&c->core->refusals, record_refusals, c);
@@ -167,6 +169,8 @@ bool control_start(struct control *c, struct err *e)
 	    !control_activate_stored(c, e))
 		return false;
 	rollouts_resume(c); /* before the folder is looked at: it waits while one runs */
+	if (!federation_desk_open(c, &c->config.federation, &c->federation, e))
+		return false;
 	control_look(c, true);
 	c->next_minute_ns = clock_mono_ns(c->core->clock) + MINUTE_NS;
 	rc = pthread_create(&c->thread, NULL, control_thread, c);
@@ -195,6 +199,7 @@ void control_reload(struct control *c)
 
 void control_stop(struct control *c)
 {
+	federation_desk_stop(c->federation);
 	if (!c->running)
 		return;
 	atomic_store(&c->stop, true);
@@ -210,6 +215,7 @@ void control_close(struct control *c)
 	rollouts_close(c);
 	control_folder_close(c);
 	authorities_close(c->authorities);
+	federation_desk_close(c->federation);
 	generations_close(c->generations);
 	attest_close(c->attest);
 	tokens_close(c->tokens);

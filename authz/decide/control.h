@@ -23,6 +23,15 @@
 
 #define CONTROL_QUEUE 1024 /* tasks that may wait */
 
+struct federation_desk; /* decide/federation.h */
+
+/* How trust bundles of others are fetched. */
+struct federation_settings {
+	const char *ca_file; /* or NULL: see net/fetch.h */
+	bool private_ok;
+	int64_t keep_s; /* how long a bundle is used without being confirmed */
+};
+
 struct control_config {
 	struct core *core;
 	const char *db_path;	 /* "<data>/writ.db" */
@@ -43,6 +52,7 @@ struct control_config {
 	void (*fatal)(void *ctx, const struct err *e);
 	void *ctx;
 	struct authorities_config authorities;
+	struct federation_settings federation;
 };
 
 /* How the policies stand: for status, /readyz and metrics. Written by the control thread, read
@@ -67,6 +77,7 @@ struct control {
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct authorities *authorities;
+	struct federation_desk *federation; /* from control_start to control_close */
 	struct signer_client *signer;
 	struct sha256 *sha;
 	struct queue *inbox;	      /* of struct task */

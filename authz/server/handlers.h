@@ -39,6 +39,17 @@ void handle_agents_resume(struct request *r);
 void handle_agents_retire(struct request *r);
 void handle_agents_token(struct request *r);
 
+/* federation.c */
+void handle_federation_list(struct request *r);
+void handle_federation_add(struct request *r);
+void handle_federation_remove(struct request *r);
+void handle_federation_refresh(struct request *r);
+/* Its part of /readyz (never a failure: what others serve is not our readiness), /metrics and
+ * /v1/doctor. */
+void federation_add_check(struct request *r, struct buf *b);
+void federation_add_metrics(struct request *r, struct buf *b);
+void federation_add_findings(struct request *r, struct buf *b);
+
 /* policies.c */
 void handle_policies(struct request *r);
 struct rules_listing {

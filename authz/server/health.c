@@ -79,6 +79,7 @@ void handle_readyz(struct request *r)
 
 	buf_lit(b, "{\"checks\":[");
 	all = health_ready(r, add_check, b);
+	federation_add_check(r, b);
 	buf_printf(b, "],\"status\":\"%s\"}", all ? "ready" : "unavailable");
 	r->call->reply.status = all ? 200 : 503;
 	request_send(r);
@@ -194,6 +195,7 @@ void handle_metrics(struct request *r)
 	    standing && standing->failed.class == ERR_NONE);
 	add_rollout_metrics(b, r);
 	add_authority_metrics(b, r);
+	federation_add_metrics(r, b);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	one(b, "process_start_time_seconds", "gauge", "Start of the process.",
 	    (uint64_t)(s->started_ms / 1000));
@@ -301,6 +303,7 @@ void handle_doctor(struct request *r)
 		buf_json(b, buf_str(&message));
 		buf_char(b, '}');
 	}
+	federation_add_findings(r, b);
 	buf_lit(b, "]}");
 	request_send(r);
 }

@@ -1,0 +1,453 @@
+#!/usr/bin/env -S python3 -B
+"""Federation: two real servers by https_spiffe and https_web; endpoints that rotate, go down and lie."""
+import base64
+import http.client
+import http.server
+import json
+import os
+import re
+import ssl
+import threading
+import time
+
+from harness import (AGENT, TRUST_DOMAIN, Deployment, call, check, equal, is_error, join_token, leaves, main,
+                     openssl, test)
+
+OTHER = "other.example"
+THIRD = "third.example"
+PRIVATE = "fetch = { private = true }\nlimits = { attest_rate = 1000, attest_burst = 1000 }\n"
+CALLERS = (f'callers = {{ {{ unix_user = "root", role = "admin" }}, '
+           f'{{ spiffe_id = "spiffe://{OTHER}/mesh/*", role = "pep" }}, '
+           f'{{ spiffe_id = "spiffe://{THIRD}/mesh/*", role = "pep" }} }}\n')
+MESH = f"spiffe://{OTHER}/mesh/gate"
+B64URL = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def deployment(trust_domain=TRUST_DOMAIN, config="", callers=CALLERS):
+    d = Deployment(caller=None, config=PRIVATE + callers + config)
+    d.config = d.config.replace(f'trust_domain = "{TRUST_DOMAIN}"', f'trust_domain = "{trust_domain}"')
+    d.write("writ.lua", d.config)
+    d.trust_domain = trust_domain
+    return d
+
+
+class Pair:
+    """Our server and the other one, each with an agent."""
+
+    def __init__(self):
+        self.ours = deployment().start()
+        self.other = deployment(OTHER).start()
+        self.ours.register()
+        self.other.register(MESH)
+        self.svid = enrol(self.other, MESH)
+
+
+pair = None
+
+
+def servers():
+    global pair
+    if pair is None:
+        pair = Pair()
+    return pair
+
+
+def enrol(d, spiffe_id):
+    name = spiffe_id.rsplit("/", 1)[1]
+    key = d.path(name + ".key")
+    csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                  "-subj", "/CN=x").decode()
+    token = join_token(d.admin("POST", "/v1/agents/token", {"spiffe_id": spiffe_id}))
+    reply = d.http("POST", "/v1/attest", {"join_token": token, "csr": csr})
+    equal(reply.status, 200, "attestation")
+    return d.write(name + ".crt", reply.json["x509_svid"]), key
+
+
+def accepted(d, cert):
+    """Does @d answer a question of the holder of @cert? False: it does not know the certificate."""
+    try:
+        reply = d.https("POST", "/access/v1/evaluation", call(), cert=cert)
+    except (ssl.SSLError, ConnectionError, http.client.HTTPException):
+        return False
+    if reply.status == 401:
+        return False
+    equal(reply.status, 200, f"evaluation: {reply}")
+    return True
+
+
+def peer(d, trust_domain=OTHER):
+    found = d.admin("GET", f"/v1/federation?trust_domain={trust_domain}").json["federation"]
+    return found[0] if found else None
+
+
+def refresh(d, trust_domain=OTHER, code=0):
+    return json.loads(d.writ("federation", "refresh", trust_domain, "--json", code=code).stdout)["federation"][0]
+
+
+def records(d, kind):
+    return [r for _, r in leaves(d.export(f"all-{time.monotonic_ns()}.jsonl")).values() if r["kind"] == kind]
+
+
+# --- a web endpoint that serves what a test says ---------------------------------------------
+
+class Endpoint:
+    """https_web under a test CA; .answer is (status, headers, body)."""
+
+    def __init__(self, folder):
+        self.ca, self.ca_key = os.path.join(folder, "ca.crt"), os.path.join(folder, "ca.key")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                self.ca_key, "-out", self.ca, "-subj", "/CN=test web CA", "-days", "2")
+        crt, key = self.leaf(folder, "web", "DNS:localhost,IP:127.0.0.1")
+        self.asked = []
+        self.answer = (200, {"Content-Type": "application/json"}, b"{}")
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                endpoint.asked.append(self.path)
+                status, headers, body = endpoint.answer
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.handle_error = lambda *_: None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(crt, key)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
+                                                 do_handshake_on_connect=False)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def leaf(self, folder, name, san):
+        crt, key = os.path.join(folder, name + ".crt"), os.path.join(folder, name + ".key")
+        ext = os.path.join(folder, name + ".ext")
+        with open(ext, "w", encoding="ascii") as f:
+            f.write(f"subjectAltName={san}\nbasicConstraints=CA:FALSE\n")
+        csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                      key, "-subj", "/CN=web")
+        with open(crt, "wb") as f:
+            f.write(openssl("x509", "-req", "-CA", self.ca, "-CAkey", self.ca_key, "-extfile", ext, "-days", "1",
+                            data=csr))
+        return crt, key
+
+    def says(self, document, status=200, kind="application/json", **headers):
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        self.answer = (status, {"Content-Type": kind, **headers}, body)
+
+    @property
+    def url(self):
+        return f"https://localhost:{self.port}/bundle"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Authority:
+    """An X.509 authority made with openssl, that signs leaves for anybody."""
+
+    def __init__(self, folder, name, trust_domain):
+        self.folder, self.name = folder, name
+        self.crt, self.key = os.path.join(folder, name + ".crt"), os.path.join(folder, name + ".key")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", self.key,
+                "-out", self.crt, "-subj", f"/CN={name}", "-days", "2", "-addext",
+                f"subjectAltName=URI:spiffe://{trust_domain}", "-addext", "keyUsage=critical,keyCertSign",
+                "-addext", "basicConstraints=critical,CA:TRUE")
+
+    def jwk(self):
+        der = openssl("x509", "-in", self.crt, "-outform", "DER")
+        spki = openssl("pkey", "-pubin", "-outform", "DER", data=openssl("x509", "-in", self.crt, "-pubkey", "-noout"))
+        return {"kty": "EC", "use": "x509-svid", "crv": "P-256", "x": B64URL(spki[-64:-32]), "y": B64URL(spki[-32:]),
+                "x5c": [base64.b64encode(der).decode()]}
+
+    def leaf(self, name, spiffe_id):
+        crt, key = os.path.join(self.folder, name + ".crt"), os.path.join(self.folder, name + ".key")
+        ext = os.path.join(self.folder, name + ".ext")
+        with open(ext, "w", encoding="ascii") as f:
+            f.write(f"subjectAltName=URI:{spiffe_id}\nbasicConstraints=critical,CA:FALSE\n"
+                    "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n")
+        csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
+                      key, "-subj", "/CN=x")
+        with open(crt, "wb") as f:
+            f.write(openssl("x509", "-req", "-CA", self.crt, "-CAkey", self.key, "-extfile", ext, "-days", "1",
+                            data=csr))
+        return crt, key
+
+
+class Web:
+    """Our server that trusts the test's web CA, and an endpoint for third.example."""
+
+    def __init__(self):
+        self.d = deployment()
+        os.makedirs(self.d.path("web"), exist_ok=True)
+        self.endpoint = Endpoint(self.d.path("web"))
+        self.d.config += f'fetch = {{ private = true, ca_file = "{self.endpoint.ca}" }}\n'
+        self.d.config = self.d.config.replace("fetch = { private = true }\n", "", 1)
+        self.d.write("writ.lua", self.d.config)
+        self.first = Authority(self.d.path("web"), "first", THIRD)
+        self.second = Authority(self.d.path("web"), "second", THIRD)
+        self.d.start()
+        self.d.register()
+
+    def bundle(self, *authorities, sequence=None, hint=60, **more):
+        document = {"keys": [a.jwk() for a in authorities], "spiffe_refresh_hint": hint, **more}
+        if sequence is not None:
+            document["spiffe_sequence"] = sequence
+        return document
+
+    def add(self, code=0):
+        return self.d.writ("federation", "add", THIRD, self.endpoint.url, "--profile", "https_web", "--json",
+                           code=code)
+
+    def remove(self):
+        self.d.writ("federation", "remove", THIRD, code=0)
+
+
+web_server = None
+
+
+def web():
+    global web_server
+    if web_server is None:
+        web_server = Web()
+    return web_server
+
+
+# --- two servers -----------------------------------------------------------------------------
+
+@test
+def two_servers_by_https_spiffe():
+    s = servers()
+    check(not accepted(s.ours, s.svid), "a foreign SVID is accepted before any federation")
+    first = s.ours.write("first.json", json.dumps(s.other.http("GET", "/bundle").json))
+    url = f"https://localhost:{s.other.tls_port}/bundle"
+    added = json.loads(s.ours.writ(
+        "federation", "add", OTHER, url, "--profile", "https_spiffe", "--endpoint-id",
+        f"spiffe://{OTHER}/writ/server", "--bundle-file", first, "--json", code=0).stdout)["federation"][0]
+    equal(added["state"], "fresh", f"state of {added}")
+    equal(added.get("error"), None, "error")
+    equal((added["authorities"], added["jwt_keys"]), (1, 1), "keys")
+    check(accepted(s.ours, s.svid), "the foreign SVID is not accepted after federation")
+    # One-way: nothing of ours is accepted there.
+    check(not accepted(s.other, enrol(s.ours, AGENT)), "federation went both ways")
+    kinds = [r["act"] for r in records(s.ours, "admin.action") if r.get("trust_domain") == OTHER]
+    check("federation.add" in kinds, f"acts on record: {kinds}")
+    taken = [r for r in records(s.ours, "key.federated") if r["outcome"] == "taken"]
+    check(taken and taken[0]["trust_domain"] == OTHER and len(taken[0]["bundle_sha256"]) == 64, f"records: {taken}")
+
+
+@test
+def jwt_svids_across_trust_domains():
+    s = servers()
+    cert, key = s.svid
+    reply = s.other.https("POST", "/v1/svid/jwt", {"audience": [f"spiffe://{TRUST_DOMAIN}/writ/server"]},
+                          cert=(cert, key))
+    equal(reply.status, 200, f"JWT-SVID: {reply}")
+    bearer = {"Authorization": f"Bearer {reply.json['svid']}"}
+    equal(s.ours.https("POST", "/access/v1/evaluation", call(), bearer).status, 200, "with a foreign token")
+    # Signed by the other's key, but in our name: the header and signature of theirs, our subject.
+    head, payload, signature = reply.json["svid"].split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    claims["sub"] = AGENT
+    forged = ".".join([head, B64URL(json.dumps(claims).encode()), signature])
+    is_error(s.ours.https("POST", "/access/v1/evaluation", call(), {"Authorization": f"Bearer {forged}"}), 401)
+
+
+@test
+def a_removed_domain_stops_at_once_and_survives_no_restart():
+    s = servers()
+    check(accepted(s.ours, s.svid), "not accepted to begin with")
+    s.ours.restart()
+    check(accepted(s.ours, s.svid), "not accepted after a restart")
+    # The other is down: its last bundle stays.
+    s.other.stop()
+    stale = refresh(s.ours, code=1)
+    equal(stale["state"], "fresh", "state right after a failed poll")
+    check(stale["error"] and stale["failures"] >= 1, f"no error: {stale}")
+    check(accepted(s.ours, s.svid), "not accepted while the endpoint is down")
+    ready = s.ours.admin("GET", "/readyz")
+    equal(ready.status, 200, "readiness while an endpoint is down")
+    detail = [c for c in ready.json["checks"] if c["name"] == "federation"][0]
+    check(OTHER in detail.get("detail", ""), f"readyz does not tell: {detail}")
+    check(any(OTHER in f["message"] for f in s.ours.admin("GET", "/v1/doctor").json["findings"]), "doctor is silent")
+    metrics = s.ours.admin("GET", "/metrics").body.decode()
+    check(re.search(rf'writ_federation_failures{{trust_domain="{OTHER}"}} [1-9]', metrics), "no metric of failures")
+    check(f'writ_federation_usable{{trust_domain="{OTHER}"}} 1' in metrics, "no metric of use")
+    s.other.start()
+    equal(refresh(s.ours)["failures"], 0, "failures after the endpoint came back")
+    s.ours.writ("federation", "remove", OTHER, code=0)
+    check(not accepted(s.ours, s.svid), "accepted after the relationship was removed")
+    s.ours.restart()
+    check(not accepted(s.ours, s.svid), "accepted after removal and a restart")
+
+
+@test
+def the_endpoint_must_be_who_it_was_said_to_be():
+    s = servers()
+    first = s.ours.write("first.json", json.dumps(s.other.http("GET", "/bundle").json))
+    url = f"https://localhost:{s.other.tls_port}/bundle"
+    done = s.ours.writ("federation", "add", OTHER, url, "--profile", "https_spiffe", "--endpoint-id",
+                       f"spiffe://{OTHER}/somebody/else", "--bundle-file", first, code=0)
+    check(f"the endpoint is spiffe://{OTHER}/writ/server, expected" in done.stderr, f"says {done.stderr!r}")
+    # By hand it was told what to believe, so that stands.
+    equal(peer(s.ours)["state"], "fresh", "state with a bundle by hand")
+    s.ours.writ("federation", "remove", OTHER, code=0)
+    # Web PKI knows nothing of it, and there is no falling back to the other profile.
+    done = s.ours.writ("federation", "add", OTHER, url, "--profile", "https_web", code=0)
+    check("its certificate does not hold" in done.stderr, f"says {done.stderr!r}")
+    equal(peer(s.ours)["state"], "none", "state without any bundle")
+    check(not accepted(s.ours, s.svid), "accepted without a bundle")
+    s.ours.writ("federation", "remove", OTHER, code=0)
+
+
+# --- the command ------------------------------------------------------------------------------
+
+@test
+def refuses_what_makes_no_sense():
+    d = web().d
+    good = {"trust_domain": "x.example", "url": "https://x.example/", "profile": "https_web"}
+    rows = [
+        ("our own", dict(good, trust_domain=TRUST_DOMAIN), "invalid_federation"),
+        ("our own as an ID", dict(good, trust_domain=f"spiffe://{TRUST_DOMAIN}"), "invalid_federation"),
+        ("upper case", dict(good, trust_domain="X.example"), None),
+        ("a path", dict(good, trust_domain="x.example/a"), None),
+        ("none", {k: v for k, v in good.items() if k != "trust_domain"}, None),
+        ("http", dict(good, url="http://x.example/"), "invalid_url"),
+        ("user info", dict(good, url="https://u@x.example/"), "invalid_url"),
+        ("profile", dict(good, profile="https"), "invalid_federation"),
+        ("no profile", {k: v for k, v in good.items() if k != "profile"}, "invalid_federation"),
+        ("web with an ID", dict(good, endpoint_spiffe_id="spiffe://x.example/a"), "invalid_federation"),
+        ("spiffe without an ID", dict(good, profile="https_spiffe"), "invalid_federation"),
+        ("ID without a path", dict(good, profile="https_spiffe", endpoint_spiffe_id="spiffe://x.example"), None),
+        ("self-serving without a bundle",
+         dict(good, profile="https_spiffe", endpoint_spiffe_id="spiffe://x.example/a"), "invalid_federation"),
+        ("judged by a stranger",
+         dict(good, profile="https_spiffe", endpoint_spiffe_id="spiffe://y.example/a"), "invalid_federation"),
+        ("bundle of nothing", dict(good, bundle="hello"), "invalid_bundle"),
+        ("unknown member", dict(good, urls="x"), "invalid_request"),
+        ("number", dict(good, url=5), "invalid_request"),
+    ]
+    for why, body, code in rows:
+        error = is_error(d.admin("POST", "/v1/federation", body), 400, why)
+        if code:
+            equal(error["code"], code, why)
+    is_error(d.admin("POST", "/v1/federation/remove", {"trust_domain": "nobody.example"}), 404)
+    is_error(d.admin("POST", "/v1/federation/refresh", {"trust_domain": "nobody.example"}), 404)
+    is_error(d.operators("GET", "/v1/federation"), 401)
+    d.writ("federation", "add", "x.example", "https://x.example/", code=2)
+    d.writ("federation", "remove", "nobody.example", code=1)
+
+
+# --- bundles that change, and lies -----------------------------------------------------------
+
+@test
+def a_bundle_by_https_web_and_its_rotation():
+    w = web()
+    w.endpoint.says(w.bundle(w.first, sequence=5))
+    added = json.loads(w.add().stdout)["federation"][0]
+    equal((added["state"], added["sequence"], added["refresh_seconds"]), ("fresh", "5", 60), f"{added}")
+    old, new = w.first.leaf("old", f"spiffe://{THIRD}/mesh/a"), w.second.leaf("new", f"spiffe://{THIRD}/mesh/b")
+    check(accepted(w.d, old) and not accepted(w.d, new), "the first authority alone")
+    w.endpoint.says(w.bundle(w.first, w.second, sequence=6))
+    refresh(w.d, THIRD)
+    check(accepted(w.d, old) and accepted(w.d, new), "both authorities, as in a rotation")
+    w.endpoint.says(w.bundle(w.second, sequence=7))
+    refresh(w.d, THIRD)
+    check(not accepted(w.d, old) and accepted(w.d, new), "the second authority alone")
+    # Keys empty: nothing of the domain is trusted.
+    w.endpoint.says(w.bundle(sequence=8))
+    refresh(w.d, THIRD)
+    check(not accepted(w.d, new), "accepted by an empty bundle")
+    again = json.loads(w.d.writ("federation", "list", "--json", code=0).stdout)["federation"]
+    equal([p["trust_domain"] for p in again], [THIRD], "the list")
+    check(THIRD in w.d.writ("federation", "list", code=0).stdout, "the list for people")
+    is_error(w.d.admin("POST", "/v1/federation", {"trust_domain": THIRD, "url": w.endpoint.url,
+                                                   "profile": "https_web"}), 409)
+    w.remove()
+
+
+@test
+def an_endpoint_that_lies_changes_nothing():
+    w = web()
+    w.endpoint.says(w.bundle(w.first, sequence=5))
+    w.add()
+    svid = w.first.leaf("liar", f"spiffe://{THIRD}/mesh/a")
+    good = w.bundle(w.first, sequence=6)
+    broken_key = dict(w.first.jwk(), x=w.second.jwk()["x"], y=w.second.jwk()["y"])
+    rows = [
+        ("sequence goes down", lambda: w.endpoint.says(w.bundle(w.second, sequence=4)), "sequence"),
+        ("500", lambda: w.endpoint.says(good, status=500), "status 500"),
+        ("404", lambda: w.endpoint.says(good, status=404), "status 404"),
+        ("html", lambda: w.endpoint.says(good, kind="text/html"), "text/html"),
+        ("no JSON", lambda: w.endpoint.says(b"hello"), "no JSON"),
+        ("an array", lambda: w.endpoint.says([]), "no JSON object"),
+        ("no keys", lambda: w.endpoint.says({"spiffe_sequence": 9}), "keys"),
+        ("twice the same name", lambda: w.endpoint.says(b'{"keys":[],"keys":[]}'), "duplicate"),
+        ("another key beside the certificate",
+         lambda: w.endpoint.says({"keys": [broken_key], "spiffe_sequence": 9}), "keys[0]"),
+        ("PEM", lambda: w.endpoint.says(open(w.second.crt, "rb").read()), "PEM"),
+        ("600 KiB", lambda: w.endpoint.says(dict(good, padding="x" * 600000)), "longer"),
+        ("elsewhere", lambda: w.endpoint.says(b"", status=302, Location="https://evil.example/"), "redirects"),
+        ("to plain http", lambda: w.endpoint.says(b"", status=302, Location="http://localhost/"), "redirects"),
+    ]
+    for why, lie, says in rows:
+        lie()
+        after = refresh(w.d, THIRD, code=1)
+        check(says in after["error"], f"{why}: error is {after['error']!r}")
+        equal((after["sequence"], after["state"]), ("5", "fresh"), why)
+        check(accepted(w.d, svid), f"{why}: the last good bundle is not in use")
+    refused = [r["reason"] for r in records(w.d, "key.federated") if r["outcome"] == "refused"]
+    check("sequence_went_down" in refused and "invalid_bundle" in refused, f"refusals on record: {refused}")
+    # Other keys under the same number: taken, and said.
+    w.endpoint.says(w.bundle(w.second, sequence=5))
+    after = refresh(w.d, THIRD)
+    check("did not" in after.get("warning", ""), f"no warning: {after}")
+    check(not accepted(w.d, svid), "the old authority is still trusted")
+    # A path on the same host is followed, and not remembered.
+    w.endpoint.asked.clear()
+    w.endpoint.says(b"", status=307, Location="/elsewhere")
+    refresh(w.d, THIRD, code=1)
+    equal(w.endpoint.asked[:2], ["/bundle", "/elsewhere"], "requests")
+    w.remove()
+
+
+@test
+def a_foreign_authority_never_speaks_for_another_domain():
+    w = web()
+    rogue = Authority(w.d.path("web"), "rogue", TRUST_DOMAIN)  # says it is ours
+    w.endpoint.says(w.bundle(w.first, rogue, sequence=1))
+    w.add()
+    check(accepted(w.d, w.first.leaf("honest", f"spiffe://{THIRD}/mesh/a")), "an honest SVID")
+    for name, authority, spiffe_id in [
+            ("ours", w.first, AGENT), ("ours-rogue", rogue, AGENT),
+            ("server", w.first, f"spiffe://{TRUST_DOMAIN}/writ/server"),
+            ("other", w.first, f"spiffe://{OTHER}/mesh/a")]:
+        check(not accepted(w.d, authority.leaf("lie-" + name, spiffe_id)), f"{name}: accepted as {spiffe_id}")
+    w.remove()
+
+
+@test
+def private_addresses_need_a_setting():
+    d = Deployment(caller=None).start()
+    for host in ("localhost", "127.0.0.1", "[::1]"):
+        done = d.writ("federation", "add", "x.example", f"https://{host}:{d.tls_port}/bundle", "--profile",
+                      "https_web", code=0)
+        check("is not a public one" in done.stderr, f"{host}: says {done.stderr!r}")
+        d.writ("federation", "remove", "x.example", code=0)
+    done = d.writ("federation", "add", "x.example", "https://169.254.169.254/latest", "--profile", "https_web",
+                  code=0)
+    check("is not a public one" in done.stderr, f"metadata: says {done.stderr!r}")
+    d.close()
+
+
+if __name__ == "__main__":
+    main()
