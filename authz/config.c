@@ -18,6 +18,7 @@
 #include "authz/base/text.h"
 #include "authz/config_table.h"
 #include "authz/decide/signing.h"
+#include "authz/net/fetch.h"
 #include "authz/store/file.h"
 #include "spiffe/id.h"
 
@@ -401,6 +402,22 @@ static bool finish_listeners(struct config_reader *r)
 	return true;
 }
 
+/* Relying parties compare it byte for byte, and put /.well-known/openid-configuration behind it. */
+static bool finish_issuer(struct config_reader *r)
+{
+	const char *url = r->c->jwt.issuer;
+	struct fetch_url parsed;
+
+	if (!url || (fetch_url_parse(str_c(url), &parsed, NULL) && !strchr(url, '?') &&
+		     !str_ends(str_c(url), STR("/"))))
+		return true;
+	return config_fail(
+		r, "jwt.issuer",
+		"expected \"https://HOST\" or \"https://HOST/PATH\" without a slash at the "
+		"end, user, query and fragment, got \"%.100s\"",
+		url);
+}
+
 /* Files of the outside world, by absolute paths. */
 static bool finish_files(struct config_reader *r)
 {
@@ -417,7 +434,7 @@ static bool finish(struct config_reader *r, bool data_given)
 	struct config *c = r->c;
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
-	    !finish_public_url(r) || !finish_files(r) || !finish_policy_keys(r) ||
+	    !finish_public_url(r) || !finish_issuer(r) || !finish_files(r) || !finish_policy_keys(r) ||
 	    !finish_keys(r) || !finish_upstream(r) || !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);

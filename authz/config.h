@@ -133,6 +133,9 @@ struct config {
 		bool name_constraints;
 	} authority;
 	struct {
+		const char *issuer; /* "iss" of JWT-SVIDs, an https URL; NULL: none */
+	} jwt;
+	struct {
 		int64_t keep_s; /* how long an unconfirmed foreign bundle is used */
 	} federation;
 	struct {

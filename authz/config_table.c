@@ -80,6 +80,8 @@ const struct setting config_settings[] = {
 	{ "tls.names", SET_NAMES, false, AT(tls), 1, 64, "none", NULL,
 	  "further host names and addresses in writ's own certificate" },
 
+	STRING("jwt.issuer", jwt.issuer, 9, 1024, "<none>",
+	       "https URL by which OpenID relying parties know writ: \"iss\" of its JWT-SVIDs"),
 	STRING("fetch.ca_file", fetch.ca_file, 1, 4096, "<the system's>",
 	       "PEM file of the authorities whose web servers writ fetches from"),
 	BOOL("fetch.private", fetch.private_ok, false, "false",

@@ -173,6 +173,7 @@ static bool start_signer(struct serving *s, struct err *e)
 	char *keys = folder_path(&s->folder, "keys");
 	struct signer_config c = { .folder = keys,
 				   .trust_domain = str_c(s->config->trust_domain),
+				   .issuer = str_c(s->config->jwt.issuer),
 				   .x509_ttl_max_s = s->core.x509_ttl_max,
 				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
 				   .authority_ttl_s = s->config->ttl.authority_s,
@@ -197,6 +198,7 @@ static bool fill_core(struct serving *s, struct err *e)
 
 	core->clock = &clock_system;
 	core->trust_domain = str_c(s->config->trust_domain);
+	core->issuer = str_c(s->config->jwt.issuer);
 	core->server_id = arena_printf(&s->arena, "spiffe://%s" SPIFFE_SERVER_PATH,
 				       s->config->trust_domain);
 	core->json = (struct json_limits){

@@ -44,7 +44,8 @@ bool issue_prepare(struct issue *i, const struct core *core, const struct regist
 		i->job.jwt = (struct jwt_request){ .spiffe_id = i->id,
 						   .naudience = i->naudience,
 						   .issued_s = now,
-						   .expires_s = i->expires_s };
+						   .expires_s = i->expires_s,
+						   .issuer = core->issuer };
 		memcpy(i->job.jwt.audience, i->audience, sizeof(i->audience));
 	} else {
 		i->job.x509 = (struct x509_request){ .spiffe_id = i->id,

@@ -30,6 +30,7 @@ struct core {
 	const struct clock *clock;
 	struct str trust_domain;
 	struct str server_id; /* "spiffe://<td>/writ/server": writ's own ID and JWT audience */
+	struct str issuer;    /* of JWT-SVIDs for OpenID relying parties; empty: none */
 	struct slot policies; /* struct policy_set; empty: no_policy */
 	struct slot bundles;  /* struct bundle_set */
 	struct slot callers;  /* struct caller_rules */

@@ -27,8 +27,11 @@ void handle_attest(struct request *r);
 void handle_attest_challenge(struct request *r);
 void handle_svid_x509(struct request *r);
 void handle_svid_jwt(struct request *r);
+
+/* trust.c */
 void handle_bundle(struct request *r);
 void handle_keys(struct request *r);
+void handle_openid_configuration(struct request *r);
 
 /* agents.c */
 void handle_agents_list(struct request *r);

@@ -1,5 +1,5 @@
-/* Identity over plain HTTP: attestation by any proof of spiffe/attest.h, renewal over mutual TLS,
- * the trust bundle (design 12, Keys and bootstrap). */
+/* Identity over plain HTTP: attestation by any proof of spiffe/attest.h, renewal over mutual TLS
+ * (design 12, Keys and bootstrap). */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -294,39 +294,4 @@ void handle_attest_challenge(struct request *r)
 {
 	if (may_attest(r) && start(r))
 		request_on_control(r, act_challenge, reply_challenge);
-}
-
-/* ---- the trust bundle ---- */
-
-static const struct bundle *own_bundle(struct request *r)
-{
-	struct bundle_set *set = worker_bundle(r->worker);
-	const struct bundle *b = set ? bundle_find(set, r->worker->core->trust_domain) : NULL;
-	struct err e = { 0 };
-
-	if (!b) {
-		err_set(&e, ERR_UNAVAILABLE, "the trust bundle is not loaded yet");
-		request_fail(r, &e);
-	}
-	return b;
-}
-
-void handle_bundle(struct request *r)
-{
-	const struct bundle *bundle = own_bundle(r);
-
-	if (!bundle)
-		return;
-	bundle_json(bundle, request_reply(r, 200));
-	request_send(r);
-}
-
-void handle_keys(struct request *r)
-{
-	const struct bundle *bundle = own_bundle(r);
-
-	if (!bundle)
-		return;
-	bundle_jwks(bundle, BUNDLE_JWKS_OIDC, request_reply(r, 200));
-	request_send(r);
 }

@@ -22,6 +22,7 @@ const struct route routes[] = {
 	{ "POST", "/v1/svid/jwt", SIDE_AGENTS, ANYBODY, handle_svid_jwt },
 	{ "GET", "/bundle", SIDE_AGENTS, 0, handle_bundle },
 	{ "GET", "/keys", SIDE_AGENTS, 0, handle_keys },
+	{ "GET", "/.well-known/openid-configuration", SIDE_AGENTS, 0, handle_openid_configuration },
 
 	/* gRPC */
 	{ "POST", "/grpc.health.v1.Health/Check", GRPC | SIDE_WORKLOAD, 0, handle_health_check },

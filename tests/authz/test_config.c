@@ -234,6 +234,11 @@ static const struct {
 	{ "public_url = 'https://pdp.example#x'", "without user, query and fragment" },
 	{ "public_url = 'https://me@pdp.example'", "without user, query and fragment" },
 	{ "public_url = 'https:///path'", "public_url: expected" },
+	{ "jwt = { issuer = 'http://a.example' }", "jwt.issuer: expected \"https://HOST" },
+	{ "jwt = { issuer = 'https://a.example/' }", "without a slash at the end" },
+	{ "jwt = { issuer = 'https://a.example?x' }", "jwt.issuer: expected" },
+	{ "jwt = { issuer = 'https://u@a.example' }", "jwt.issuer: expected" },
+	{ "federation = { keep = '10s' }", "federation.keep" },
 	{ "public_url = 'https://a b'", "public_url: expected" },
 	{ "node = 'A b'", "node: \"A b\": expected small letters" },
 	/* listeners */

@@ -449,5 +449,57 @@ def private_addresses_need_a_setting():
     d.close()
 
 
+# --- what we publish --------------------------------------------------------------------------
+
+@test
+def our_endpoint_answers_pollers():
+    d = servers().other
+    first = d.http("GET", "/bundle")
+    equal(first.header("content-type").split(";")[0], "application/json", "Content-Type")
+    bundle = first.json
+    equal(bundle["spiffe_refresh_hint"] >= 60 and isinstance(bundle["spiffe_sequence"], int), True, f"{bundle}")
+    tag = first.header("etag")
+    check(re.fullmatch(r'"[0-9a-f]{64}"', tag or ""), f"ETag: {tag}")
+    for why, header, status in [("its tag", tag, 304), ("weak", "W/" + tag, 304), ("one of several", f'"x", {tag}', 304),
+                                ("any", "*", 304), ("another", '"x"', 200), ("a part", tag[:10] + '"', 200),
+                                ("nothing", "", 200)]:
+        reply = d.http("GET", "/bundle", headers={"If-None-Match": header})
+        equal((reply.status, reply.body == b""), (status, status == 304), why)
+        equal(reply.header("etag"), tag, f"{why}: ETag")
+    # No client certificate is asked from a poller, and TLS proves the server's SPIFFE ID.
+    equal(d.https("GET", "/bundle").json, bundle, "the bundle over TLS")
+    is_error(d.http("POST", "/bundle", {}), 405)
+
+
+@test
+def openid_relying_parties():
+    issuer = "https://id.example/writ"
+    is_error(servers().ours.http("GET", "/.well-known/openid-configuration"), 404)
+    d = deployment(config=f'jwt = {{ issuer = "{issuer}" }}\n').start()
+    d.register()
+    reply = d.http("GET", "/.well-known/openid-configuration")
+    equal(reply.json, {"issuer": issuer, "jwks_uri": issuer + "/keys", "authorization_endpoint": "",
+                       "response_types_supported": ["id_token"], "subject_types_supported": ["public"],
+                       "id_token_signing_alg_values_supported": ["ES256"],
+                       "claims_supported": ["iss", "sub", "aud", "exp", "iat"]}, "discovery document")
+    equal(reply.header("content-type").split(";")[0], "application/json", "Content-Type")
+    equal(reply.header("access-control-allow-origin"), "*", "CORS")
+    # Whatever the client calls us, the document names the configured issuer.
+    lied = d.http("GET", "/.well-known/openid-configuration", headers={"Host": "evil.example"})
+    check(lied.status == 400 or lied.json == reply.json, f"by another Host: {lied}")
+    keys = d.http("GET", "/keys")
+    check("no-store" in keys.header("cache-control"), "keys may be kept")
+    equal(list(keys.json), ["keys"], "members of the JWK Set")
+    for key in keys.json["keys"]:
+        equal((key["kty"], key["use"], key["alg"]), ("EC", "sig", "ES256"), f"key {key}")
+        check(key["kid"] and "x5c" not in key, f"key {key}")
+    token = d.https("POST", "/v1/svid/jwt", {"audience": ["cloud"]}, cert=enrol(d, AGENT)).json["svid"]
+    claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
+    equal((claims["iss"], claims["sub"], claims["aud"]), (issuer, AGENT, ["cloud"]), "claims")
+    header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
+    check(header["kid"] in [k["kid"] for k in keys.json["keys"]], "kid is not among the keys")
+    d.close()
+
+
 if __name__ == "__main__":
     main()
