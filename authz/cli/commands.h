@@ -31,6 +31,8 @@ int run_authority_change(struct cli *c); /* activate, taint, revoke */
 /* svid.c */
 int run_svid_x509(struct cli *c);
 int run_svid_jwt(struct cli *c);
+/* svid_watch.c */
+int run_svid_watch(struct cli *c);
 /* federation.c */
 int run_federation_list(struct cli *c);
 int run_federation_add(struct cli *c);

@@ -6,18 +6,22 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "authz/base/clock.h"
 #include "authz/base/text.h"
-#include "authz/cli/api.h"
 #include "authz/cli/commands.h"
 #include "authz/cli/peer.h"
 #include "authz/cli/print.h"
+#include "authz/cli/svid.h"
 #include "authz/store/file.h"
+#include "spiffe/federation_read.h"
 #include "spiffe/x509_svid.h"
 
 #define PATH_BYTES 4096
@@ -79,8 +83,8 @@ static STACK_OF(X509) * read_chain(struct str pem)
 }
 
 /* Is what the server gave an SVID for @key and @id, under the bundle it gave? */
-static bool check_svid(struct str svid, struct str bundle, struct str id, EVP_PKEY *key,
-		       struct err *e)
+static bool holds(struct str svid, struct str bundle, EVP_PKEY *key, int64_t now_s,
+		  struct svid_found *out, struct err *e)
 {
 	STACK_OF(X509) *chain = read_chain(svid);
 	struct bundle_set *set = NULL;
@@ -88,17 +92,28 @@ static bool check_svid(struct str svid, struct str bundle, struct str id, EVP_PK
 	struct spiffe_id asked;
 	bool ok = spiffe_id_parse_workload(id, &asked, e) &&
 		  peer_bundles(bundle, asked.trust_domain, &set, e) &&
-		  x509_svid_verify(set, chain, (int64_t)time(NULL), &found, e);
+		  x509_svid_verify(set, chain, now_s, &found, e);
 
-	if (ok && (!str_eq(str_c(found.text), id) ||
-		   X509_check_private_key(sk_X509_value(chain, 0), key) != 1))
+	if (ok && X509_check_private_key(sk_X509_value(chain, 0), key) != 1)
 		ok = err_set(e, ERR_INTERNAL, "it is for another identity or another key");
+	if (ok && !x509_times(sk_X509_value(chain, 0), &out->from_s, &out->to_s))
+		ok = err_set(e, ERR_INTERNAL, "its times cannot be read");
+	if (ok)
+		snprintf(out->spiffe_id, sizeof(out->spiffe_id), "%s", found.text);
 	ERR_clear_error();
 	bundle_set_release(set);
 	sk_X509_pop_free(chain, X509_free);
-	if (!ok && e)
-		return err_prefix(e, "the server gave an SVID that does not hold");
 	return ok;
+}
+
+static bool check_svid(struct str svid, struct str bundle, struct str id, EVP_PKEY *key,
+		       struct svid_found *out, struct err *e)
+{
+	bool ok = holds(svid, bundle, key, (int64_t)time(NULL), out, e);
+
+	if (ok && !str_eq(str_c(out->spiffe_id), id))
+		ok = err_set(e, ERR_INTERNAL, "it is for another identity or another key");
+	return ok || err_prefix(e, "the server gave an SVID that does not hold");
 }
 
 static int open_dir(const char *dir, struct err *e)
@@ -119,7 +134,59 @@ static const char *dir_of(const struct cli *c)
 {
 	const char *dir = cli_value(c, "--dir");
 
-	return dir ? dir : ".";
+	return dir ? dir : SVID_DIR_DEFAULT;
+}
+
+/* "0640": never readable by all, and never writable by others than its owner. */
+static bool read_mode(const char *text, mode_t *out, struct err *e)
+{
+	mode_t mode = 0;
+	size_t n = strlen(text);
+
+	for (size_t i = 0; i < n && n <= 4; i++)
+		mode = mode * 8 +
+		       (mode_t)(text[i] >= '0' && text[i] <= '7' ? text[i] - '0' : 07777);
+	if (n > 4)
+		mode = 07777;
+	if (!(mode & 0400) || mode & ~(mode_t)0640)
+		return err_code(e, ERR_INVALID, "wrong_usage",
+				"--key-mode %.20s: expected 0400, 0440, 0600 or 0640", text);
+	*out = mode;
+	return true;
+}
+
+/* "USER" or "USER:GROUP"; USER alone brings its own group. */
+static bool read_owner(const char *text, struct svid_files *f, struct err *e)
+{
+	struct str user = str_c(text), group = { NULL, 0 };
+	const struct passwd *pw;
+	const struct group *gr;
+	char name[64];
+
+	(void)str_cut(str_c(text), ':', &user, &group);
+	snprintf(name, sizeof(name), "%.*s", STR_FMT(str_first(user, 60)));
+	pw = getpwnam(name); /* NOLINT(concurrency-mt-unsafe): one thread */
+	if (!pw)
+		return err_code(e, ERR_INVALID, "wrong_usage", "--owner: no user %s here", name);
+	f->owner = pw->pw_uid;
+	f->group = pw->pw_gid;
+	if (!group.p)
+		return true;
+	snprintf(name, sizeof(name), "%.*s", STR_FMT(str_first(group, 60)));
+	gr = getgrnam(name); /* NOLINT(concurrency-mt-unsafe): one thread */
+	if (!gr)
+		return err_code(e, ERR_INVALID, "wrong_usage", "--owner: no group %s here", name);
+	f->group = gr->gr_gid;
+	return true;
+}
+
+bool svid_files_of(const struct cli *c, struct svid_files *out, struct err *e)
+{
+	const char *mode = cli_value(c, "--key-mode"), *owner = cli_value(c, "--owner");
+
+	*out = (struct svid_files){ dir_of(c), 0600, (uid_t)-1, (gid_t)-1 };
+	return (!mode || read_mode(mode, &out->key_mode, e)) &&
+	       (!owner || read_owner(owner, out, e));
 }
 
 /* Our own SVID in the folder stands in for --svid, --key and --bundle that are not given. */
@@ -166,10 +233,12 @@ struct x509_job {
 };
 
 /* By join token where one is given, else by the SVID at hand. */
-static bool prepare(struct cli *c, struct x509_job *j, struct err *e)
+static bool prepare(struct cli *c, struct x509_job *j, bool by_token, struct err *e)
 {
-	const char *token = cli_value(c, "--join-token");
-	const char *fingerprint = cli_value(c, "--fingerprint");
+	const char *token = by_token ? cli_value(c, "--join-token") : NULL;
+	const char *fingerprint = by_token || !cli_value(c, "--join-token")
+					  ? cli_value(c, "--fingerprint")
+					  : NULL;
 	AUTO_BUF csr, secret;
 
 	buf_init(&csr, mem_system, PEM_BYTES);
@@ -203,75 +272,113 @@ static bool prepare(struct cli *c, struct x509_job *j, struct err *e)
 	return true;
 }
 
-/* Key first: a reader that sees the new SVID finds its key. Each file is replaced whole. */
-static bool write_files(const char *dir, EVP_PKEY *key, struct str svid, struct str bundle,
-			struct err *e)
+/* Whose a file becomes is settled where its mode is: before it has its name. */
+static uid_t new_owner = (uid_t)-1;
+static gid_t new_group = (gid_t)-1;
+
+static int chmod_and_own(int fd, mode_t mode)
 {
-	__attribute__((cleanup(close_fd))) int fd = open_dir(dir, e);
+	if ((new_owner != (uid_t)-1 || new_group != (gid_t)-1) &&
+	    fchown(fd, new_owner, new_group) != 0)
+		return -1;
+	return fchmod(fd, mode);
+}
+
+static bool put_file(const struct svid_files *files, int dir, const char *name, struct str text,
+		     mode_t mode, struct err *e)
+{
+	struct file_calls calls = file_system_calls;
+
+	calls.fchmod = chmod_and_own;
+	new_owner = files->owner;
+	new_group = files->group;
+	return file_replace(&calls, dir, name, text, mode, e);
+}
+
+/* Key first: a reader that sees the new SVID finds its key. Each file is replaced whole. */
+static bool write_files(const struct svid_files *files, EVP_PKEY *key, struct str svid,
+			struct str bundle, struct err *e)
+{
+	__attribute__((cleanup(close_fd))) int fd = open_dir(files->dir, e);
 	AUTO_BUF pem;
 	bool ok;
 
 	buf_init(&pem, mem_system, PEM_BYTES);
 	if (fd < 0)
 		return false;
-	ok = put_key(key, &pem, e) && file_replace(NULL, fd, "key.pem", buf_str(&pem), 0600, e) &&
-	     file_replace(NULL, fd, "svid.pem", svid, 0644, e) &&
-	     file_replace(NULL, fd, "bundle.pem", bundle, 0644, e);
+	ok = put_key(key, &pem, e) &&
+	     put_file(files, fd, "key.pem", buf_str(&pem), files->key_mode, e) &&
+	     put_file(files, fd, "svid.pem", svid, 0644, e) &&
+	     put_file(files, fd, "bundle.pem", bundle, 0644, e);
 	if (pem.p)
 		mem_wipe(pem.p, pem.n);
 	return ok;
 }
 
-static bool keep(struct cli *c, EVP_PKEY *key, const struct json *v, struct err *e)
+/* The members of the server's answer, checked and on disk. */
+static bool keep(const struct svid_files *files, EVP_PKEY *key, const struct json *v,
+		 struct svid_found *out, struct err *e)
 {
 	const struct json *id = json_get_type(v, STR("spiffe_id"), JSON_STRING);
 	const struct json *svid = json_get_type(v, STR("x509_svid"), JSON_STRING);
 	const struct json *bundle = json_get_type(v, STR("bundle"), JSON_STRING);
-	const struct json *expires = json_get_type(v, STR("expires_at"), JSON_STRING);
-	const char *dir = dir_of(c);
-	AUTO_BUF b = { 0 };
 
-	if (!id || !svid || !bundle || !expires)
+	if (!id || !svid || !bundle)
 		return err_code(e, ERR_INTERNAL, "bad_response",
-				"the server's answer has no spiffe_id, x509_svid, bundle or "
-				"expires_at");
-	if (!check_svid(svid->s, bundle->s, id->s, key, e) ||
-	    !write_files(dir, key, svid->s, bundle->s, e))
-		return false;
+				"the server's answer has no spiffe_id, x509_svid or bundle");
+	return check_svid(svid->s, bundle->s, id->s, key, out, e) &&
+	       write_files(files, key, svid->s, bundle->s, e);
+}
+
+static void say(struct cli *c, const char *dir, const struct svid_found *found)
+{
+	char expires[CLOCK_RFC3339_MAX];
+	AUTO_BUF b;
+
 	buf_init(&b, mem_system, 65536);
+	clock_rfc3339(found->to_s * 1000, expires);
 	if (c->json) {
 		buf_lit(&b, "{\"spiffe_id\":");
-		buf_json(&b, id->s);
-		buf_lit(&b, ",\"expires_at\":");
-		buf_json(&b, expires->s);
-		buf_lit(&b, ",\"dir\":");
+		buf_json(&b, str_c(found->spiffe_id));
+		buf_printf(&b, ",\"expires_at\":\"%s\",\"dir\":", expires);
 		buf_json(&b, str_c(dir));
 		buf_lit(&b, "}\n");
 	} else {
-		buf_lit(&b, "spiffe_id: ");
-		print_safe(&b, id->s);
-		buf_lit(&b, "\nexpires_at: ");
-		print_safe(&b, expires->s);
-		buf_printf(&b, "\nwrote %s/svid.pem, %s/key.pem, %s/bundle.pem\n", dir, dir, dir);
+		buf_printf(&b, "spiffe_id: %s\nexpires_at: %s\n", found->spiffe_id, expires);
+		buf_printf(&b, "wrote %s/svid.pem, %s/key.pem, %s/bundle.pem\n", dir, dir, dir);
 	}
 	fwrite(b.p, 1, b.n, c->out);
-	return true;
 }
 
 static int get_x509(struct cli *c, struct x509_job *j)
 {
 	struct client_request q = { .method = "POST" };
+	struct svid_files files;
+	struct svid_found found;
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
 	int exit_code = CLI_FAILED;
 
-	if (!prepare(c, j, &e))
+	if (!svid_files_of(c, &files, &e) ||
+	    !prepare(c, j, cli_value(c, "--join-token") != NULL, &e))
 		return cli_fail(c, &e);
 	q.path = j->path;
 	q.body = buf_str(&j->body);
 	if (!api_ask(c, &j->api, &q, true, &a, &exit_code))
 		return exit_code;
-	return keep(c, j->key, a.value, &e) ? CLI_DONE : cli_fail(c, &e);
+	if (!keep(&files, j->key, a.value, &found, &e))
+		return cli_fail(c, &e);
+	say(c, files.dir, &found);
+	return CLI_DONE;
+}
+
+static void job_clear(struct x509_job *j)
+{
+	if (j->body.p)
+		mem_wipe(j->body.p, j->body.n); /* a token that was not used yet */
+	buf_clear(&j->body);
+	buf_clear(&j->anchors);
+	EVP_PKEY_free(j->key);
 }
 
 int run_svid_x509(struct cli *c)
@@ -282,12 +389,124 @@ int run_svid_x509(struct cli *c)
 	buf_init(&j.body, mem_system, PEM_BYTES);
 	buf_init(&j.anchors, mem_system, PEM_BYTES);
 	exit_code = get_x509(c, &j);
-	if (j.body.p)
-		mem_wipe(j.body.p, j.body.n); /* a token that was not used yet */
-	buf_clear(&j.body);
-	buf_clear(&j.anchors);
-	EVP_PKEY_free(j.key);
+	job_clear(&j);
 	return exit_code;
+}
+
+/* ---- for those who watch ---- */
+
+static bool ask_and_keep(struct x509_job *j, const struct svid_files *files, struct svid_found *out,
+			 struct err *e)
+{
+	const struct client_request q = { .method = "POST",
+					  .path = j->path,
+					  .body = buf_str(&j->body) };
+	const struct json *v = NULL;
+	struct arena a;
+	AUTO_REPLY r = { 0 };
+	bool ok;
+
+	if (!client_ask(&j->api.target, &j->api.tls, &q, &r, e))
+		return false;
+	arena_init(&a, &mem_system, CLIENT_BODY);
+	ok = json_parse(buf_str(&r.body), &json_default_limits, &a, &v, e) &&
+	     keep(files, j->key, v, out, e);
+	arena_clear(&a);
+	return ok;
+}
+
+bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_token,
+		 struct svid_found *out, struct err *e)
+{
+	struct x509_job j = { 0 };
+	bool ok;
+
+	buf_init(&j.body, mem_system, PEM_BYTES);
+	buf_init(&j.anchors, mem_system, PEM_BYTES);
+	ok = prepare(c, &j, by_token, e) && ask_and_keep(&j, files, out, e);
+	job_clear(&j);
+	return ok;
+}
+
+static EVP_PKEY *read_key(struct str pem)
+{
+	BIO *in = BIO_new_mem_buf(pem.p, (int)pem.n);
+	EVP_PKEY *key = in ? PEM_read_bio_PrivateKey(in, NULL, NULL, (void *)"") : NULL;
+
+	ERR_clear_error();
+	BIO_free(in);
+	return key;
+}
+
+bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
+		  struct err *e)
+{
+	__attribute__((cleanup(close_fd))) int fd = open(files->dir,
+							 O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	AUTO_BUF svid, key, bundle;
+	AUTO_PKEY *pkey = NULL;
+	bool ok;
+
+	buf_init(&svid, mem_system, PEM_BYTES);
+	buf_init(&key, mem_system, PEM_BYTES);
+	buf_init(&bundle, mem_system, PEM_BYTES);
+	if (fd < 0)
+		return err_set(e, ERR_NOT_FOUND, "%s: %s", files->dir, strerror(errno));
+	ok = file_read(fd, "svid.pem", PEM_BYTES, &svid, e) &&
+	     file_read(fd, "key.pem", PEM_BYTES, &key, e) &&
+	     file_read(fd, "bundle.pem", PEM_BYTES, &bundle, e);
+	if (ok) {
+		pkey = read_key(buf_str(&key));
+		ok = pkey ? holds(buf_str(&svid), buf_str(&bundle), pkey, now_s, out, e)
+			  : err_set(e, ERR_INVALID, "%s/key.pem is no private key in PEM",
+				    files->dir);
+	}
+	if (key.p)
+		mem_wipe(key.p, key.n);
+	return ok || err_prefix(e, "the SVID in %s", files->dir);
+}
+
+/* The server's bundle as PEM; its trust domain is that of the one we have. */
+static bool read_bundle(struct str document, struct buf *pem, int64_t *next_s, struct err *e)
+{
+	struct federation_document d = { 0 };
+	struct bundle_set *set = bundle_set_new(0, e);
+	bool ok = set && federation_read(document, STR("ours"), set, &d, e);
+
+	if (ok && !set->items[0]->nauthorities)
+		ok = err_set(e, ERR_INVALID, "the server's bundle has no X.509 authority");
+	if (ok) {
+		bundle_pem(set->items[0], pem);
+		*next_s = d.has_hint && d.hint_s >= 10 ? d.hint_s : 300;
+	}
+	bundle_set_release(set);
+	return ok && buf_ok(pem);
+}
+
+bool svid_refresh_bundle(struct cli *c, const struct svid_files *files, bool *changed,
+			 int64_t *next_s, struct err *e)
+{
+	const struct client_request q = { .method = "GET", .path = "/bundle" };
+	__attribute__((cleanup(close_fd))) int fd = open_dir(files->dir, e);
+	AUTO_BUF old, pem;
+	AUTO_REPLY r = { 0 };
+	struct api api;
+	struct own own;
+
+	*changed = false;
+	buf_init(&old, mem_system, PEM_BYTES);
+	buf_init(&pem, mem_system, PEM_BYTES);
+	if (fd < 0 || !file_read(fd, "bundle.pem", PEM_BYTES, &old, e) ||
+	    !api_open(c, API_TLS, &api, e))
+		return false;
+	use_own(c, &own, &api);
+	if (!client_ask(&api.target, &api.tls, &q, &r, e) ||
+	    !read_bundle(buf_str(&r.body), &pem, next_s, e))
+		return false;
+	if (str_eq(buf_str(&old), buf_str(&pem)))
+		return true;
+	*changed = true;
+	return put_file(files, fd, "bundle.pem", buf_str(&pem), 0644, e);
 }
 
 static int put_token(struct cli *c, const struct answer *a)

@@ -52,6 +52,24 @@ static const struct option x509_options[] = {
 	{ "--fingerprint", "HEX", "of the server's authority, for first contact by https", 0,
 	  false },
 	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
+	{ "--key-mode", "MODE", "of key.pem: 0400, 0440, 0600 or 0640 (0600)", 0, false },
+	{ "--owner", "USER[:GROUP]", "whose the files become", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option watch_options[] = {
+	{ "--join-token", "TOKEN", "for the first SVID, if there is none yet; or @FILE", 0, false },
+	{ "--fingerprint", "HEX", "of the server's authority, for first contact by https", 0,
+	  false },
+	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
+	{ "--key-mode", "MODE", "of key.pem: 0400, 0440, 0600 or 0640 (0600)", 0, false },
+	{ "--owner", "USER[:GROUP]", "whose the files become", 0, false },
+	{ "--signal", "NAME", "sent to the process in --pid-file after a change, such as HUP", 0,
+	  false },
+	{ "--pid-file", "FILE", "read anew each time", 0, false },
+	{ "--exec", "COMMAND", "run by sh -c after a change; a minute at most", 0, false },
+	{ "--every", "DURATION", "renew at least this often (half of the SVID's life)", 0, false },
+	{ "--once", NULL, "renew once and end", 0, false },
 	END_OPTIONS,
 };
 
@@ -324,6 +342,15 @@ static const struct command svid_commands[] = {
 	  .options = x509_options,
 	  .connects = true,
 	  .run = run_svid_x509 },
+	{ .name = "watch",
+	  .help = "Keep the X.509-SVID and the bundle in DIR fresh",
+	  .more = "\nRenews over mutual TLS with the SVID in DIR, in time and with a new key; a join "
+		  "token is for\nthe first one. Files are replaced whole, key first; then the signal "
+		  "is sent and the command\nrun. What fails is said and tried again. Ends with 1 when "
+		  "there is no SVID left to renew.",
+	  .options = watch_options,
+	  .connects = true,
+	  .run = run_svid_watch },
 	{ .name = "jwt",
 	  .help = "Fetch a JWT-SVID with the X.509-SVID in DIR",
 	  .options = jwt_options,

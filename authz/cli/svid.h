@@ -1,0 +1,50 @@
+/*
+ * svid - an X.509-SVID on disk: obtain one, look at the one that is there.
+ *
+ * Purpose    What `writ svid x509` does once and `writ svid watch` does again and again. The key is
+ *            made here; what the server gives is verified before it replaces anything.
+ * Ownership  Results are copied into the caller's storage.
+ * Threads    One owner.
+ */
+#ifndef WRIT_CLI_SVID_H
+#define WRIT_CLI_SVID_H
+
+#include <sys/types.h>
+
+#include "authz/cli/api.h"
+#include "spiffe/id.h"
+
+#define SVID_DIR_DEFAULT "."
+
+/* How the files are left. */
+struct svid_files {
+	const char *dir;
+	mode_t key_mode; /* of key.pem; the others are 0644 */
+	uid_t owner;	 /* (uid_t)-1: as whoever runs */
+	gid_t group;
+};
+
+struct svid_found {
+	char spiffe_id[SPIFFE_ID_MAX + 1];
+	int64_t from_s, to_s; /* its life */
+};
+
+/* --dir, --key-mode, --owner. */
+MUST_USE bool svid_files_of(const struct cli *c, struct svid_files *out, struct err *e);
+
+/* The SVID in the folder, if it holds at @now_s under the bundle beside it and the key is its own.
+ * False: why not. */
+MUST_USE bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
+			   struct err *e);
+
+/* Get a new one: with @by_token by the join token given, else over mutual TLS with the one in the
+ * folder. On success the three files are replaced. */
+MUST_USE bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_token,
+			  struct svid_found *out, struct err *e);
+
+/* Bring bundle.pem up to date by GET /bundle; *changed tells. *next_s: when to look again, in
+ * seconds, as the bundle says. */
+MUST_USE bool svid_refresh_bundle(struct cli *c, const struct svid_files *files, bool *changed,
+				  int64_t *next_s, struct err *e);
+
+#endif

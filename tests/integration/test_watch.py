@@ -1,0 +1,184 @@
+#!/usr/bin/env -S python3 -B
+"""writ svid watch: keeps an SVID fresh on disk, tells a program, and survives what goes wrong."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+from harness import (WRIT, AGENT, SANITIZER, Deployment, check, equal, join_token, main, one_line, openssl, test)
+
+LIMITS = "limits = { attest_rate = 1000, attest_burst = 1000 }\n"
+shared = None
+
+
+def server():
+    global shared
+    if shared is None:
+        shared = Deployment(caller=None, config=LIMITS).start()
+        shared.register()
+    return shared
+
+
+def token(d, agent=AGENT):
+    return join_token(d.admin("POST", "/v1/agents/token", {"spiffe_id": agent}))
+
+
+def files(folder):
+    return {name: open(os.path.join(folder, name), "rb").read() for name in ("svid.pem", "key.pem", "bundle.pem")}
+
+
+def belongs(folder):
+    """Do certificate and key belong together, under the bundle?"""
+    crt = openssl("x509", "-in", os.path.join(folder, "svid.pem"), "-noout", "-pubkey")
+    key = openssl("pkey", "-in", os.path.join(folder, "key.pem"), "-pubout")
+    equal(crt, key, "public key")
+    openssl("verify", "-CAfile", os.path.join(folder, "bundle.pem"), os.path.join(folder, "svid.pem"))
+
+
+class Watch:
+    """A running `writ svid watch`."""
+
+    def __init__(self, d, *args):
+        self.d = d
+        self.out, self.err = d.path(f"watch-{time.monotonic_ns()}.out"), d.path(f"watch-{time.monotonic_ns()}.err")
+        with open(self.out, "w") as out, open(self.err, "w") as err:
+            self.process = subprocess.Popen([WRIT, "svid", "watch", *args], cwd=d.dir, stdout=out, stderr=err,
+                                            stdin=subprocess.DEVNULL, env=dict(os.environ, WRIT_CONFIG=d.config_file))
+
+    def said(self):
+        return open(self.out).read()
+
+    def complained(self):
+        return open(self.err).read()
+
+    def until(self, what, found, seconds=30):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found():
+                return
+            if self.process.poll() is not None and not found():
+                break
+            time.sleep(0.05)
+        check(False, f"{what}: never; {one_line(self.said())} / {one_line(self.complained())}")
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(10)
+        check(not SANITIZER.search(self.complained()), self.complained())
+
+
+@test
+def the_first_one_by_token_and_the_next_by_itself():
+    d = server()
+    folder = d.path("once")
+    done = d.writ("svid", "watch", "--once", "--dir", folder, "--join-token", token(d), "--json", code=0)
+    event = json.loads(done.stdout)
+    equal((event["event"], event["spiffe_id"]), ("renewed", AGENT), "event")
+    first = files(folder)
+    belongs(folder)
+    equal([os.stat(os.path.join(folder, n)).st_mode & 0o777 for n in ("svid.pem", "key.pem", "bundle.pem")],
+          [0o644, 0o600, 0o644], "modes")
+    equal(os.stat(folder).st_mode & 0o777, 0o700, "mode of the folder")
+    # The token is used up; what is there renews itself, with a new key.
+    d.writ("svid", "watch", "--once", "--dir", folder, "--key-mode", "0640", "--owner", "root:daemon", code=0)
+    second = files(folder)
+    belongs(folder)
+    check(first["key.pem"] != second["key.pem"] and first["svid.pem"] != second["svid.pem"], "nothing was renewed")
+    stat = os.stat(os.path.join(folder, "key.pem"))
+    equal((stat.st_mode & 0o777, stat.st_gid), (0o640, __import__("grp").getgrnam("daemon").gr_gid), "key.pem")
+    check(not [n for n in os.listdir(folder) if n not in first], f"left behind: {os.listdir(folder)}")
+
+
+@test
+def tells_a_process_and_runs_a_command():
+    d = server()
+    folder, marks, pid_file = d.path("told"), d.path("marks"), d.path("reader.pid")
+    hups = d.path("hups")
+    # The reader has its handler before its number is known.
+    reader = subprocess.Popen(["sh", "-c", f"trap 'echo hup >>{hups}' HUP; echo $$ >{pid_file}.new; "
+                                           f"mv {pid_file}.new {pid_file}; while :; do sleep 0.05; done"])
+    w = None
+    try:
+        while not os.path.exists(pid_file):
+            time.sleep(0.01)
+        w = Watch(d, "--dir", folder, "--join-token", token(d), "--every", "1s", "--signal", "SIGHUP", "--pid-file",
+                  pid_file, "--exec", f"cat {folder}/svid.pem >/dev/null && echo ran >>{marks}")
+        w.until("three renewals", lambda: w.said().count("renewed") >= 3)
+        w.until("the command", lambda: os.path.exists(marks) and open(marks).read().count("ran") >= 3)
+        w.until("the signal", lambda: os.path.exists(hups))
+        # A bundle that was changed comes back, and is told.
+        with open(os.path.join(folder, "bundle.pem"), "ab") as f:
+            f.write(b"\n")
+        w.until("the bundle", lambda: files(folder)["bundle.pem"].rstrip(b"\n") + b"\n" == files(folder)["bundle.pem"])
+        equal(w.complained(), "", "complaints")
+    finally:
+        if w:
+            w.stop()
+        reader.kill()
+        reader.wait()
+    belongs(folder)
+
+
+@test
+def what_fails_is_said_and_tried_again():
+    d = Deployment(caller=None, config=LIMITS).start()
+    d.register()
+    folder = d.path("svid")
+    w = Watch(d, "--dir", folder, "--join-token", token(d), "--every", "1s", "--signal", "HUP", "--pid-file",
+              d.path("nobody.pid"), "--exec", "exit 7")
+    try:
+        w.until("the first", lambda: "renewed" in w.said())
+        w.until("a failing command is named", lambda: "exit code 7" in w.complained())
+        check("nobody was signalled" in w.complained(), w.complained())
+        d.stop()
+        w.until("a server that is down is named", lambda: "nobody answers" in w.complained())
+        belongs(folder)
+        check(w.process.poll() is None, "it ended because the server was down")
+        before = w.said().count("renewed")
+        d.start()
+        w.until("renewal after the server is back", lambda: w.said().count("renewed") > before)
+    finally:
+        w.stop()
+    d.close()
+
+
+@test
+def ends_when_there_is_nothing_to_renew():
+    d = server()
+    empty = d.path("empty")
+    os.makedirs(empty)
+    done = d.writ("svid", "watch", "--dir", empty, code=1)
+    check("--join-token" in done.stderr and "agent token" in done.stderr, done.stderr)
+    done = d.writ("svid", "watch", "--dir", empty, "--join-token", "wjt_wrong", code=1)
+    equal(os.listdir(empty), [], "files")
+    used = token(d)
+    d.writ("svid", "x509", "--dir", d.path("other"), "--join-token", used, code=0)
+    done = d.writ("svid", "watch", "--dir", empty, "--join-token", used, code=1)
+    # A key that is not the certificate's is no SVID.
+    for name, text in files(d.path("other")).items():
+        with open(os.path.join(empty, name), "wb") as f:
+            f.write(text if name != "key.pem" else openssl("genpkey", "-algorithm", "EC", "-pkeyopt",
+                                                           "ec_paramgen_curve:P-256"))
+    done = d.writ("svid", "watch", "--dir", empty, "--once", code=1)
+    check("another key" in done.stderr, done.stderr)
+    # And a token mends it.
+    d.writ("svid", "watch", "--dir", empty, "--once", "--join-token", token(d), code=0)
+    belongs(empty)
+
+
+@test
+def refuses_wrong_usage():
+    d = server()
+    for args in (["--signal", "HUP"], ["--pid-file", "x"], ["--signal", "KILL", "--pid-file", "x"],
+                 ["--every", "soon"], ["--key-mode", "0644"], ["--key-mode", "0666"], ["--key-mode", "99"],
+                 ["--key-mode", ""], ["--key-mode", "00000000000000000000000600"], ["--owner", "no-such-user"],
+                 ["--owner", "root:no-such-group"]):
+        d.writ("svid", "watch", "--dir", d.path("never"), *args, code=2)
+    check(not os.path.exists(d.path("never")), "it began all the same")
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    main()
