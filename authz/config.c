@@ -385,7 +385,8 @@ static bool finish_listeners(struct config_reader *r)
 		const struct setting *s = &config_settings[i];
 		const char *address = s->initial;
 
-		if (s->type != SET_LISTEN || r->door_set[s->offset])
+		if (s->type != SET_LISTEN || r->door_set[s->offset] ||
+		    strcmp(s->initial, "none") == 0)
 			continue;
 		if (str_starts(str_c(address), STR("<data>")))
 			address = arena_printf(&c->arena, "%s%s", c->data, address + 6).p;
@@ -421,11 +422,18 @@ static bool finish_issuer(struct config_reader *r)
 /* Files of the outside world, by absolute paths. */
 static bool finish_files(struct config_reader *r)
 {
-	const char **files[] = { &r->c->fetch.ca_file };
+	const char **files[] = { &r->c->fetch.ca_file, &r->c->tls.web.certificate,
+				 &r->c->tls.web.key };
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
 		if (*files[i] && !(*files[i] = config_path(r, *files[i])))
 			return false;
+	if (!r->c->tls.web.certificate != !r->c->tls.web.key)
+		return config_fail(r, "tls.web", "certificate and key belong together: give both");
+	if (r->door_set[DOOR_WEB] != (r->c->tls.web.key != NULL))
+		return config_fail(r, r->door_set[DOOR_WEB] ? "listen.web" : "tls.web",
+				   "listen.web and tls.web belong together: the address, and the "
+				   "certificate and key that it shows");
 	return true;
 }
 

@@ -30,6 +30,7 @@ enum config_door {
 	DOOR_WORKLOAD,	/* SPIFFE Workload API and SDS */
 	DOOR_OPERATORS, /* management, console, audit, metrics */
 	DOOR_ADMIN,	/* the same on a Unix socket for `writ` on the command line */
+	DOOR_WEB,	/* what is for everybody, under a certificate of Web PKI */
 	DOOR_COUNT,
 };
 extern const char *const config_door_names[DOOR_COUNT]; /* "http" ... */
@@ -109,7 +110,12 @@ struct config {
 		const char *key; /* verifier keys of signed sets; NULL: none is needed */
 		bool watch, files_only;
 	} policies;
-	struct config_names tls; /* further SANs of writ's own certificate */
+	struct {
+		struct config_names san; /* further ones of writ's own certificate */
+		struct {
+			const char *certificate, *key; /* absolute; NULL: none */
+		} web;
+	} tls;
 	struct {
 		struct config_names require; /* "owner", "purpose", "expires" */
 		uint32_t max_entries;

@@ -64,6 +64,12 @@ static bool check_door(struct config_reader *r, const char *path, const struct c
 					   "listen.http",
 					   l->address);
 		return true;
+	case DOOR_WEB:
+		if (l->unix_socket)
+			return config_fail(r, path,
+					   "%s is a Unix socket, where nobody knows Web PKI",
+					   l->address);
+		return true;
 	case DOOR_WORKLOAD:
 	case DOOR_ADMIN:
 		if (!l->unix_socket)
@@ -130,7 +136,7 @@ bool config_add_listener(struct config_reader *r, const char *path, enum config_
 		l.loopback = true;
 	else if (!check_tcp(r, path, str_c(address), &l.loopback))
 		return false;
-	l.tls = door == DOOR_HTTPS || (door == DOOR_OPERATORS && !l.loopback);
+	l.tls = door == DOOR_HTTPS || door == DOOR_WEB || (door == DOOR_OPERATORS && !l.loopback);
 	if (!check_door(r, path, &l) || !check_options(r, path, &l))
 		return false;
 	if (is_taken(r, l.address))

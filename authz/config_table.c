@@ -4,7 +4,7 @@
 
 const char *const config_door_names[DOOR_COUNT] = {
 	[DOOR_HTTP] = "http",		[DOOR_HTTPS] = "https", [DOOR_WORKLOAD] = "workload",
-	[DOOR_OPERATORS] = "operators", [DOOR_ADMIN] = "admin",
+	[DOOR_OPERATORS] = "operators", [DOOR_ADMIN] = "admin", [DOOR_WEB] = "web",
 };
 
 static const char *const required[] = { "owner", "purpose", "expires", NULL };
@@ -66,6 +66,9 @@ const struct setting config_settings[] = {
 	LISTEN("listen.admin", DOOR_ADMIN, "<data>/admin.sock",
 	       "the same for `writ` on the command line: a Unix socket"),
 
+	LISTEN("listen.web", DOOR_WEB, "none",
+	       "trust bundle and OpenID documents alone, with the certificate of tls.web"),
+
 	{ "callers", SET_CALLERS, true, AT(callers), 0, 256, "none", NULL,
 	  "who may use writ's own interfaces, and as what" },
 
@@ -77,7 +80,7 @@ const struct setting config_settings[] = {
 	BOOL("policies.files_only", policies.files_only, true, "false",
 	     "the folder alone decides: refuse apply and rollback by command"),
 
-	{ "tls.names", SET_NAMES, false, AT(tls), 1, 64, "none", NULL,
+	{ "tls.names", SET_NAMES, false, AT(tls.san), 1, 64, "none", NULL,
 	  "further host names and addresses in writ's own certificate" },
 
 	STRING("jwt.issuer", jwt.issuer, 9, 1024, "<none>",
@@ -113,6 +116,10 @@ const struct setting config_settings[] = {
 
 	SECONDS("federation.keep", federation.keep_s, 60, 365 * 86400, "7d",
 		"how long a foreign trust bundle is used while it cannot be fetched anew"),
+
+	STRING("tls.web.certificate", tls.web.certificate, 1, 4096, "<none>",
+	       "PEM file of listen.web's certificate and its chain; read again when it changes"),
+	STRING("tls.web.key", tls.web.key, 1, 4096, "<none>", "PEM file of its private key"),
 
 	SECONDS("ttl.x509", ttl.x509_s, 60, 30 * 86400, "1h", "life of an X.509-SVID"),
 	SECONDS("ttl.jwt", ttl.jwt_s, 30, 86400, "5m", "life of a JWT-SVID"),

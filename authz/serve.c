@@ -25,6 +25,7 @@
 #include "authz/server/router.h"
 #include "authz/setup.h"
 #include "authz/store/folder.h"
+#include "authz/web.h"
 #include "spiffe/registry.h"
 #include "spiffe/workload_api.h"
 
@@ -55,7 +56,8 @@ struct serving {
 	struct service service;
 	struct site agents_site, operators_site, workload_site;
 	struct slot certificate;
-	struct tls *tls;
+	struct tls *tls, *web_tls;
+	struct web web;
 	struct front *fronts;
 	size_t nfronts; /* of the agents' door */
 	size_t nloops;	/* and one for the Workload API: it waits for what a decision must not */
@@ -250,7 +252,7 @@ static bool open_log(struct serving *s, struct err *e)
 static bool start_control(struct serving *s, struct err *e)
 {
 	char *db = folder_path(&s->folder, "writ.db");
-	struct str *names = arena_zero(&s->arena, (s->config->tls.nnames + 1) * sizeof(*names));
+	struct str *names = arena_zero(&s->arena, (s->config->tls.san.nnames + 1) * sizeof(*names));
 	struct control_config c = {
 		.core = &s->core,
 		.db_path = db,
@@ -266,7 +268,7 @@ static bool start_control(struct serving *s, struct err *e)
 		.signer = s->signer,
 		.certificate = &s->certificate,
 		.names = names,
-		.nnames = s->config->tls.nnames,
+		.nnames = s->config->tls.san.nnames,
 		.fatal = storage_is_lost,
 		.ctx = s,
 		.authorities = { .data = s->folder.path,
@@ -282,8 +284,8 @@ static bool start_control(struct serving *s, struct err *e)
 	c.federation = (struct federation_settings){ s->config->fetch.ca_file,
 						     s->config->fetch.private_ok,
 						     s->config->federation.keep_s };
-	for (size_t i = 0; names && i < s->config->tls.nnames; i++)
-		names[i] = str_c(s->config->tls.names[i]);
+	for (size_t i = 0; names && i < s->config->tls.san.nnames; i++)
+		names[i] = str_c(s->config->tls.san.names[i]);
 	ok = db && names && c.attest ? control_open(&c, &control, e)
 				     : err_set(e, ERR_NOMEM, "no memory");
 	free(db);
@@ -334,6 +336,7 @@ static struct server_limits limits_of(const struct config_limits *l)
 static bool open_agents_door(struct serving *s, struct err *e)
 {
 	struct tls_settings ts = { &s->certificate, setup_verifier(&s->core) };
+	struct tls_settings web = { .certificate = &s->web.certificate };
 	struct server_settings ss = { .clock = clock_system,
 				      .handler = { router_handle, &s->agents_site, router_refused },
 				      .limits = limits_of(&s->config->limits) };
@@ -348,6 +351,11 @@ static bool open_agents_door(struct serving *s, struct err *e)
 	}
 	s->tls = tls_new(&ts, e);
 	ss.tls = s->tls;
+	s->web.cert_file = s->config->tls.web.certificate;
+	s->web.key_file = s->config->tls.web.key;
+	if (!web_look(&s->web, e) || (s->web.cert_file && !(s->web_tls = tls_new(&web, e))))
+		return false;
+	ss.web = s->web_tls;
 	if (s->tls)
 		s->service.agents_door = server_new(&ss, loops, s->nfronts, e);
 	if (!s->service.agents_door)
@@ -554,6 +562,7 @@ static bool run(struct serving *s)
 	struct pollfd fds[] = { { .fd = s->signals, .events = POLLIN },
 				{ .fd = s->wake[0], .events = POLLIN } };
 	struct signalfd_siginfo info;
+	struct err e = { 0 };
 
 	for (;;) {
 		(void)poll(fds, ARRAY_LEN(fds), 1000);
@@ -563,6 +572,9 @@ static bool run(struct serving *s)
 			log_event(LOG_ERROR, "signer.dead", "next=\"writ stops; start it again\"");
 			return false;
 		}
+		if (!web_look(&s->web, &e))
+			log_event(LOG_ERROR, "tls.web", "why=\"%s\" effect=\"the old one stays\"",
+				  e.msg);
 		while (read(s->signals, &info, sizeof(info)) == sizeof(info)) {
 			if (info.ssi_signo != SIGHUP)
 				return true;
@@ -624,6 +636,7 @@ static void stop(struct serving *s)
 		worker_clear(&s->operators_worker);
 	control_close(s->core.control);
 	tls_free(s->tls);
+	tls_free(s->web_tls);
 	signer_client_free(s->log_signer);
 	signer_stop(s->signer);
 }
@@ -631,6 +644,7 @@ static void stop(struct serving *s)
 static void release(struct serving *s)
 {
 	slot_clear(&s->certificate);
+	slot_clear(&s->web.certificate);
 	slot_clear(&s->core.policies);
 	slot_clear(&s->core.bundles);
 	slot_clear(&s->core.callers);
@@ -657,6 +671,7 @@ int serve_main(const char *config_path)
 		return 1;
 	arena_init(&s->arena, &mem_system, (size_t)4 * 1024 * 1024);
 	slot_init(&s->certificate);
+	slot_init(&s->web.certificate);
 	slot_init(&s->core.policies);
 	slot_init(&s->core.bundles);
 	slot_init(&s->core.callers);

@@ -165,6 +165,7 @@ bool setup_listeners(const struct config *c, struct arena *a, struct listener **
 					   .unix_socket = from->unix_socket,
 					   .tls = from->tls,
 					   .processes = from->door == DOOR_WORKLOAD,
+					   .web = from->door == DOOR_WEB,
 					   .user = &who[*n] };
 		who[(*n)++] = (struct listener_caller){ .roles = from->caller_roles,
 							.id = str_c(from->caller_id),

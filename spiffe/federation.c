@@ -379,7 +379,8 @@ bool federation_remove(struct federation *f, struct str trust_domain, struct err
 		return false;
 	peer_free(f->peers[at]);
 	f->n--;
-	memmove(&f->peers[at], &f->peers[at + 1], (f->n - at) * sizeof(f->peers[0]));
+	for (; at < f->n; at++)
+		f->peers[at] = f->peers[at + 1];
 	return true;
 }
 

@@ -40,7 +40,7 @@ static bool only_uri(const GENERAL_NAMES *names, struct str *uri, struct err *e)
 	return true;
 }
 
-static bool leaf_id(X509 *leaf, struct x509_svid *out, struct err *e)
+bool x509_svid_claim(X509 *leaf, struct x509_svid *out, struct err *e)
 {
 	int critical = -1;
 	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, &critical, NULL);
@@ -147,7 +147,7 @@ bool x509_svid_verify(const struct bundle_set *bundles, STACK_OF(X509) * chain, 
 		return refuse(e, "none was presented");
 	if (sk_X509_num(chain) > X509_SVID_CHAIN_MAX)
 		return refuse(e, "the chain is too long");
-	if (!leaf_usage(leaf, e) || !leaf_id(leaf, out, e))
+	if (!leaf_usage(leaf, e) || !x509_svid_claim(leaf, out, e))
 		return false;
 	/* Only the bundle of the ID's own trust domain may vouch for it. */
 	b = bundle_find(bundles, out->id.trust_domain);

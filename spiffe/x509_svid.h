@@ -92,6 +92,9 @@ MUST_USE bool x509_svid_verify(const struct bundle_set *bundles, STACK_OF(X509) 
 MUST_USE bool x509_svid_verify_der(const struct bundle_set *bundles, const struct str *chain,
 				   size_t n, int64_t now_s, struct x509_svid *out, struct err *e);
 
+/* The SPIFFE ID that @leaf claims, nothing verified: whose bundle to look into. */
+MUST_USE bool x509_svid_claim(X509 *leaf, struct x509_svid *out, struct err *e);
+
 /* notBefore or notAfter in seconds since 1970; false if it cannot be read. */
 MUST_USE bool x509_times(const X509 *cert, int64_t *not_before_s, int64_t *not_after_s);
 

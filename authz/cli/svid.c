@@ -89,9 +89,10 @@ static bool holds(struct str svid, struct str bundle, EVP_PKEY *key, int64_t now
 	STACK_OF(X509) *chain = read_chain(svid);
 	struct bundle_set *set = NULL;
 	struct x509_svid found;
-	struct spiffe_id asked;
-	bool ok = spiffe_id_parse_workload(id, &asked, e) &&
-		  peer_bundles(bundle, asked.trust_domain, &set, e) &&
+	bool ok = (sk_X509_num(chain) > 0 ||
+		   err_set(e, ERR_INVALID, "it is no certificate in PEM")) &&
+		  x509_svid_claim(sk_X509_value(chain, 0), &found, e) &&
+		  peer_bundles(bundle, found.id.trust_domain, &set, e) &&
 		  x509_svid_verify(set, chain, now_s, &found, e);
 
 	if (ok && X509_check_private_key(sk_X509_value(chain, 0), key) != 1)
@@ -491,7 +492,7 @@ bool svid_refresh_bundle(struct cli *c, const struct svid_files *files, bool *ch
 	AUTO_BUF old, pem;
 	AUTO_REPLY r = { 0 };
 	struct api api;
-	struct own own;
+	struct own own = { "", "", "" };
 
 	*changed = false;
 	buf_init(&old, mem_system, PEM_BYTES);

@@ -24,8 +24,6 @@
 #define EXEC_LIMIT_S 60 /* how long a command may take */
 #define SLEEP_MAX_S 30	/* the clock may be set meanwhile */
 
-extern char **environ;
-
 struct watch {
 	struct cli *c;
 	struct svid_files files;
@@ -135,7 +133,8 @@ static int wait_for(pid_t pid)
 
 static void run_command(const struct watch *w)
 {
-	char *const argv[] = { (char *)"sh", (char *)"-c", (char *)(uintptr_t)w->command, NULL };
+	char sh[] = "sh", option[] = "-c", *command = strdup(w->command);
+	char *const argv[] = { sh, option, command, NULL };
 	posix_spawnattr_t attr;
 	struct err e = { 0 };
 	pid_t pid;
@@ -143,8 +142,9 @@ static void run_command(const struct watch *w)
 
 	posix_spawnattr_init(&attr);
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP);
-	rc = posix_spawn(&pid, "/bin/sh", NULL, &attr, argv, environ);
+	rc = !command ? ENOMEM : posix_spawn(&pid, "/bin/sh", NULL, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
+	free(command);
 	if (rc) {
 		err_set(&e, ERR_IO, "cannot run the command: %s", strerror(rc));
 		complain(w, &e);

@@ -39,6 +39,7 @@ struct listener {
 	bool tls;
 	bool processes; /* a Unix socket whose callers are told apart by process: see peer.started;
 			 * HTTP/2 by prior knowledge only */
+	bool web; /* with the certificate of Web PKI, and for what is open to everybody alone */
 	const void *user; /* the fixed caller or other settings, for the handlers */
 };
 

@@ -116,7 +116,8 @@ void conn_open(struct shard *s, const struct listener *l, int fd,
 	buf_init(&c->unsent, server->alloc, server->limits.reply + OUT_SOFT);
 	listen_peer(l, fd, from, &c->peer);
 	if (l->tls)
-		c->tls = tls_session_new(server->settings.tls, fd, &e);
+		c->tls = tls_session_new(l->web ? server->settings.web : server->settings.tls, fd,
+					 &e);
 	if ((l->tls && !c->tls) || !loop_watch(s->loop, &c->watch, EDGES, &e)) {
 		tls_session_free(c->tls);
 		close(fd);

@@ -208,6 +208,7 @@ static bool trust_web(struct trip *t, struct err *e)
 static bool set_up_tls(struct trip *t, struct err *e)
 {
 	static const unsigned char http1[] = "\x08http/1.1";
+	char host[sizeof(t->url->host)];
 
 	ERR_clear_error();
 	t->ctx = SSL_CTX_new(TLS_client_method());
@@ -219,9 +220,10 @@ static bool set_up_tls(struct trip *t, struct err *e)
 	if (t->f->judge)
 		SSL_CTX_set_cert_verify_callback(t->ctx, ask_judge, t);
 	t->ssl = SSL_new(t->ctx);
+	memcpy(host, t->url->host, sizeof(host));
 	if (!t->ssl || SSL_set_fd(t->ssl, t->fd) != 1 ||
 	    SSL_set_alpn_protos(t->ssl, http1, sizeof(http1) - 1) != 0 ||
-	    (!t->url->literal && SSL_set_tlsext_host_name(t->ssl, t->url->host) != 1))
+	    (!t->url->literal && SSL_set_tlsext_host_name(t->ssl, host) != 1))
 		return openssl_says(e, "cannot set up TLS");
 	return t->f->judge || trust_web(t, e);
 }

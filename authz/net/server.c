@@ -206,7 +206,7 @@ bool server_listen(struct server *s, const struct listener *l, unsigned mode, st
 	size_t n = l->unix_socket ? 1 : s->nshards;
 	unsigned port = 0;
 
-	if (l->tls && !s->settings.tls)
+	if (l->tls && !(l->web ? s->settings.web : s->settings.tls))
 		return err_set(e, ERR_INTERNAL, "listener %s wants TLS, which is not set up",
 			       l->name);
 	/* Sockets that share a port would also share it, in silence, with another server of the

@@ -46,6 +46,7 @@ struct server_settings {
 	const struct alloc *alloc; /* NULL: mem_system */
 	struct handler handler;
 	struct tls *tls; /* for listeners with .tls; may be NULL if there are none */
+	struct tls *web; /* for those with .web as well */
 	struct server_limits limits;
 };
 

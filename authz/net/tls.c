@@ -170,7 +170,8 @@ static bool set_up(struct tls *t, SSL_CTX *ctx)
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 				      SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_verify(ctx, t->settings.verifier.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE,
+			   NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, verify_chain, t);
 	SSL_CTX_set_cert_cb(ctx, choose_certificate, t);
 	SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);

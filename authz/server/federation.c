@@ -14,7 +14,7 @@
 
 static void add_text(struct buf *b, const char *name, const char *text)
 {
-	if (!*text)
+	if (!text || !*text)
 		return;
 	buf_printf(b, ",\"%s\":", name);
 	buf_json(b, str_c(text));

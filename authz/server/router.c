@@ -43,6 +43,8 @@ static const char *door_name(unsigned door)
 {
 	if (door & SIDE_WORKLOAD)
 		return "workloads' door (listen.workload)";
+	if (door == SIDE_WEB)
+		return "public door (listen.web)";
 	return door & SIDE_AGENTS ? "agents' door (listen.http, listen.https)"
 				  : "operators' door (listen.operators, listen.admin)";
 }
@@ -57,6 +59,12 @@ static const struct route *find_method(const struct call *c, unsigned door, stru
 	err_code(e, ERR_NOT_FOUND, UNIMPLEMENTED, "there is no gRPC method %.*s at the %s",
 		 STR_FMT(str_first(c->path, 120)), door_name(door));
 	return NULL;
+}
+
+/* One server carries two doors of the agents' side: the listener tells which it is. */
+static enum side side_of(const struct site *site, const struct call *c)
+{
+	return c->peer->listener->web ? SIDE_WEB : site->side;
 }
 
 static const struct route *find_route(const struct call *c, unsigned door, struct err *e)
@@ -230,7 +238,7 @@ static void dispatch(const struct site *site, struct call *c)
 	r->worker = c->home->worker;
 	r->request_id = call_header(c, STR("x-request-id"));
 	r->trace_id = trace_of(c);
-	route = find_route(c, site->side, &e);
+	route = find_route(c, side_of(site, c), &e);
 	if (!route || !browser_proof(c, &e)) {
 		request_fail(r, &e);
 		return;
@@ -275,7 +283,7 @@ static void send_failure(struct request *r, const struct err *e)
 	if (r->call->grpc && !strcmp(e->code, UNIMPLEMENTED)) {
 		grpc_fail(r->call, GRPC_UNIMPLEMENTED, e);
 	} else if (!strcmp(e->code, METHOD_NOT_ALLOWED)) {
-		allow_header(r->call, r->site->side);
+		allow_header(r->call, side_of(r->site, r->call));
 		call_fail_as(r->call, 405, e);
 	} else {
 		call_fail(r->call, e);

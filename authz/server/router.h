@@ -13,7 +13,7 @@
 #include "authz/decide/control.h"
 #include "authz/net/call.h"
 
-enum side { SIDE_AGENTS = 1, SIDE_OPERATORS = 2, SIDE_WORKLOAD = 4 };
+enum side { SIDE_AGENTS = 1, SIDE_OPERATORS = 2, SIDE_WORKLOAD = 4, SIDE_WEB = 8 };
 
 struct site;
 

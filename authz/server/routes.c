@@ -20,9 +20,10 @@ const struct route routes[] = {
 	{ "POST", "/v1/attest/challenge", SIDE_AGENTS, 0, handle_attest_challenge },
 	{ "POST", "/v1/svid/x509", SIDE_AGENTS, ANYBODY, handle_svid_x509 },
 	{ "POST", "/v1/svid/jwt", SIDE_AGENTS, ANYBODY, handle_svid_jwt },
-	{ "GET", "/bundle", SIDE_AGENTS, 0, handle_bundle },
-	{ "GET", "/keys", SIDE_AGENTS, 0, handle_keys },
-	{ "GET", "/.well-known/openid-configuration", SIDE_AGENTS, 0, handle_openid_configuration },
+	{ "GET", "/bundle", SIDE_AGENTS | SIDE_WEB, 0, handle_bundle },
+	{ "GET", "/keys", SIDE_AGENTS | SIDE_WEB, 0, handle_keys },
+	{ "GET", "/.well-known/openid-configuration", SIDE_AGENTS | SIDE_WEB, 0,
+	  handle_openid_configuration },
 
 	/* gRPC */
 	{ "POST", "/grpc.health.v1.Health/Check", GRPC | SIDE_WORKLOAD, 0, handle_health_check },

@@ -42,7 +42,7 @@ static void an_empty_file_is_all_defaults(void **state)
 	assert_string_equal(c->store, "sqlite:/etc/writ/writ-data/writ.db");
 	assert_string_equal(c->policies.dir, "/etc/writ/policies");
 	assert_true(c->policies.watch && !c->policies.files_only);
-	assert_int_equal(c->nlisteners, DOOR_COUNT);
+	assert_int_equal(c->nlisteners, DOOR_COUNT - 1);
 	assert_string_equal(listener(c, DOOR_HTTP)->address, "127.0.0.1:8080");
 	assert_true(listener(c, DOOR_HTTP)->loopback && !listener(c, DOOR_HTTP)->tls);
 	assert_int_equal(listener(c, DOOR_HTTP)->caller_roles, 0);
@@ -234,6 +234,11 @@ static const struct {
 	{ "public_url = 'https://pdp.example#x'", "without user, query and fragment" },
 	{ "public_url = 'https://me@pdp.example'", "without user, query and fragment" },
 	{ "public_url = 'https:///path'", "public_url: expected" },
+	{ "listen = { web = '0.0.0.0:443' }", "listen.web: listen.web and tls.web belong together" },
+	{ "tls = { web = { certificate = 'a', key = 'b' } }", "belong together" },
+	{ "tls = { web = { key = 'b' } }", "certificate and key belong together" },
+	{ "listen = { web = '/run/x' } tls = { web = { certificate = 'a', key = 'b' } }",
+	  "Unix socket" },
 	{ "jwt = { issuer = 'http://a.example' }", "jwt.issuer: expected \"https://HOST" },
 	{ "jwt = { issuer = 'https://a.example/' }", "without a slash at the end" },
 	{ "jwt = { issuer = 'https://a.example?x' }", "jwt.issuer: expected" },

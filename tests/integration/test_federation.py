@@ -10,8 +10,8 @@ import ssl
 import threading
 import time
 
-from harness import (AGENT, TRUST_DOMAIN, Deployment, call, check, equal, is_error, join_token, leaves, main,
-                     openssl, test)
+from harness import (AGENT, TRUST_DOMAIN, Deployment, call, check, equal, is_error, exchange, free_port,
+                     join_token, leaves, main, openssl, test)
 
 OTHER = "other.example"
 THIRD = "third.example"
@@ -498,6 +498,60 @@ def openid_relying_parties():
     equal((claims["iss"], claims["sub"], claims["aud"]), (issuer, AGENT, ["cloud"]), "claims")
     header = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))
     check(header["kid"] in [k["kid"] for k in keys.json["keys"]], "kid is not among the keys")
+    d.close()
+
+
+@test
+def a_door_for_those_who_know_web_pki_alone():
+    ours = web().d
+    d = deployment(OTHER)
+    os.makedirs(d.path("web"), exist_ok=True)
+    web().endpoint.leaf(d.path("web"), "site", "DNS:localhost")
+    port = free_port()
+    d.config = d.config.replace("listen = {", f'listen = {{ web = "127.0.0.1:{port}",', 1) + (
+        f'tls = {{ web = {{ certificate = "{d.path("web", "site.crt")}", key = "{d.path("web", "site.key")}" }} }}\n'
+        f'jwt = {{ issuer = "https://localhost:{port}" }}\n')
+    d.write("writ.lua", d.config)
+    os.chmod(d.path("web", "site.key"), 0o644)
+    d.spawn()
+    equal(d.process.wait(20), 1, "start with a key that all may read")
+    d.collect()
+    check("must not be" in d.stderr(), d.stderr())
+    os.chmod(d.path("web", "site.key"), 0o600)
+    d.start()
+    d.register(MESH)
+    context = ssl.create_default_context(cafile=web().endpoint.ca)
+
+    def get(path, method="GET"):
+        c = http.client.HTTPSConnection("localhost", port, timeout=15, context=context)
+        try:
+            return exchange(c, method, path)
+        finally:
+            c.close()
+
+    # An ordinary OpenID library: issuer, document, keys, all under Web PKI and the host's name.
+    document = get("/.well-known/openid-configuration").json
+    equal(document["issuer"], f"https://localhost:{port}", "issuer")
+    equal(get(document["jwks_uri"].split(str(port))[1]).json, d.http("GET", "/keys").json, "keys")
+    equal(get("/bundle").json, d.http("GET", "/bundle").json, "bundle")
+    # Nothing else is there.
+    for path in ("/v1/svid/x509", "/access/v1/evaluation", "/livez", "/metrics", "/v1/agents", "/v1/attest"):
+        is_error(get(path, "POST"), 404, path)
+    is_error(get("/bundle", "POST"), 405, "POST /bundle")
+    # The other server polls it as https_web.
+    ours.writ("federation", "add", OTHER, f"https://localhost:{port}/bundle", "--profile", "https_web", code=0)
+    check(accepted(ours, enrol(d, MESH)), "not accepted after federation by https_web")
+    ours.writ("federation", "remove", OTHER, code=0)
+    # Renewed files are taken up; a pair that does not fit is not.
+    before = ssl.get_server_certificate(("127.0.0.1", port))
+    web().endpoint.leaf(d.path("web"), "newer", "DNS:localhost")
+    os.rename(d.path("web", "newer.key"), d.path("web", "site.key"))
+    os.rename(d.path("web", "newer.crt"), d.path("web", "site.crt"))
+    end = time.monotonic() + 20
+    while ssl.get_server_certificate(("127.0.0.1", port)) == before:
+        check(time.monotonic() < end, "the renewed certificate is never shown")
+        time.sleep(0.1)
+    equal(get("/bundle").status, 200, "after the renewal")
     d.close()
 
 

@@ -126,9 +126,13 @@ void net_open(struct net *t, const struct server_limits *limits, struct tls *tls
 	t->time.ns = 1000000000;
 	chain_init(&t->hops);
 	snprintf(t->path, sizeof(t->path), "/tmp/writ-test-%d-%d.sock", (int)getpid(), opened++);
-	t->tcp = (struct listener){ "http", "127.0.0.1:0", true, false, false, false, NULL };
-	t->local = (struct listener){ "local", t->path, true, true, false, false, NULL };
-	t->tls = (struct listener){ "https", "127.0.0.1:0", true, false, true, false, NULL };
+	t->tcp = (struct listener){ .name = "http", .address = "127.0.0.1:0", .loopback = true };
+	t->local = (struct listener){
+		.name = "local", .address = t->path, .loopback = true, .unix_socket = true
+	};
+	t->tls = (struct listener){
+		.name = "https", .address = "127.0.0.1:0", .loopback = true, .tls = true
+	};
 	t->loop = loop_new(&(struct loop_settings){ .clock = clock_of_fixed(&t->time),
 						    .turn_end = turn_end,
 						    .ctx = t },

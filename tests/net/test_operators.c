@@ -115,9 +115,15 @@ static void begin(const struct operators_limits *limits, bool require)
 	memset(&f, 0, sizeof(f));
 	pki_open(&f.pki);
 	snprintf(f.path, sizeof(f.path), "/tmp/writ-test-op-%d.sock", (int)getpid());
-	f.tcp = (struct listener){ "operators", "127.0.0.1:0", true, false, false, NULL };
-	f.tls = (struct listener){ "https", "127.0.0.1:0", true, false, true, NULL };
-	f.local = (struct listener){ "admin", f.path, true, true, false, NULL };
+	f.tcp = (struct listener){ .name = "operators",
+				   .address = "127.0.0.1:0",
+				   .loopback = true };
+	f.tls = (struct listener){
+		.name = "https", .address = "127.0.0.1:0", .loopback = true, .tls = true
+	};
+	f.local = (struct listener){
+		.name = "admin", .address = f.path, .loopback = true, .unix_socket = true
+	};
 	s.certificate = &f.pki.slot;
 	s.verifier = f.pki.verifier;
 	s.require_certificate = require;

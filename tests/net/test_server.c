@@ -497,15 +497,15 @@ static const struct {
 	struct listener l;
 	const char *says;
 } listeners[] = {
-	{ { "x", "localhost:80", true, false, false, NULL }, "not an address" },
-	{ { "x", "127.0.0.1", true, false, false, NULL }, "not an address" },
-	{ { "x", "127.0.0.1:70000", true, false, false, NULL }, "not an address" },
-	{ { "x", "127.0.0.1:080", true, false, false, NULL }, "not an address" },
-	{ { "x", "0.0.0.0:0", true, false, false, NULL }, "needs TLS" },
-	{ { "x", "[::]:0", true, false, false, NULL }, "needs TLS" },
-	{ { "x", "/tmp", true, true, false, NULL }, "not a socket" },
-	{ { "x", "/nowhere/at/all", true, true, false, NULL }, "No such file" },
-	{ { "x", "", true, true, false, NULL }, "1 to 107" },
+	{ { "x", "localhost:80", true, false, false, false, NULL }, "not an address" },
+	{ { "x", "127.0.0.1", true, false, false, false, NULL }, "not an address" },
+	{ { "x", "127.0.0.1:70000", true, false, false, false, NULL }, "not an address" },
+	{ { "x", "127.0.0.1:080", true, false, false, false, NULL }, "not an address" },
+	{ { "x", "0.0.0.0:0", true, false, false, false, NULL }, "needs TLS" },
+	{ { "x", "[::]:0", true, false, false, false, NULL }, "needs TLS" },
+	{ { "x", "/tmp", true, true, false, false, NULL }, "not a socket" },
+	{ { "x", "/nowhere/at/all", true, true, false, false, NULL }, "No such file" },
+	{ { "x", "", true, true, false, false, NULL }, "1 to 107" },
 };
 
 static void listeners_are_checked(void **state)
