@@ -60,7 +60,7 @@ struct tls_verifier {
 };
 
 struct tls_settings {
-	struct slot *certificate; /* of struct tls_certificate; empty: handshakes fail */
+	struct slot *certificate;     /* of struct tls_certificate; empty: handshakes fail */
 	struct tls_verifier verifier; /* .verify NULL: no client is asked for a certificate */
 };
 

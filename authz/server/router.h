@@ -33,7 +33,7 @@ struct request {
 	struct err failed; /* what an act left, or the refusal being recorded; last: see dispatch */
 };
 
-#define ROUTE_GRPC 8u /* beside the doors: a gRPC method; its handler gets gRPC calls only */
+#define ROUTE_GRPC 128u /* beside the doors: a gRPC method; its handler gets gRPC calls only */
 #define ROUTE_OPEN_LOCALLY (1u << 16) /* beside the roles: open on loopback and Unix sockets */
 
 struct route {

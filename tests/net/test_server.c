@@ -555,7 +555,7 @@ static void handle_echo(void *ctx, struct call *c)
 static bool serve_with(size_t n)
 {
 	struct alloc alloc = { failing, NULL };
-	struct listener l = { "http", "127.0.0.1:0", true, false, false, NULL };
+	struct listener l = { "http", "127.0.0.1:0", true, false, false, false, NULL };
 	int handled = 0, fd;
 	struct server_settings s = { .clock = clock_system,
 				     .alloc = &alloc,
@@ -611,7 +611,7 @@ static void *run(void *loop)
 /* The life of a server as main leads it: threads, drain, stop, free. */
 static void two_loops_on_threads(void **state)
 {
-	struct listener l = { "http", "127.0.0.1:0", true, false, false, NULL };
+	struct listener l = { "http", "127.0.0.1:0", true, false, false, false, NULL };
 	struct server_settings s = { .clock = clock_system,
 				     .handler = { handle_by_thread, NULL, NULL } };
 	struct timeval limit = { 5, 0 };
