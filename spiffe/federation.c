@@ -444,12 +444,16 @@ bool federation_take(struct federation *f, struct federation_peer *p, struct fed
 		federation_drop(news);
 		return false;
 	}
-	bundle_set_release(p->set);
-	p->set = news->set;
-	p->has_sequence = news->has_sequence;
+	p->fetched_ms = now_ms;
+	p->has_sequence = news->has_sequence; /* also of one by hand that is confirmed */
 	p->sequence = news->sequence;
 	p->refresh_s = news->refresh_s;
-	p->fetched_ms = now_ms;
+	if (news->change == FEDERATION_SAME) { /* the objects stay, and what was odd about them */
+		federation_drop(news);
+		return true;
+	}
+	bundle_set_release(p->set);
+	p->set = news->set;
 	p->warned = news->warned;
 	memcpy(p->hash, news->hash, sizeof(p->hash));
 	news->set = NULL;

@@ -106,6 +106,7 @@ bool federation_publish(struct federation_desk *d, struct err *e)
 	bundle_set_release(old);
 	if (!ok) {
 		bundle_set_release(set);
+		d->states = UINT64_MAX; /* the next look tries again */
 		return false;
 	}
 	slot_publish(&core->bundles, &set->shared);
@@ -114,10 +115,19 @@ bool federation_publish(struct federation_desk *d, struct err *e)
 	return true;
 }
 
+void federation_settle(struct federation_desk *d, bool changed)
+{
+	struct err e = { 0 };
+
+	if (!changed && states(d, clock_wall_ms(d->control->core->clock)) == d->states)
+		federation_tell(d);
+	else if (!federation_publish(d, &e))
+		log_event(LOG_ERROR, "federation.publish", "why=\"%s\"", e.msg);
+}
+
 void federation_tick(struct federation_desk *d)
 {
 	int64_t now = clock_mono_ns(d->control->core->clock);
-	struct err e = { 0 };
 
 	for (size_t i = 0; i < federation_count(d->federation); i++) {
 		struct federation_peer *p = federation_at(d->federation, i);
@@ -143,8 +153,7 @@ void federation_tick(struct federation_desk *d)
 				  s == FEDERATION_STALE ? "its last bundle stays in use"
 							: "nothing of it is trusted any more");
 	}
-	if (!federation_publish(d, &e))
-		log_event(LOG_ERROR, "federation.publish", "why=\"%s\"", e.msg);
+	federation_settle(d, true);
 }
 
 /* ---- acts ---- */

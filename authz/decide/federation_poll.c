@@ -120,23 +120,22 @@ static bool record_bundle(struct federation_desk *d, const struct federation_pee
 /* What an endpoint sent: read it, put its change on record, then take it. *refused: it was the
  * document that was at fault, which is to be on record; not a socket. */
 static bool take(struct federation_desk *d, struct federation_peer *p, struct str document,
-		 bool *refused, struct err *e)
+		 bool *refused, bool *changed, struct err *e)
 {
 	struct federation_news news;
-	bool changed;
 
 	*refused = !federation_look(d->federation, p, document, &news, e);
 	if (*refused)
 		return false;
-	changed = news.change == FEDERATION_CHANGED;
-	if (changed && !record_bundle(d, p, &news, &news.warned, e)) {
+	*changed = news.change == FEDERATION_CHANGED;
+	if (*changed && !record_bundle(d, p, &news, &news.warned, e)) {
 		federation_drop(&news);
 		return err_prefix(e, "the new bundle is not in force, as it cannot be recorded");
 	}
 	if (!federation_take(d->federation, p, &news, document,
 			     clock_wall_ms(d->control->core->clock), e))
 		return false;
-	if (changed)
+	if (*changed)
 		log_event(LOG_INFO, "federation.bundle",
 			  "trust_domain=%s sequence=%llu authorities=%zu jwt_keys=%zu",
 			  p->trust_domain, (unsigned long long)p->sequence,
@@ -167,12 +166,12 @@ static void polled(struct task *t)
 	struct federation_desk *d = poll->desk;
 	struct federation_peer *p = federation_find(d->federation, str_c(poll->trust_domain));
 	struct err e = poll->err;
-	bool refused = false;
+	bool refused = false, changed = false;
 	uint32_t random;
 
 	if (p && p->added_ms == poll->added_ms && p->busy) {
 		p->busy = false;
-		if (poll->ok && take(d, p, buf_str(&poll->document), &refused, &e)) {
+		if (poll->ok && take(d, p, buf_str(&poll->document), &refused, &changed, &e)) {
 			p->failures = 0;
 			p->failed = (struct err){ 0 };
 		} else {
@@ -183,8 +182,7 @@ static void polled(struct task *t)
 		p->next_ns = clock_mono_ns(d->control->core->clock) +
 			     federation_delay(p->refresh_s, p->set != NULL, p->failures, random) *
 				     1000000000;
-		if (!federation_publish(d, &e))
-			log_event(LOG_ERROR, "federation.publish", "why=\"%s\"", e.msg);
+		federation_settle(d, changed);
 	}
 	poll_free(poll);
 }

@@ -29,4 +29,9 @@ void federation_poll(struct federation_desk *d, struct federation_peer *p);
 MUST_USE bool federation_publish(struct federation_desk *d, struct err *e);
 void federation_tell(struct federation_desk *d);
 
+/* After a poll: publish the bundles if @changed or if another one became usable or too old, else
+ * the standing. A new set of bundles makes every connection and every remembered token be verified
+ * again, so polls that bring nothing new must not make one. */
+void federation_settle(struct federation_desk *d, bool changed);
+
 #endif

@@ -486,8 +486,8 @@ static void keeps_the_newest(void **state)
 		  1 },
 		{ "empty", "{'keys':[],'spiffe_sequence':2}", NULL, NULL, true, 0 },
 	};
-	struct federation *f;
-	struct db *db;
+	struct federation *f = NULL;
+	struct db *db = NULL;
 	struct err e = { 0 };
 
 	open_in(&db, tmp_dir_path(state, "writ.db"), &f);
@@ -518,13 +518,38 @@ static void keeps_the_newest(void **state)
 	db_close(db);
 }
 
+/* A poll that brings nothing new leaves the objects: what is verified by them stays remembered. */
+static void the_same_again_changes_no_object(void **state)
+{
+	enum federation_change change;
+	const char *warned;
+	const struct bundle *held;
+	struct federation *f = NULL;
+	struct db *db = NULL;
+	struct err e = { 0 };
+
+	open_in(&db, tmp_dir_path(state, "writ.db"), &f);
+	assert_true(federation_add(f, &web, 0, &e));
+	assert_null(offer(f, "{'keys':[@A],'spiffe_sequence':1}", 1000, &change, &warned));
+	assert_null(offer(f, "{'keys':[@B],'spiffe_sequence':1}", 2000, &change, &warned));
+	assert_non_null(warned);
+	held = federation_at(f, 0)->set->items[0];
+	assert_null(offer(f, "{'keys':[@B],'spiffe_sequence':1}", 3000, &change, &warned));
+	assert_int_equal(change, FEDERATION_SAME);
+	assert_ptr_equal(federation_at(f, 0)->set->items[0], held);
+	assert_int_equal(federation_at(f, 0)->fetched_ms, 3000);
+	assert_int_equal(federation_at(f, 0)->warned.class, ERR_CONFLICT);
+	federation_close(f);
+	db_close(db);
+}
+
 static void a_bundle_by_hand_yields(void **state)
 {
 	struct federation_spec spec = web;
 	enum federation_change change;
 	const char *warned;
-	struct federation *f;
-	struct db *db;
+	struct federation *f = NULL;
+	struct db *db = NULL;
 	struct err e = { 0 };
 	AUTO_BUF text;
 
@@ -553,8 +578,8 @@ static void ages(void **state)
 	};
 	enum federation_change change;
 	const char *warned;
-	struct federation *f;
-	struct db *db;
+	struct federation *f = NULL;
+	struct db *db = NULL;
 	struct err e = { 0 };
 
 	open_in(&db, tmp_dir_path(state, "writ.db"), &f);
@@ -593,8 +618,8 @@ static void bounds_the_hint(void **state)
 	};
 	enum federation_change change;
 	const char *warned;
-	struct federation *f;
-	struct db *db;
+	struct federation *f = NULL;
+	struct db *db = NULL;
 	struct err e = { 0 };
 
 	open_in(&db, tmp_dir_path(state, "writ.db"), &f);
@@ -647,8 +672,8 @@ static void relationships_depend_on_each_other(void **state)
 		.profile = STR_INIT("https_spiffe"),
 		.endpoint_id = STR_INIT("spiffe://own.example/bundles"),
 	};
-	struct federation *f;
-	struct db *db;
+	struct federation *f = NULL;
+	struct db *db = NULL;
 	struct err e = { 0 };
 
 	open_in(&db, tmp_dir_path(state, "writ.db"), &f);
@@ -701,6 +726,8 @@ int main(void)
 		cmocka_unit_test(refuses_keys),
 		cmocka_unit_test(refuses_rsa_numbers),
 		cmocka_unit_test_setup_teardown(keeps_the_newest, tmp_dir_make, tmp_dir_remove),
+		cmocka_unit_test_setup_teardown(the_same_again_changes_no_object, tmp_dir_make,
+						tmp_dir_remove),
 		cmocka_unit_test_setup_teardown(a_bundle_by_hand_yields, tmp_dir_make,
 						tmp_dir_remove),
 		cmocka_unit_test_setup_teardown(ages, tmp_dir_make, tmp_dir_remove),
