@@ -296,7 +296,10 @@ static bool put_file(const struct svid_files *files, int dir, const char *name, 
 	return file_replace(&calls, dir, name, text, mode, e);
 }
 
-/* Key first: a reader that sees the new SVID finds its key. Each file is replaced whole. */
+#define OLD_KEY "key.pem.old" /* while key.pem is newer than svid.pem */
+
+/* Key first: a reader that sees the new SVID finds its key. Each file is replaced whole. The old
+ * key stays until the new SVID is there: a power cut between the two must not cost the identity. */
 static bool write_files(const struct svid_files *files, EVP_PKEY *key, struct str svid,
 			struct str bundle, struct err *e)
 {
@@ -307,10 +310,14 @@ static bool write_files(const struct svid_files *files, EVP_PKEY *key, struct st
 	buf_init(&pem, mem_system, PEM_BYTES);
 	if (fd < 0)
 		return false;
-	ok = put_key(key, &pem, e) &&
-	     put_file(files, fd, "key.pem", buf_str(&pem), files->key_mode, e) &&
-	     put_file(files, fd, "svid.pem", svid, 0644, e) &&
-	     put_file(files, fd, "bundle.pem", bundle, 0644, e);
+	ok = put_key(key, &pem, e);
+	if (ok && linkat(fd, "key.pem", fd, OLD_KEY, 0) != 0 && errno != ENOENT && errno != EEXIST)
+		ok = err_set(e, ERR_IO, "%s/" OLD_KEY ": %s", files->dir, strerror(errno));
+	ok = ok && put_file(files, fd, "key.pem", buf_str(&pem), files->key_mode, e) &&
+	     put_file(files, fd, "svid.pem", svid, 0644, e);
+	if (ok)
+		(void)unlinkat(fd, OLD_KEY, 0);
+	ok = ok && put_file(files, fd, "bundle.pem", bundle, 0644, e);
 	if (pem.p)
 		mem_wipe(pem.p, pem.n);
 	return ok;
@@ -439,11 +446,9 @@ static EVP_PKEY *read_key(struct str pem)
 	return key;
 }
 
-bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
-		  struct err *e)
+static bool pair_holds(int fd, const char *key_name, int64_t now_s, struct svid_found *out,
+		       struct err *e)
 {
-	__attribute__((cleanup(close_fd))) int fd = open(files->dir,
-							 O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	AUTO_BUF svid, key, bundle;
 	AUTO_PKEY *pkey = NULL;
 	bool ok;
@@ -451,20 +456,35 @@ bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_fou
 	buf_init(&svid, mem_system, PEM_BYTES);
 	buf_init(&key, mem_system, PEM_BYTES);
 	buf_init(&bundle, mem_system, PEM_BYTES);
-	if (fd < 0)
-		return err_set(e, ERR_NOT_FOUND, "%s: %s", files->dir, strerror(errno));
 	ok = file_read(fd, "svid.pem", PEM_BYTES, &svid, e) &&
-	     file_read(fd, "key.pem", PEM_BYTES, &key, e) &&
+	     file_read(fd, key_name, PEM_BYTES, &key, e) &&
 	     file_read(fd, "bundle.pem", PEM_BYTES, &bundle, e);
 	if (ok) {
 		pkey = read_key(buf_str(&key));
 		ok = pkey ? holds(buf_str(&svid), buf_str(&bundle), pkey, now_s, out, e)
-			  : err_set(e, ERR_INVALID, "%s/key.pem is no private key in PEM",
-				    files->dir);
+			  : err_set(e, ERR_INVALID, "%s is no private key in PEM", key_name);
 	}
 	if (key.p)
 		mem_wipe(key.p, key.n);
-	return ok || err_prefix(e, "the SVID in %s", files->dir);
+	return ok;
+}
+
+bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
+		  struct err *e)
+{
+	__attribute__((cleanup(close_fd))) int fd = open(files->dir,
+							 O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_set(e, ERR_NOT_FOUND, "%s: %s", files->dir, strerror(errno));
+	if (pair_holds(fd, "key.pem", now_s, out, e)) {
+		(void)unlinkat(fd, OLD_KEY, 0); /* cut off right after: of no use any more */
+		return true;
+	}
+	/* We were cut off between the new key and its SVID: the old pair is still good. */
+	if (pair_holds(fd, OLD_KEY, now_s, out, NULL) && renameat(fd, OLD_KEY, fd, "key.pem") == 0)
+		return true;
+	return err_prefix(e, "the SVID in %s", files->dir);
 }
 
 /* The server's bundle as PEM; its trust domain is that of the one we have. */

@@ -33,7 +33,7 @@ struct svid_found {
 MUST_USE bool svid_files_of(const struct cli *c, struct svid_files *out, struct err *e);
 
 /* The SVID in the folder, if it holds at @now_s under the bundle beside it and the key is its own.
- * False: why not. */
+ * A key left behind by a power cut is put back first. False: why not. */
 MUST_USE bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
 			   struct err *e);
 

@@ -169,6 +169,23 @@ def ends_when_there_is_nothing_to_renew():
 
 
 @test
+def a_power_cut_between_key_and_svid():
+    d = server()
+    folder = d.path("cut")
+    d.writ("svid", "watch", "--once", "--dir", folder, "--join-token", token(d), code=0)
+    before = files(folder)
+    # As it is after the new key was written, and before its SVID was.
+    os.link(os.path.join(folder, "key.pem"), os.path.join(folder, "key.pem.old"))
+    with open(os.path.join(folder, "key.pem.new"), "wb") as f:
+        f.write(openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"))
+    os.rename(os.path.join(folder, "key.pem.new"), os.path.join(folder, "key.pem"))
+    d.writ("svid", "watch", "--once", "--dir", folder, code=0)
+    belongs(folder)
+    check(files(folder)["svid.pem"] != before["svid.pem"], "nothing was renewed")
+    equal(sorted(os.listdir(folder)), sorted(before), "files")
+
+
+@test
 def refuses_wrong_usage():
     d = server()
     for args in (["--signal", "HUP"], ["--pid-file", "x"], ["--signal", "KILL", "--pid-file", "x"],
