@@ -1,0 +1,286 @@
+#include "authz/extauthz/parts.h"
+
+#include "authz/base/json_order.h"
+#include "authz/base/text.h"
+#include "authz/net/chars.h"
+
+/* ---- headers ---- */
+
+bool header_once(struct reader *rd, struct str name, struct str *value)
+{
+	*value = (struct str){ NULL, 0 };
+	for (size_t i = 0; i < rd->r->nheaders; i++) {
+		if (!str_eq(rd->r->headers[i].name, name))
+			continue;
+		if (value->p)
+			return refuse(rd, ERR_INVALID, "duplicate_header",
+				      "header %.*s stands twice; send it once", STR_FMT(name));
+		*value = rd->r->headers[i].value;
+		if (!value->p)
+			value->p = "";
+	}
+	return true;
+}
+
+bool header_there(const struct reader *rd, struct str name)
+{
+	for (size_t i = 0; i < rd->r->nheaders; i++)
+		if (str_eq(rd->r->headers[i].name, name))
+			return true;
+	return false;
+}
+
+/* ---- bodies ---- */
+
+/* Nothing, or a charset of UTF-8. */
+static bool parameters_ok(struct str p)
+{
+	struct str one, name, value;
+
+	while (p.n) {
+		one = p;
+		if (!str_cut(p, ';', &one, &p))
+			p.n = 0;
+		one = http_trim(one);
+		if (!one.n)
+			continue;
+		if (!str_cut(one, '=', &name, &value))
+			return false;
+		if (http_equal_fold(http_trim(name), STR("charset")) &&
+		    !http_equal_fold(value, STR("utf-8")) &&
+		    !http_equal_fold(value, STR("\"utf-8\"")))
+			return false;
+	}
+	return true;
+}
+
+static bool media_type(struct reader *rd, const char *also)
+{
+	struct str type, media, parameters = { NULL, 0 };
+
+	if (!header_once(rd, STR("content-type"), &type))
+		return false;
+	media = type;
+	(void)str_cut(type, ';', &media, &parameters);
+	media = http_trim(media);
+	if ((http_equal_fold(media, STR("application/json")) ||
+	     (also && http_equal_fold(media, str_c(also)))) &&
+	    parameters_ok(parameters))
+		return true;
+	return refuse(rd, ERR_INVALID, "media_type",
+		      "Content-Type must be application/json in UTF-8, not \"%.*s\"",
+		      STR_FMT(str_first(type, 80)));
+}
+
+static bool body_there(struct reader *rd)
+{
+	switch (rd->state) {
+	case BODY_COMPLETE:
+		return true;
+	case BODY_NONE:
+		return refuse(
+			rd, ERR_INVALID, "body_required",
+			"the decision needs the body of this request and the proxy sent none; "
+			"let it forward bodies");
+	case BODY_PARTIAL:
+		return refuse(rd, ERR_TOO_LARGE, "body_truncated",
+			      "the proxy sent only a part of the body (%zu bytes); send less, or "
+			      "raise its limit",
+			      rd->r->body.n);
+	case BODY_ENCODED:
+		break;
+	}
+	return refuse(rd, ERR_INVALID, "body_encoded",
+		      "the body has a Content-Encoding, so nothing in it can be judged; send it "
+		      "plain");
+}
+
+bool body_json(struct reader *rd, const char *also)
+{
+	if (rd->body)
+		return true;
+	rd->out->rpc_code = -32700;
+	if (!body_there(rd) || !media_type(rd, also) ||
+	    !json_parse(rd->r->body, rd->limits, rd->a, &rd->body, rd->e))
+		return false;
+	rd->out->rpc_code = 0;
+	return true;
+}
+
+bool body_object(struct reader *rd, const char *const *names)
+{
+	if (!body_json(rd, NULL))
+		return false;
+	if (rd->body->type != JSON_OBJECT)
+		return refuse(rd, ERR_INVALID, "invalid_body",
+			      "the body must be a JSON object, not %s",
+			      json_type_name(rd->body->type));
+	return names_exact(rd, rd->body, names);
+}
+
+/* Does @s spell @name in another case? U+017F is a long s, U+212A the Kelvin sign. */
+static bool folds_to(struct str s, struct str name)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < name.n; i++) {
+		char c, want = name.p[i];
+
+		if (want >= 'A' && want <= 'Z')
+			want = (char)(want - 'A' + 'a');
+		if (at >= s.n)
+			return false;
+		c = s.p[at];
+		if (c >= 'A' && c <= 'Z')
+			c = (char)(c - 'A' + 'a');
+		if (str_starts(str_from(s, at), STR("\xc5\xbf"))) {
+			c = 's';
+			at++;
+		} else if (str_starts(str_from(s, at), STR("\xe2\x84\xaa"))) {
+			c = 'k';
+			at += 2;
+		}
+		if (c != want)
+			return false;
+		at++;
+	}
+	return at == s.n;
+}
+
+bool names_exact(struct reader *rd, const struct json *v, const char *const *names)
+{
+	for (uint32_t i = 0; v && v->type == JSON_OBJECT && i < v->n; i++)
+		for (size_t k = 0; names[k]; k++) {
+			struct str own = v->items[i].name, want = str_c(names[k]);
+
+			if (folds_to(own, want) && !str_eq(own, want))
+				return refuse(rd, ERR_INVALID, "ambiguous_member",
+					      "member \"%.*s\" is \"%s\" in another case, and some "
+					      "servers would read it so; spell it \"%s\"",
+					      STR_FMT(str_first(own, 40)), names[k], names[k]);
+		}
+	return true;
+}
+
+bool member(struct reader *rd, const struct json *v, const char *name, enum json_type t,
+	    const struct json **out)
+{
+	const struct json *m = json_get(v, str_c(name));
+
+	*out = NULL;
+	if (!m || m->type == JSON_NULL)
+		return true;
+	if (m->type != t)
+		return refuse(rd, ERR_INVALID, "invalid_member",
+			      "\"%s\" must be of type %s, not %s", name, json_type_name(t),
+			      json_type_name(m->type));
+	*out = m;
+	return true;
+}
+
+bool text_fit(struct str s, size_t max)
+{
+	return s.n && s.n <= max && text_is_utf8(s) && text_is_printable(s);
+}
+
+bool member_maybe(struct reader *rd, const struct json *v, const char *name, struct str *out)
+{
+	const struct json *m;
+
+	*out = (struct str){ NULL, 0 };
+	if (!member(rd, v, name, JSON_STRING, &m))
+		return false;
+	if (!m)
+		return true;
+	if (m->s.n && !text_fit(m->s, 8192))
+		return refuse(rd, ERR_INVALID, "invalid_member",
+			      "\"%s\" holds control characters or more than 8192 bytes", name);
+	*out = m->s;
+	return true;
+}
+
+bool member_text(struct reader *rd, const struct json *v, const char *name, struct str *out)
+{
+	if (!member_maybe(rd, v, name, out))
+		return false;
+	if (!out->n || out->n > 512)
+		return refuse(rd, ERR_INVALID, "invalid_member",
+			      "\"%s\" must be a text of 1 to 512 bytes", name);
+	return true;
+}
+
+/* ---- building ---- */
+
+static struct json *field(struct fields *f, const char *name, enum json_type t)
+{
+	struct json *v = &f->items[f->n < FIELDS_MAX ? f->n++ : FIELDS_MAX - 1];
+
+	*v = (struct json){ .type = t, .name = str_c(name) };
+	return v;
+}
+
+void field_str(struct fields *f, const char *name, struct str s)
+{
+	if (s.n)
+		field(f, name, JSON_STRING)->s = s;
+}
+
+void field_int(struct fields *f, const char *name, int64_t i)
+{
+	field(f, name, JSON_INT)->i = i;
+}
+
+void field_bool(struct fields *f, const char *name, bool b)
+{
+	field(f, name, JSON_BOOL)->b = b;
+}
+
+void field_json(struct fields *f, const char *name, const struct json *v)
+{
+	struct json *m;
+
+	if (!v)
+		return;
+	m = field(f, name, v->type);
+	*m = *v;
+	m->name = str_c(name);
+}
+
+const struct json *fields_object(struct arena *a, const struct fields *f)
+{
+	struct json *v = arena_zero(a, sizeof(*v));
+	struct json *items = arena_alloc(a, (f->n + 1) * sizeof(*items));
+	struct fields copy;
+
+	if (!v || !items)
+		return NULL;
+	copy = *f;
+	if (json_order(copy.items, f->n, items)) /* a name twice: a bug of ours */
+		return NULL;
+	v->type = JSON_OBJECT;
+	v->n = f->n;
+	v->items = items;
+	return v;
+}
+
+bool add_action(struct reader *rd, struct str name, struct str type, struct str id,
+		const struct json *args)
+{
+	if (rd->n >= TRAFFIC_ACTIONS_MAX)
+		return refuse(rd, ERR_TOO_LARGE, "too_many_actions",
+			      "more than %d actions in one request; send fewer at a time",
+			      TRAFFIC_ACTIONS_MAX);
+	if (rd->n == rd->room) {
+		size_t room = rd->room ? 4 * rd->room : 2;
+		struct traffic_action *more = arena_alloc(rd->a, room * sizeof(*more));
+
+		if (!more)
+			return refuse_memory(rd);
+		if (rd->n)
+			memcpy(more, rd->actions, rd->n * sizeof(*more));
+		rd->actions = more;
+		rd->room = room;
+	}
+	rd->actions[rd->n++] = (struct traffic_action){ name, type, id, args };
+	return true;
+}

@@ -1,0 +1,121 @@
+/*
+ * parts - what the readers of the protocols share; private to authz/extauthz.
+ *
+ * Purpose    Headers that may stand once, members whose names have one spelling, bodies that are
+ *            there as a whole, objects built for the policies.
+ * Ownership  Everything lives in reader->a, or borrows from the request.
+ * Threads    No state: call from any thread.
+ *
+ * Functions that return bool refuse by returning false with reader->e filled.
+ */
+#ifndef WRIT_EXTAUTHZ_PARTS_H
+#define WRIT_EXTAUTHZ_PARTS_H
+
+#include "authz/extauthz/traffic.h"
+
+#define FIELDS_MAX 24
+
+enum body_state { BODY_NONE, BODY_COMPLETE, BODY_PARTIAL, BODY_ENCODED };
+
+/* An object in the making; names are ASCII literals, none twice. */
+struct fields {
+	struct json items[FIELDS_MAX];
+	uint32_t n;
+};
+
+struct reader {
+	const struct traffic_request *r;
+	const struct json_limits *limits;
+	struct arena *a;
+	struct traffic *out;
+	struct err *e;
+	enum body_state state;
+	struct str path;	 /* in its normal form */
+	const struct json *body; /* once it was read */
+	struct traffic_action *actions;
+	size_t n, room;
+	struct fields facts; /* of q.http */
+};
+
+/* Refuse: false, and the text for people. */
+#define refuse(rd, class, code, ...) err_code((rd)->e, class, code, __VA_ARGS__)
+#define refuse_memory(rd) \
+	err_code((rd)->e, ERR_UNAVAILABLE, "out_of_memory", "memory is short; try again later")
+
+/* ---- headers ---- */
+
+/* The one header @name; *value is empty with p == NULL if there is none. Two of them are refused:
+ * somebody reads the first, somebody else the last. */
+MUST_USE bool header_once(struct reader *rd, struct str name, struct str *value);
+bool header_there(const struct reader *rd, struct str name);
+
+/* ---- bodies ---- */
+
+/* Read the body as JSON into rd->body. @also: a media type accepted beside application/json, or
+ * NULL. What is cut off, encoded, absent or of another type is refused. */
+MUST_USE bool body_json(struct reader *rd, const char *also);
+/* The same, and it has to be an object whose members are not spelt in two ways. */
+MUST_USE bool body_object(struct reader *rd, const char *const *names);
+
+/* No member of @v is one of @names (NULL-terminated) in another case: some servers would take it
+ * for that (Go's encoding/json folds case, U+017F and U+212A too). */
+MUST_USE bool names_exact(struct reader *rd, const struct json *v, const char *const *names);
+
+/* Member @name: absent (*out NULL) or of this type; null counts as absent. */
+MUST_USE bool member(struct reader *rd, const struct json *v, const char *name, enum json_type t,
+		     const struct json **out);
+/* The same, for a text that must be there and be printable, 1 to 512 bytes. */
+MUST_USE bool member_text(struct reader *rd, const struct json *v, const char *name,
+			  struct str *out);
+/* A text that may be absent: then empty. */
+MUST_USE bool member_maybe(struct reader *rd, const struct json *v, const char *name,
+			   struct str *out);
+
+/* Is this a name that can be shown and compared: UTF-8, no control characters, 1 to @max bytes? */
+bool text_fit(struct str s, size_t max);
+
+/* ---- paths ---- */
+
+/* The normal form of @raw in *out: hexadecimal digits of percent codes in upper case. Everything
+ * that somebody could read as another path is refused: empty and dot segments, encoded slashes,
+ * codes for characters that need none, ';', '\', codes that are not UTF-8. @slashes: %2F may
+ * stand in it (Bedrock's ARNs). */
+MUST_USE bool path_normal(struct reader *rd, struct str raw, bool slashes, struct str *out);
+/* %XX resolved. */
+MUST_USE bool percent_decode(struct arena *a, struct str in, struct str *out);
+
+/* ---- building ---- */
+
+void field_str(struct fields *f, const char *name, struct str s); /* left out if empty */
+void field_int(struct fields *f, const char *name, int64_t i);
+void field_bool(struct fields *f, const char *name, bool b);
+void field_json(struct fields *f, const char *name, const struct json *v); /* NULL: left out */
+/* NULL: no memory. */
+const struct json *fields_object(struct arena *a, const struct fields *f);
+
+MUST_USE bool add_action(struct reader *rd, struct str name, struct str type, struct str id,
+			 const struct json *args);
+
+/* ---- the protocols: each in a file of its name ---- */
+
+MUST_USE bool mcp_read(struct reader *rd);
+MUST_USE bool a2a_read(struct reader *rd);
+MUST_USE bool openai_read(struct reader *rd);
+MUST_USE bool anthropic_read(struct reader *rd);
+MUST_USE bool gemini_read(struct reader *rd);
+MUST_USE bool bedrock_read(struct reader *rd);
+MUST_USE bool ollama_read(struct reader *rd);
+MUST_USE bool http_route_read(struct reader *rd);
+
+/* Is this path one of the protocol's own? For detection. */
+bool a2a_path(struct str path);
+bool openai_path(struct str path);
+bool anthropic_path(struct str path);
+bool gemini_path(struct str path);
+bool bedrock_path(struct str path);
+bool ollama_path(struct str path);
+
+/* Does a JSON-RPC message with this method belong to A2A? */
+bool a2a_method(struct str method, const struct json *params);
+
+#endif

@@ -1,0 +1,438 @@
+/*
+ * The order is: what no protocol may have (two spellings, methods in headers), then whose request
+ * it is, then its own reader. A route that the operator declared is read as declared and as
+ * nothing else; one that is not declared must fit one protocol only, for the client could choose
+ * the reader otherwise.
+ */
+#include "authz/extauthz/traffic.h"
+
+#include "authz/base/text.h"
+#include "authz/extauthz/parts.h"
+#include "authz/net/chars.h"
+
+const struct str traffic_protocol_names[TRAFFIC_PROTOCOLS] = {
+	[TRAFFIC_AUTO] = STR_INIT("auto"),
+	[TRAFFIC_MCP] = STR_INIT("mcp"),
+	[TRAFFIC_A2A] = STR_INIT("a2a"),
+	[TRAFFIC_OPENAI] = STR_INIT("openai"),
+	[TRAFFIC_ANTHROPIC] = STR_INIT("anthropic"),
+	[TRAFFIC_GEMINI] = STR_INIT("gemini"),
+	[TRAFFIC_BEDROCK] = STR_INIT("bedrock"),
+	[TRAFFIC_OLLAMA] = STR_INIT("ollama"),
+	[TRAFFIC_HTTP] = STR_INIT("http"),
+};
+
+static bool (*const readers[TRAFFIC_PROTOCOLS])(struct reader *rd) = {
+	[TRAFFIC_MCP] = mcp_read,	[TRAFFIC_A2A] = a2a_read,
+	[TRAFFIC_OPENAI] = openai_read, [TRAFFIC_ANTHROPIC] = anthropic_read,
+	[TRAFFIC_GEMINI] = gemini_read, [TRAFFIC_BEDROCK] = bedrock_read,
+	[TRAFFIC_OLLAMA] = ollama_read, [TRAFFIC_HTTP] = http_route_read,
+};
+
+/* ---- routes ---- */
+
+static bool set_server(struct traffic_route *route, struct str v, struct err *e)
+{
+	for (size_t i = 0; i < v.n; i++) {
+		char c = v.p[i];
+
+		if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && !(c && strchr("_.-", c)))
+			v.n = 0;
+	}
+	if (!v.n || v.n > 128)
+		return err_code(e, ERR_INVALID, "invalid_route",
+				"setting server must be 1 to 128 of a-z 0-9 _ . -");
+	route->server = v;
+	return true;
+}
+
+static bool set_protocol(struct traffic_route *route, struct str v, struct err *e)
+{
+	for (int i = TRAFFIC_MCP; i < TRAFFIC_PROTOCOLS; i++)
+		if (str_eq(v, traffic_protocol_names[i])) {
+			route->protocol = (enum traffic_protocol)i;
+			return true;
+		}
+	return err_code(e, ERR_INVALID, "invalid_route",
+			"setting protocol must be mcp, a2a, openai, anthropic, gemini, bedrock, "
+			"ollama or http, not \"%.*s\"",
+			STR_FMT(str_first(v, 40)));
+}
+
+static bool set_style(struct traffic_route *route, struct str v, struct err *e)
+{
+	static const struct str names[] = { [TRAFFIC_STYLE_HTTP] = STR_INIT("http"),
+					    [TRAFFIC_STYLE_JSONRPC] = STR_INIT("jsonrpc"),
+					    [TRAFFIC_STYLE_TOOL_RESULT] = STR_INIT("tool_result") };
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (str_eq(v, names[i])) {
+			route->style = (enum traffic_style)i;
+			return true;
+		}
+	return err_code(e, ERR_INVALID, "invalid_route",
+			"setting style must be http, jsonrpc or tool_result, not \"%.*s\"",
+			STR_FMT(str_first(v, 40)));
+}
+
+bool traffic_route_set(struct traffic_route *route, struct str name, struct str value,
+		       struct err *e)
+{
+	if (str_eq(name, STR("protocol")))
+		return set_protocol(route, value, e);
+	if (str_eq(name, STR("server")))
+		return set_server(route, value, e);
+	if (str_eq(name, STR("style")))
+		return set_style(route, value, e);
+	if (str_eq(name, STR("batches"))) {
+		route->batches = str_eq(value, STR("allow"));
+		return route->batches || err_code(e, ERR_INVALID, "invalid_route",
+						  "setting batches can only be \"allow\"");
+	}
+	if (str_eq(name, STR("headers"))) {
+		route->headers_validated = str_eq(value, STR("validated"));
+		return route->headers_validated ||
+		       err_code(e, ERR_INVALID, "invalid_route",
+				"setting headers can only be \"validated\"");
+	}
+	return err_code(e, ERR_INVALID, "invalid_route",
+			"\"%.*s\" is no setting of a route; there are protocol, server, style, "
+			"batches, headers, peer, audience",
+			STR_FMT(str_first(name, 40)));
+}
+
+/* ---- what no request may have ---- */
+
+/* Another method or path than the one that is judged. */
+static bool no_overrides(struct reader *rd)
+{
+	static const struct str names[] = {
+		STR_INIT("x-http-method-override"), STR_INIT("x-http-method"),
+		STR_INIT("x-method-override"),	    STR_INIT("x-original-url"),
+		STR_INIT("x-rewrite-url"),	    STR_INIT("x-original-uri"),
+		STR_INIT("x-original-method"),
+	};
+	struct str rest = rd->r->query, one;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (header_there(rd, names[i]))
+			return refuse(rd, ERR_INVALID, "override_header",
+				      "header %s would make another request of this one; leave it "
+				      "out",
+				      names[i].p);
+	while (rest.n) {
+		one = rest;
+		if (!str_cut(rest, '&', &one, &rest))
+			rest.n = 0;
+		if (str_starts(one, STR("_method=")) || str_starts(one, STR("_method%")))
+			return refuse(rd, ERR_INVALID, "override_header",
+				      "parameter _method would make another request of this one");
+	}
+	return true;
+}
+
+static bool query_ok(struct reader *rd)
+{
+	for (size_t i = 0; i < rd->r->query.n; i++)
+		if (rd->r->query.p[i] <= ' ' || rd->r->query.p[i] > '~' || rd->r->query.p[i] == '#')
+			return refuse(rd, ERR_INVALID, "invalid_query",
+				      "the query has a character that a URL cannot have");
+	return true;
+}
+
+/* Those that a decision reads may stand once only. */
+static bool single_headers(struct reader *rd)
+{
+	static const struct str names[] = {
+		STR_INIT("content-type"),      STR_INIT("content-length"),
+		STR_INIT("content-encoding"),  STR_INIT("host"),
+		STR_INIT("authorization"),     STR_INIT("transfer-encoding"),
+		STR_INIT("anthropic-version"), STR_INIT("a2a-version"),
+	};
+	struct str v;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (!header_once(rd, names[i], &v))
+			return false;
+	return true;
+}
+
+/* The three signals of a cut body (ext-authz sheet 1.5), and those of smuggling. */
+static bool body_state(struct reader *rd)
+{
+	const struct traffic_request *r = rd->r;
+	struct str length, encoding, partial, transfer;
+	uint64_t n = r->body.n;
+
+	if (!header_once(rd, STR("content-length"), &length) ||
+	    !header_once(rd, STR("content-encoding"), &encoding) ||
+	    !header_once(rd, STR("transfer-encoding"), &transfer) ||
+	    !header_once(rd, STR("x-envoy-auth-partial-body"), &partial))
+		return false;
+	if (length.p && length.n && !text_u64(length, UINT64_MAX / 2, &n))
+		return refuse(rd, ERR_INVALID, "invalid_length",
+			      "Content-Length is no plain decimal number");
+	if (length.n && transfer.n)
+		return refuse(rd, ERR_INVALID, "invalid_length",
+			      "Content-Length and Transfer-Encoding contradict each other");
+	if (length.n && n < r->body.n)
+		return refuse(rd, ERR_INVALID, "invalid_length",
+			      "the body is longer than its Content-Length");
+	if (r->truncated || r->size < 0 || (uint64_t)r->size > r->body.n ||
+	    http_equal_fold(partial, STR("true")) || (r->body.n && n > r->body.n))
+		rd->state = BODY_PARTIAL;
+	else if (!r->body.n)
+		rd->state = BODY_NONE;
+	else if (encoding.n && !http_equal_fold(encoding, STR("identity")))
+		rd->state = BODY_ENCODED;
+	else
+		rd->state = BODY_COMPLETE;
+	return true;
+}
+
+/* ---- whose request is it ---- */
+
+static unsigned by_headers(const struct reader *rd)
+{
+	static const struct {
+		struct str name;
+		enum traffic_protocol protocol;
+	} signs[] = {
+		{ STR_INIT("mcp-method"), TRAFFIC_MCP },
+		{ STR_INIT("mcp-protocol-version"), TRAFFIC_MCP },
+		{ STR_INIT("mcp-session-id"), TRAFFIC_MCP },
+		{ STR_INIT("a2a-version"), TRAFFIC_A2A },
+		{ STR_INIT("anthropic-version"), TRAFFIC_ANTHROPIC },
+		{ STR_INIT("x-goog-api-key"), TRAFFIC_GEMINI },
+	};
+	unsigned set = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(signs); i++)
+		if (header_there(rd, signs[i].name))
+			set |= 1u << signs[i].protocol;
+	return set;
+}
+
+static unsigned by_path(const struct reader *rd)
+{
+	static const struct {
+		bool (*fits)(struct str path);
+		enum traffic_protocol protocol;
+	} paths[] = {
+		{ a2a_path, TRAFFIC_A2A },	   { anthropic_path, TRAFFIC_ANTHROPIC },
+		{ openai_path, TRAFFIC_OPENAI },   { gemini_path, TRAFFIC_GEMINI },
+		{ bedrock_path, TRAFFIC_BEDROCK }, { ollama_path, TRAFFIC_OLLAMA },
+	};
+	unsigned set = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		if (paths[i].fits(rd->path))
+			set |= 1u << paths[i].protocol;
+	return set;
+}
+
+/* A JSON-RPC message, whatever its Content-Type says. */
+static bool by_body(struct reader *rd, unsigned *set)
+{
+	struct str b = rd->r->body;
+	const struct json *method;
+	const struct json *v = NULL;
+	size_t i = 0;
+
+	*set = 0;
+	while (i < b.n && (b.p[i] == ' ' || b.p[i] == '\t' || b.p[i] == '\r' || b.p[i] == '\n'))
+		i++;
+	if (rd->state != BODY_COMPLETE || i == b.n || (b.p[i] != '{' && b.p[i] != '['))
+		return true;
+	if (!json_parse(b, rd->limits, rd->a, &v, rd->e))
+		return false; /* half of it could be a message to somebody less strict */
+	if (v->type == JSON_ARRAY)
+		v = v->n ? &v->items[0] : v;
+	if (!json_get(v, STR("jsonrpc")))
+		return true;
+	method = json_get_type(v, STR("method"), JSON_STRING);
+	*set = 1u << (method && a2a_method(method->s, json_get(v, STR("params"))) ? TRAFFIC_A2A
+										  : TRAFFIC_MCP);
+	return true;
+}
+
+/* A model API's path may be shared: Anthropic's header tells /v1/models apart. */
+static bool detect(struct reader *rd, enum traffic_protocol *out)
+{
+	unsigned headers = by_headers(rd), path = by_path(rd), body, all;
+
+	if ((headers & path) && !(headers & ~path))
+		path = headers;
+	else if (path == (1u << TRAFFIC_OPENAI | 1u << TRAFFIC_ANTHROPIC))
+		path = 1u << TRAFFIC_OPENAI; /* the list of models is the same question */
+	all = headers | path;
+	if (!all) {
+		if (!by_body(rd, &body))
+			return false;
+		all = body;
+	}
+	if (!all) {
+		*out = TRAFFIC_HTTP;
+		return true;
+	}
+	if (all & (all - 1))
+		return refuse(rd, ERR_INVALID, "ambiguous_protocol",
+			      "this request looks like more than one protocol; the operator names "
+			      "the right one in the route's setting `protocol`");
+	*out = (enum traffic_protocol)__builtin_ctz(all);
+	return true;
+}
+
+/* ---- q.http ---- */
+
+/* What policies see of the headers: what says how to read the request, nothing that proves who
+ * sent it. */
+static bool shown(struct str name)
+{
+	static const struct str names[] = {
+		STR_INIT("accept"),
+		STR_INIT("content-type"),
+		STR_INIT("content-encoding"),
+		STR_INIT("user-agent"),
+		STR_INIT("origin"),
+		STR_INIT("a2a-version"),
+		STR_INIT("a2a-extensions"),
+		STR_INIT("anthropic-version"),
+		STR_INIT("anthropic-beta"),
+		STR_INIT("openai-beta"),
+		STR_INIT("openai-organization"),
+		STR_INIT("openai-project"),
+		STR_INIT("x-goog-user-project"),
+	};
+
+	if (str_starts(name, STR("mcp-")))
+		return !str_eq(name, STR("mcp-session-id"));
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (str_eq(name, names[i]))
+			return true;
+	return false;
+}
+
+/* Of several headers of one name the values, with commas between. */
+static const struct json *headers_object(struct reader *rd)
+{
+	const struct traffic_request *r = rd->r;
+	struct fields f = { .n = 0 };
+
+	for (size_t i = 0; i < r->nheaders; i++) {
+		struct str name = r->headers[i].name, value = r->headers[i].value;
+		uint32_t k = 0;
+
+		if (!shown(name))
+			continue;
+		while (k < f.n && !str_eq(f.items[k].name, name))
+			k++;
+		if (k == FIELDS_MAX || !text_is_utf8(value)) {
+			(void)refuse(rd, ERR_INVALID, "invalid_header",
+				     "header %.*s is not UTF-8, or too many of its kind",
+				     STR_FMT(str_first(name, 60)));
+			return NULL;
+		}
+		if (k < f.n)
+			f.items[k].s = arena_printf(rd->a, "%.*s, %.*s", STR_FMT(f.items[k].s),
+						    STR_FMT(value));
+		else
+			f.items[f.n++] = (struct json){ .type = JSON_STRING,
+							.s = value,
+							.name = name };
+	}
+	return fields_object(rd->a, &f);
+}
+
+/* The query without the values of what may be a credential. */
+static struct str masked_query(struct reader *rd)
+{
+	static const struct str secret[] = { STR_INIT("key"),	       STR_INIT("api_key"),
+					     STR_INIT("api-key"),      STR_INIT("token"),
+					     STR_INIT("access_token"), STR_INIT("sessionid"),
+					     STR_INIT("session_id"),   STR_INIT("sig"),
+					     STR_INIT("signature"),    STR_INIT("password"),
+					     STR_INIT("secret"),       STR_INIT("code") };
+	struct str rest = rd->r->query, one, name, value;
+	struct buf b;
+
+	buf_in_arena(&b, rd->a, rd->r->query.n + 64);
+	while (rest.n) {
+		bool hide = false;
+
+		one = rest;
+		if (!str_cut(rest, '&', &one, &rest))
+			rest.n = 0;
+		if (b.n)
+			buf_char(&b, '&');
+		if (str_cut(one, '=', &name, &value))
+			for (size_t i = 0; i < ARRAY_LEN(secret); i++)
+				hide = hide || http_equal_fold(name, secret[i]);
+		buf_add(&b, hide ? name : one);
+		if (hide)
+			buf_lit(&b, "=*");
+	}
+	return buf_ok(&b) ? buf_str(&b) : STR("*");
+}
+
+static bool describe(struct reader *rd)
+{
+	static const char *const states[] = { [BODY_NONE] = "none",
+					      [BODY_COMPLETE] = "complete",
+					      [BODY_PARTIAL] = "partial",
+					      [BODY_ENCODED] = "encoded" };
+	struct fields *f = &rd->facts;
+	const struct json *headers = headers_object(rd);
+
+	if (!headers)
+		return rd->e->class != ERR_NONE ? false : refuse_memory(rd);
+	field_json(f, "headers", headers);
+	field_str(f, "body", str_c(states[rd->state]));
+	field_int(f, "body_bytes", (int64_t)rd->r->body.n);
+	field_str(f, "host", rd->r->host);
+	field_str(f, "method", rd->r->method);
+	field_str(f, "path", rd->path);
+	field_str(f, "protocol", traffic_protocol_names[rd->out->protocol]);
+	field_str(f, "query", masked_query(rd));
+	field_str(f, "scheme", rd->r->scheme);
+	field_str(f, "server", rd->r->route.server);
+	field_str(f, "version", rd->out->version);
+	rd->out->http = fields_object(rd->a, f);
+	return rd->out->http || refuse_memory(rd);
+}
+
+static bool read_all(struct reader *rd)
+{
+	const struct traffic_request *r = rd->r;
+	bool bedrock = r->route.protocol == TRAFFIC_BEDROCK ||
+		       (r->route.protocol == TRAFFIC_AUTO && bedrock_path(r->path));
+
+	if (!http_is_token(r->method) || r->method.n > 32 || !http_host_ok(r->host) ||
+	    !http_value_ok(r->scheme) || !text_is_utf8(r->scheme))
+		return refuse(rd, ERR_INVALID, "invalid_request",
+			      "the method or host of the request is malformed");
+	if (!path_normal(rd, r->path, bedrock, &rd->path) || !query_ok(rd) || !no_overrides(rd) ||
+	    !single_headers(rd) || !body_state(rd))
+		return false;
+	if (r->route.protocol != TRAFFIC_AUTO)
+		rd->out->protocol = r->route.protocol;
+	else if (!detect(rd, &rd->out->protocol))
+		return false;
+	return readers[rd->out->protocol](rd) && describe(rd);
+}
+
+bool traffic_read(const struct traffic_request *r, const struct json_limits *limits,
+		  struct arena *a, struct traffic *out, struct err *e)
+{
+	struct reader rd = { .r = r, .limits = limits, .a = a, .out = out, .e = e };
+
+	err_none(e);
+	*out = (struct traffic){ .style = r->route.style };
+	out->protocol = r->route.protocol; /* also of what is refused early */
+	if (!read_all(&rd))
+		return false;
+	out->rpc_code = 0;
+	out->actions = rd.actions;
+	out->n = rd.n;
+	return true;
+}
