@@ -19,6 +19,7 @@
 #include "authz/base/log.h"
 #include "authz/config.h"
 #include "authz/decide/control.h"
+#include "authz/extauthz/http_front.h"
 #include "authz/net/loop.h"
 #include "authz/net/operators.h"
 #include "authz/net/server.h"
@@ -472,6 +473,7 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.config_file = s->config->file;
 	s->service.public_url = s->config->public_url;
 	s->service.batch_max = s->config->limits.batch;
+	s->service.ext_authz = http_front_check;
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };
 	s->operators_site = (struct site){ &s->core, SIDE_OPERATORS, &s->service };

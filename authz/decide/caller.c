@@ -166,6 +166,18 @@ static bool by_transport(struct worker *w, const struct call *call, struct calle
 		       "\"Authorization: Bearer <JWT-SVID>\" with audience %.*s",
 		       STR_FMT(w->core->server_id));
 }
+
+bool caller_by_transport(struct worker *w, const struct call *call, struct caller *out,
+			 struct err *e)
+{
+	struct caller c = { 0 };
+
+	if (!by_transport(w, call, &c, e))
+		return false;
+	*out = c;
+	return true;
+}
+
 bool caller_authenticate(struct worker *w, const struct call *call, struct caller *out,
 			 struct err *e)
 {

@@ -68,4 +68,9 @@ struct worker;
 MUST_USE bool caller_authenticate(struct worker *w, const struct call *c, struct caller *out,
 				  struct err *e);
 
+/* The same by the connection alone: for proxies, whose Authorization is that of the request they
+ * ask about. */
+MUST_USE bool caller_by_transport(struct worker *w, const struct call *c, struct caller *out,
+				  struct err *e);
+
 #endif

@@ -22,6 +22,9 @@ void handle_search_action(struct request *r);
 /* authzen_metadata.c */
 void handle_authzen_metadata(struct request *r);
 
+/* ext_authz.c */
+void handle_ext_authz(struct request *r);
+
 /* identity.c */
 void handle_attest(struct request *r);
 void handle_attest_challenge(struct request *r);

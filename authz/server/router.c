@@ -90,7 +90,8 @@ static const struct route *find_route(const struct call *c, unsigned door, struc
 			elsewhere = r;
 			continue;
 		}
-		if (str_eq(c->method, str_c(r->method)) || (head && !strcmp(r->method, "GET")))
+		if (!strcmp(r->method, ANY_METHOD) || str_eq(c->method, str_c(r->method)) ||
+		    (head && !strcmp(r->method, "GET")))
 			return r;
 		other = r;
 	}
@@ -244,7 +245,11 @@ static void dispatch(const struct site *site, struct call *c)
 		return;
 	}
 	if (route->roles && !open_here(route, c)) {
-		if (!caller_authenticate(r->worker, c, &r->caller, &e)) {
+		bool ok = route->roles & ROUTE_BY_TRANSPORT
+				  ? caller_by_transport(r->worker, c, &r->caller, &e)
+				  : caller_authenticate(r->worker, c, &r->caller, &e);
+
+		if (!ok) {
 			request_fail(r, &e);
 			return;
 		}

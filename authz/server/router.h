@@ -36,6 +36,9 @@ struct request {
 #define ROUTE_GRPC 128u /* beside the doors: a gRPC method; its handler gets gRPC calls only */
 #define ROUTE_OPEN_LOCALLY (1u << 16) /* beside the roles: open on loopback and Unix sockets */
 
+#define ROUTE_BY_TRANSPORT (1u << 17) /* beside the roles: Authorization is not the caller's */
+#define ANY_METHOD "*"
+
 struct route {
 	const char *method, *path; /* a path that ends in a star: all that begin like it */
 	unsigned doors;

@@ -4,6 +4,8 @@
 #define BOTH (SIDE_AGENTS | SIDE_OPERATORS)
 #define GRPC (SIDE_AGENTS | ROUTE_GRPC)
 #define ANYBODY (ROUTE_OPEN_LOCALLY - 1) /* with a role at all */
+/* A proxy: Authorization is the header of the request it asks about. */
+#define BY_TRANSPORT (ROLE_PEP | ROLE_AGENT | ROUTE_BY_TRANSPORT)
 #define READS_LOG (ROLE_AUDITOR | ROLE_ADMIN)
 #define READS_METRICS (ROLE_METRICS | ROLE_ADMIN | ROLE_AUDITOR)
 
@@ -14,6 +16,7 @@ const struct route routes[] = {
 	{ "POST", "/access/v1/search/subject", SIDE_AGENTS, ANYBODY, handle_search_subject },
 	{ "POST", "/access/v1/search/resource", SIDE_AGENTS, ANYBODY, handle_search_resource },
 	{ "POST", "/access/v1/search/action", SIDE_AGENTS, ANYBODY, handle_search_action },
+	{ ANY_METHOD, "/ext-authz/*", SIDE_AGENTS, BY_TRANSPORT, handle_ext_authz },
 	{ "GET", "/.well-known/authzen-configuration", SIDE_AGENTS, 0, handle_authzen_metadata },
 	{ "GET", "/.well-known/authzen-configuration/*", SIDE_AGENTS, 0, handle_authzen_metadata },
 	{ "POST", "/v1/attest", SIDE_AGENTS, 0, handle_attest },

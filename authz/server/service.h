@@ -19,6 +19,9 @@ struct finding {
 };
 
 struct service {
+	/* ext_authz is a front of its own beside this one: the wiring names it. */
+	void (*ext_authz)(struct worker *w, struct call *call, const struct caller *caller,
+			  struct str request_id, struct str trace_id);
 	const char *folder; /* the data folder: log.db lies in it */
 	const char *node;
 	const char *config_file; /* or NULL */

@@ -1,0 +1,433 @@
+/*
+ * The order: who the agent is, what it asks for, how often it may ask, then each action. Actions of
+ * one request are decided in one turn of the loop, so by one policy set; each is a record of its
+ * own, and the verdict leaves when the last of them is on disk.
+ */
+#include "authz/extauthz/check.h"
+
+#include "authz/base/json_order.h"
+#include "authz/base/text.h"
+#include "authz/extauthz/check_agent.h"
+#include "authz/extauthz/denial.h"
+#include "authz/extauthz/parts.h"
+
+/* How long one request may keep its loop, as a batch of evaluations may. */
+#define CHECK_NS 50000000
+
+struct asked {
+	struct evaluation d;
+	struct run *run;
+	struct decision_answer answer;
+};
+
+struct run {
+	struct check *c;
+	struct traffic traffic;
+	struct check_agent agent;
+	struct asked *asked;
+	size_t n, waiting;
+	int64_t retry_ms;
+	struct err refused; /* why, if it was; last: see begin */
+};
+
+struct check *check_new(struct worker *w, struct arena *a)
+{
+	struct check *c = arena_zero(a, sizeof(*c));
+
+	if (c) {
+		c->worker = w;
+		c->arena = a;
+	}
+	return c;
+}
+
+static bool header_name_ok(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!(s.p[i] >= 'a' && s.p[i] <= 'z') && !(s.p[i] >= '0' && s.p[i] <= '9') &&
+		    s.p[i] != '-')
+			return false;
+	return s.n && s.n <= 64;
+}
+
+bool check_setting(struct check *c, struct str name, struct str value, struct err *e)
+{
+	if (str_eq(name, STR("peer"))) {
+		/* These are the agent's own words. */
+		if (!header_name_ok(value) || str_eq(value, STR("authorization")))
+			return err_code(e, ERR_INVALID, "invalid_route",
+					"setting peer must be the name of a header in lower case");
+		c->peer_header = value;
+		return true;
+	}
+	if (str_eq(name, STR("audience"))) {
+		if (!text_is_printable(value) || !text_is_utf8(value) || !value.n ||
+		    value.n > JWT_AUDIENCE_MAX)
+			return err_code(e, ERR_INVALID, "invalid_route",
+					"setting audience must be a text of 1 to %d bytes",
+					JWT_AUDIENCE_MAX);
+		c->audience = value;
+		return true;
+	}
+	return traffic_route_set(&c->request.route, name, value, e);
+}
+
+/* ---- the verdict ---- */
+
+static void set(struct check_verdict *v, const char *name, struct str value)
+{
+	if (value.n && v->nheaders < CHECK_HEADERS_MAX)
+		v->headers[v->nheaders++] = (struct http_header){ str_c(name), value };
+}
+
+static void take_off(struct check_verdict *v, struct str name)
+{
+	for (size_t i = 0; i < v->nremove; i++)
+		if (str_eq(v->remove[i], name))
+			return;
+	if (v->nremove < CHECK_REMOVE_MAX)
+		v->remove[v->nremove++] = name;
+}
+
+/* What a client could have forged, and what would serve the upstream as a proof to writ. */
+static void strip(const struct run *r, struct check_verdict *v)
+{
+	const struct traffic_request *q = &r->c->request;
+
+	if (r->agent.token_for_writ)
+		take_off(v, STR("authorization"));
+	for (size_t i = 0; i < q->nheaders; i++) {
+		struct str name = q->headers[i].name;
+
+		if ((str_starts(name, STR("x-writ-")) && !str_eq(name, STR("x-writ-agent")) &&
+		     !str_eq(name, STR("x-writ-decision-id"))) ||
+		    str_eq(name, r->c->peer_header) || str_eq(name, STR("x-forwarded-client-cert")))
+			take_off(v, name);
+	}
+}
+
+static void allow(struct run *r, struct check_verdict *v)
+{
+	v->allow = true;
+	v->status = 200;
+	v->reason = r->asked[0].answer.result.reason;
+	set(v, "x-writ-agent", r->agent.id.n ? r->agent.id : STR("anonymous"));
+	set(v, "x-writ-decision-id", v->evaluation_ids);
+	strip(r, v);
+	r->c->done(r->c, v);
+}
+
+static void deny(struct run *r, struct check_verdict *v, const struct denial *d)
+{
+	v->agent = r->agent.id;
+	if (d->status == 429) {
+		v->retry_s = r->retry_ms / 1000 + 1;
+		set(v, "retry-after", arena_printf(r->c->arena, "%lld", (long long)v->retry_s));
+	}
+	denial_write(r->c, &r->traffic, d, v);
+	r->c->done(r->c, v);
+}
+
+/* A malformed or unproven request: as on record. */
+static void refused(void *owner, const struct recorded *done)
+{
+	struct run *r = owner;
+	struct check_verdict v = { .allow = false };
+	int status = err_status(r->refused.class);
+	struct denial d = { .status = status >= 500 ? 403 : status,
+			    .reason = str_c(r->refused.code),
+			    .message = str_c(r->refused.msg),
+			    .bad_token = strcmp(r->refused.code, "unauthenticated") != 0 };
+
+	(void)done; /* denied either way */
+	deny(r, &v, &d);
+}
+
+static void refuse_run(struct run *r)
+{
+	worker_count(&r->c->worker->counters.refused);
+	worker_refuse(r->c->worker, r->c->caller, &r->refused, refused, r);
+}
+
+/* The step-up that a denial asks for: its acr_value, or nothing. */
+static struct str step_up(struct run *r, struct str obligations)
+{
+	const struct json *list = NULL;
+	struct err ignored;
+
+	if (!obligations.n ||
+	    !json_parse(obligations, &json_default_limits, r->c->arena, &list, &ignored))
+		return (struct str){ NULL, 0 };
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct json *type = json_get_type(&list->items[i], STR("type"), JSON_STRING);
+		const struct json *acr = json_get_type(json_get(&list->items[i], STR("properties")),
+						       STR("acr_value"), JSON_STRING);
+
+		if (type && acr && str_eq(type->s, STR("step-up")) && text_is_printable(acr->s) &&
+		    !memchr(acr->s.p, '"', acr->s.n) && !memchr(acr->s.p, '\\', acr->s.n))
+			return acr->s;
+	}
+	return (struct str){ NULL, 0 };
+}
+
+static void put_ids(struct run *r, const struct asked *first, struct check_verdict *v)
+{
+	struct buf b;
+
+	buf_in_arena(&b, r->c->arena, 64 * (r->n + 1));
+	buf_add(&b, str_c(first->answer.evaluation_id));
+	for (size_t i = 0; i < r->n; i++) {
+		if (&r->asked[i] == first || !r->asked[i].answer.evaluation_id[0])
+			continue;
+		if (b.n)
+			buf_char(&b, ',');
+		buf_add(&b, str_c(r->asked[i].answer.evaluation_id));
+	}
+	if (buf_ok(&b))
+		v->evaluation_ids = buf_str(&b);
+}
+
+/* Why this action keeps the request from passing; false: it does not. */
+static bool stops(struct run *r, const struct asked *a, struct denial *d)
+{
+	const struct policy_result *p = &a->answer.result;
+
+	if (a->answer.refused.class != ERR_NONE) {
+		*d = (struct denial){ .status = 403,
+				      .reason = str_c(a->answer.refused.code),
+				      .message = str_c(a->answer.refused.msg) };
+		return true;
+	}
+	if (p->decision != DECISION_PERMIT) {
+		*d = (struct denial){ .status = 403,
+				      .policy = true,
+				      .reason = p->reason,
+				      .message = p->message,
+				      .acr = step_up(r, p->obligations) };
+		return true;
+	}
+	/* A PEP denies what it cannot carry out, and a proxy carries out nothing. */
+	if (!p->obligations.n)
+		return false;
+	*d = (struct denial){ .status = 403,
+			      .policy = true,
+			      .reason = STR("obligations_unsupported"),
+			      .message = STR("The permit has obligations that a proxy cannot carry "
+					     "out; ask writ through a client that can.") };
+	return true;
+}
+
+static void finish(struct run *r)
+{
+	struct check_verdict v = { .agent = r->agent.id };
+	struct denial d;
+
+	for (size_t i = 0; i < r->n; i++)
+		if (stops(r, &r->asked[i], &d)) {
+			put_ids(r, &r->asked[i], &v);
+			deny(r, &v, &d);
+			return;
+		}
+	put_ids(r, &r->asked[0], &v);
+	allow(r, &v);
+}
+
+static void one_less(struct run *r)
+{
+	if (--r->waiting == 0)
+		finish(r);
+}
+
+static void decided(struct evaluation *d, const struct decision_answer *a)
+{
+	struct asked *k = d->user;
+
+	k->answer = *a;
+	one_less(k->run);
+}
+
+/* ---- the questions ---- */
+
+static const struct json *pair(struct arena *a, const char *first, struct str v, const char *second,
+			       struct str w)
+{
+	struct fields f = { .n = 0 };
+
+	field_str(&f, first, v);
+	field_str(&f, second, w);
+	return fields_object(a, &f);
+}
+
+/* With the body as its text, so that the memory of rules grows with what they are given. */
+static const struct json *action_of(struct run *r, const struct traffic_action *t)
+{
+	struct fields f = { .n = 0 };
+	const struct json *made;
+	struct json *v = arena_alloc(r->c->arena, sizeof(*v));
+
+	field_str(&f, "name", t->name);
+	field_json(&f, "properties", t->args);
+	made = fields_object(r->c->arena, &f);
+	if (!made || !v)
+		return NULL;
+	*v = *made;
+	v->raw = r->c->request.body;
+	return v;
+}
+
+/* The body's digest joins q.http where the arguments do not hold all of it: what is approved or
+ * found in the log is this body and no other. */
+static const struct json *with_digest(struct run *r)
+{
+	const struct json *http = r->traffic.http;
+	const struct check *c = r->c;
+	struct json *from = arena_alloc(c->arena, 2 * (http->n + 1) * sizeof(*from));
+	struct json *whole = arena_zero(c->arena, sizeof(*whole));
+	char *hex = arena_alloc(c->arena, 2 * SHA256_LEN);
+	uint8_t hash[SHA256_LEN];
+
+	if (!from || !whole || !hex)
+		return NULL;
+	sha256_of(c->worker->sha, c->request.body, hash);
+	text_hex(hash, sizeof(hash), hex);
+	memcpy(from, http->items, http->n * sizeof(*from));
+	from[http->n] = (struct json){ .type = JSON_STRING,
+				       .s = { hex, 2 * SHA256_LEN },
+				       .name = STR("body_sha256") };
+	*whole = (struct json){ .type = JSON_OBJECT,
+				.n = http->n + 1,
+				.items = from + http->n + 1 };
+	return json_order(from, whole->n, from + http->n + 1) ? NULL : whole;
+}
+
+static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
+		const struct json *subject)
+{
+	struct check *c = r->c;
+
+	k->run = r;
+	k->d = (struct evaluation){
+		.caller = c->caller, .arena = c->arena, .admitted = true, .done = decided, .user = k
+	};
+	k->d.request = (struct decision_request){ .subject = subject,
+						  .action = action_of(r, t),
+						  .resource = pair(c->arena, "type", t->type, "id",
+								   t->id),
+						  .http = r->traffic.http,
+						  .request_id = c->request_id,
+						  .trace_id = c->trace_id };
+	return k->d.request.action && k->d.request.resource;
+}
+
+static bool prepare(struct run *r)
+{
+	struct check *c = r->c;
+	bool known = r->agent.id.n != 0;
+	const struct json *subject = pair(c->arena, "type", known ? STR("agent") : STR("anonymous"),
+					  "id", known ? r->agent.id : STR("anonymous"));
+
+	r->n = r->traffic.n;
+	r->asked = arena_zero(c->arena, r->n * sizeof(*r->asked));
+	if (r->traffic.protocol != TRAFFIC_MCP && c->request.body.n)
+		r->traffic.http = with_digest(r);
+	if (!subject || !r->asked || !r->traffic.http)
+		return false;
+	for (size_t i = 0; i < r->n; i++)
+		if (!ask(r, &r->asked[i], &r->traffic.actions[i], subject))
+			return false;
+	return true;
+}
+
+/* All of them, though the first denial settles it: what was attempted is on record. */
+static void run(struct run *r)
+{
+	const struct clock *clock = r->c->worker->core->clock;
+	int64_t until = clock_mono_ns(clock) + CHECK_NS;
+
+	r->waiting = r->n + 1; /* ours: one may be done before the next has begun */
+	for (size_t i = 0; i < r->n; i++) {
+		if (i && clock_mono_ns(clock) > until) {
+			err_code(&r->asked[i].answer.refused, ERR_UNAVAILABLE, "check_too_slow",
+				 "the policies took too long over the actions before; send fewer");
+			one_less(r);
+			continue;
+		}
+		decide(r->c->worker, &r->asked[i].d);
+	}
+	one_less(r);
+}
+
+static struct run *begin(struct check *c)
+{
+	struct run *r = arena_alloc(c->arena, sizeof(*r));
+
+	if (!r) { /* no record can be made either; the denial needs no memory */
+		struct check_verdict v = { .status = 403, .reason = STR("out_of_memory") };
+
+		c->done(c, &v);
+		return NULL;
+	}
+	memset(r, 0, offsetof(struct run, refused));
+	err_none(&r->refused);
+	r->c = c;
+	r->traffic.protocol = c->request.route.protocol;
+	r->traffic.style = c->request.route.style;
+	return r;
+}
+
+/* Nobody proved who the agent is. What is public before any proof is for the policies to say. */
+static bool proven(struct run *r, bool readable)
+{
+	if (r->agent.id.n || (readable && r->traffic.discovery))
+		return true;
+	return err_set(&r->refused, ERR_UNAUTHENTICATED,
+		       "nobody says which agent this is: present an X.509-SVID to the proxy, or "
+		       "\"Authorization: Bearer <JWT-SVID>\"");
+}
+
+void check_run(struct check *c)
+{
+	struct run *r = begin(c);
+	struct err e;
+	bool ok;
+
+	if (!r)
+		return;
+	if (!check_agent_find(c, &r->agent, &r->refused)) {
+		refuse_run(r);
+		return;
+	}
+	if (!c->request.route.server.n)
+		c->request.route.server = c->caller->server;
+	ok = traffic_read(&c->request, &c->worker->core->json, c->arena, &r->traffic, &e);
+	if (!proven(r, ok)) {
+		refuse_run(r);
+		return;
+	}
+	if (!ok) {
+		r->refused = e;
+		refuse_run(r);
+		return;
+	}
+	if (!decide_admit(c->worker, c->caller, (uint32_t)r->traffic.n, &r->retry_ms,
+			  &r->refused)) {
+		refuse_run(r);
+		return;
+	}
+	if (!prepare(r)) {
+		err_set(&r->refused, ERR_UNAVAILABLE, "memory is short; try again later");
+		refuse_run(r);
+		return;
+	}
+	run(r);
+}
+
+void check_refuse(struct check *c, const struct err *e)
+{
+	struct run *r = begin(c);
+
+	if (!r)
+		return;
+	r->refused = *e;
+	refuse_run(r);
+}

@@ -1,0 +1,9 @@
+/* /ext-authz/: the request of somebody else, as a proxy describes it. The front that reads it is a
+ * neighbour (authz/extauthz); here only the caller is known. */
+#include "authz/server/handlers.h"
+#include "authz/server/service.h"
+
+void handle_ext_authz(struct request *r)
+{
+	r->site->service->ext_authz(r->worker, r->call, &r->caller, r->request_id, r->trace_id);
+}

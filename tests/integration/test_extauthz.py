@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""ext_authz over HTTP: every proxy's habits against the real server, and real nginx and HAProxy."""
+import json
+
+from harness import AGENT, Deployment, check, equal, main, test
+
+RULES = """
+policy "gateway" {
+  permit "sessions" { on = { action = { "initialize", "notifications/initialized", "tools/list", "stream/open" } } },
+  permit "read" { on = { action = "tools/call", effect = "read" } },
+  deny "no deleting" { on = { action = "tools/call", tool = "files/delete" },
+    reason = "deleting_forbidden", message = "Files are never deleted by agents; ask an operator." },
+  permit "models" { on = { action = "models/invoke", model = "gpt-large" },
+    when = function(q) return q.http.method == "POST" and q.args.max_tokens <= 100 end },
+  permit "search" { on = { action = "models/server_tool", id = "openai/web_search" } },
+  permit "orders" { on = { action = "GET", resource = "route", id = "/orders" },
+    when = function(q) return q.http.host == "shop.example" end },
+  permit "cards" { on = { action = "GetAgentCard" } },
+  permit "with a duty" { on = { action = "GET", id = "/duty" },
+    obligations = { { id = "o", type = "custom", properties = { a = 1 } } } },
+  deny "step up" { on = { action = "GET", id = "/secret" }, reason = "step_up",
+    obligations = { { id = "s", type = "step-up", properties = { acr_value = "urn:mfa" } } } },
+}
+"""
+CATALOGUE = """
+tool "files/read" { effect = "read", args = { path = "string" } }
+tool "files/delete" { effect = "delete", args = { path = "string" } }
+model "gpt-large" { provider = "example", tier = 3, max_tokens = 16384 }
+"""
+POLICIES = {"catalogue/tools.lua": CATALOGUE, "gateway.lua": RULES}
+MCP = "protocol=mcp,server=files"
+SHARED = []
+
+
+def server():
+    if not SHARED:
+        d = Deployment(policies=POLICIES, caller="pep").start()
+        d.register()
+        SHARED.append(d)
+    return SHARED[0]
+
+
+def call(tool="read", arguments=None, ident=7):
+    return {"jsonrpc": "2.0", "id": ident, "method": "tools/call",
+            "params": {"name": tool, "arguments": {"path": "/a"} if arguments is None else arguments}}
+
+
+def envoy(method, path, body=None, settings=MCP, agent=AGENT, **headers):
+    h = {k.replace("_", "-"): v for k, v in headers.items()}
+    if agent:
+        h["x-writ-peer"] = agent
+    return server().http(method, f"/ext-authz/envoy,peer=x-writ-peer{',' + settings if settings else ''}{path}", body, h)
+
+
+@test
+def allows_with_exactly_200_and_headers():
+    r = envoy("POST", "/mcp", call())
+    equal(r.status, 200, repr(r))
+    equal(r.body, b"", "body")
+    equal(r.header("x-writ-agent"), AGENT, "agent")
+    check(r.header("x-writ-decision-id").startswith("ev_"), "decision id")
+    equal(r.header("x-envoy-auth-headers-to-remove"), "x-writ-peer", "removed")
+
+
+@test
+def denies_with_the_words_of_the_protocol():
+    r = envoy("POST", "/mcp", call("delete"))
+    equal(r.status, 403, repr(r))
+    equal(r.json["id"], 7, "id")
+    equal(r.json["error"]["code"], -32001, "code")
+    equal(r.json["error"]["data"]["reason"], "deleting_forbidden", "reason")
+    check(r.json["error"]["data"]["evaluation_id"].startswith("ev_"), "evaluation id")
+    check("www-authenticate" not in r.headers, "no challenge where no token helps")
+    equal(envoy("POST", "/mcp", call("unknown")).json["error"]["data"]["reason"], "unknown_tool", "reason")
+    equal(envoy("POST", "/mcp", call(arguments={"path": 7})).json["error"]["data"]["reason"], "invalid_arguments", "reason")
+
+
+@test
+def gives_back_the_id_as_it_came():
+    for text in ('7', '"7"', '"a\\u0062"', '0', '-1', '1.0'):
+        body = '{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"delete","arguments":{"path":"/"}}}' % text
+        r = envoy("POST", "/mcp", body.encode())
+        check(('"id":' + text + ",").encode() in r.body, f"{text}: {r}")
+
+
+@test
+def styles_are_hinted_where_the_proxy_cannot_answer_200():
+    r = envoy("POST", "/mcp", call("delete"), MCP + ",style=jsonrpc")
+    equal((r.status, r.header("x-writ-status")), (403, "200"), "status")
+    r = envoy("POST", "/mcp", call("delete"), MCP + ",style=tool_result")
+    equal((r.status, r.header("x-writ-status")), (403, "200"), "status")
+    equal(r.json["result"]["isError"], True, "isError")
+    check("resultType" not in r.json["result"], "resultType is of 2026-07-28")
+    equal(r.json["result"]["content"][0]["text"], "Files are never deleted by agents; ask an operator.", "text")
+
+
+@test
+def the_agent_must_be_proven():
+    r = envoy("POST", "/mcp", call(), agent=None)
+    equal(r.status, 401, repr(r))
+    equal(r.header("www-authenticate"), 'Bearer realm="writ"', "challenge")
+    r = envoy("POST", "/mcp", call(), agent="spiffe://example.org/agent/unknown")
+    equal((r.status, r.header("x-writ-reason")), (403, "unknown_agent"), repr(r))
+    # A header that the route does not name proves nothing.
+    r = server().http("POST", f"/ext-authz/envoy,{MCP}/mcp", call(), {"x-writ-peer": AGENT,
+                      "x-forwarded-client-cert": f"URI={AGENT}"})
+    equal(r.status, 401, repr(r))
+
+
+@test
+def xfcc_is_one_element_or_nothing():
+    def ask(value):
+        return server().http("POST", f"/ext-authz/envoy,peer=x-forwarded-client-cert,{MCP}/mcp", call(),
+                             {"x-forwarded-client-cert": value})
+    equal(ask(f"By=spiffe://example.org/gw;Hash=ab;Subject=\"CN=a,O=b;c\";URI={AGENT}").status, 200, "one")
+    for bad in (f"URI=spiffe://example.org/x,URI={AGENT}", f"URI={AGENT},By=x;URI=spiffe://example.org/x",
+                f"URI={AGENT};URI=spiffe://example.org/x", f'Subject="a;URI={AGENT}', f"URI=\"{AGENT}\"",
+                f'Subject="x\\";URI=spiffe://example.org/x', "URI", f"URI={AGENT}/../x", "URI=https://x/y"):
+        r = ask(bad)
+        equal(r.status, 401, f"{bad}: {r}")
+    r = server().http("POST", f"/ext-authz/envoy,peer=x-forwarded-client-cert,{MCP}/mcp", call())
+    equal(r.status, 401, "without")
+
+
+@test
+def tokens_are_read_from_the_forwarded_request():
+    d = server()
+    # Not a JWT-SVID: between the agent and the upstream, and no contradiction.
+    equal(envoy("POST", "/mcp", call(), authorization="Bearer sk-test").status, 200, "API key")
+    equal(envoy("POST", "/mcp", call(), authorization="Basic YTpi").status, 200, "basic")
+    forged = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJzcGlmZmU6Ly9leGFtcGxlLm9yZy9hZ2VudC9maW5hbmNlLTEifQ.AAAA"
+    r = envoy("POST", "/mcp", call(), authorization="Bearer " + forged)
+    equal(r.status, 401, repr(r))
+    check('error="invalid_token"' in r.header("www-authenticate"), "challenge")
+    equal(d.http("GET", "/livez").status, 200, "alive")
+
+
+@test
+def what_cannot_be_read_is_denied_and_on_record():
+    d = server()
+    r = envoy("POST", "/mcp", b'{"jsonrpc":"2.0","id":1,"id":2}', content_type="application/json")
+    equal((r.status, r.header("x-writ-reason")), (400, "invalid_json"), repr(r))
+    equal(r.json["error"]["code"], -32700, "code")
+    r = envoy("POST", "/mcp", call(), content_encoding="gzip")
+    equal((r.status, r.header("x-writ-reason")), (400, "body_encoded"), repr(r))
+    r = envoy("POST", "/mcp", call(), x_envoy_auth_partial_body="true")
+    equal((r.status, r.header("x-writ-reason")), (413, "body_truncated"), repr(r))
+    r = envoy("GET", "/a/..%2fb", settings="protocol=http")
+    equal((r.status, r.header("x-writ-reason")), (400, "path_not_normal"), repr(r))
+    r = envoy("POST", "/v1/batches", {"x": 1}, "protocol=openai")
+    equal((r.status, r.json["error"]["code"]), (403, "endpoint_refused"), repr(r))
+    last = d.writ("audit", "tail", "--json", code=0).stdout
+    check("request.refused" in last and "endpoint_refused" in last, last[-600:])
+
+
+@test
+def models_speak_their_own_errors():
+    body = {"model": "gpt-large", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+    equal(envoy("POST", "/v1/chat/completions", body, "").status, 200, "openai")
+    big = dict(body, max_tokens=500)
+    r = envoy("POST", "/v1/chat/completions", big, "")
+    equal((r.status, r.json["error"]["type"], r.json["error"]["code"]), (403, "permission_error", "no_rule"), repr(r))
+    r = envoy("POST", "/v1/messages", dict(big), "", anthropic_version="2023-06-01")
+    equal((r.status, r.json["type"], r.json["error"]["type"]), (403, "error", "permission_error"), repr(r))
+    r = envoy("POST", "/v1beta/models/nope:generateContent", {"contents": []}, "")
+    equal((r.status, r.json["error"]["status"]), (403, "PERMISSION_DENIED"), repr(r))
+    r = envoy("POST", "/model/nope/converse", {"messages": []}, "")
+    equal((r.status, r.header("x-amzn-errortype")), (403, "AccessDeniedException"), repr(r))
+    r = envoy("POST", "/api/chat", {"model": "nope", "messages": []}, "")
+    equal((r.status, r.json["error"]["code"]), (403, "unknown_model"), repr(r))
+
+
+@test
+def several_actions_need_every_permit():
+    ok = {"model": "gpt-large", "max_output_tokens": 50, "input": "hi", "tools": [{"type": "web_search"}]}
+    r = envoy("POST", "/v1/responses", ok, "")
+    equal(r.status, 200, repr(r))
+    equal(len(r.header("x-writ-decision-id").split(",")), 2, "one decision for each")
+    bad = dict(ok, tools=ok["tools"] + [{"type": "mcp", "server_label": "x", "server_url": "https://evil.example/mcp"}])
+    r = envoy("POST", "/v1/responses", bad, "")
+    equal((r.status, r.json["error"]["code"]), (403, "no_rule"), repr(r))
+
+
+@test
+def plain_routes_and_discovery():
+    equal(envoy("GET", "/orders?x=1", settings="", host="shop.example").status, 403, "a foreign host at a fixed caller")
+    head = {"x-forwarded-method": "GET", "x-forwarded-uri": "/orders?x=1", "x-forwarded-host": "shop.example",
+            "x-writ-peer": AGENT}
+    equal(server().http("GET", "/ext-authz/check,peer=x-writ-peer", None, head).status, 200, "GET")
+    r = server().http("GET", "/ext-authz/check,peer=x-writ-peer", None, dict(head, **{"x-forwarded-method": "POST"}))
+    equal((r.status, r.json["error"]["code"]), (403, "no_rule"), repr(r))
+    r = envoy("GET", "/.well-known/agent-card.json", settings="", agent=None)
+    equal((r.status, r.header("x-writ-agent")), (200, "anonymous"), repr(r))
+    r = envoy("GET", "/.well-known/oauth-protected-resource/mcp", settings="", agent=None)
+    equal((r.status, r.header("x-writ-reason")), (403, "no_rule"), repr(r))
+
+
+@test
+def obligations_are_for_those_who_can():
+    r = envoy("GET", "/duty", settings="protocol=http")
+    equal((r.status, r.header("x-writ-reason")), (403, "obligations_unsupported"), repr(r))
+    r = envoy("GET", "/secret", settings="protocol=http")
+    equal(r.header("www-authenticate"), 'Bearer error="insufficient_user_authentication", acr_values="urn:mfa"', repr(r))
+
+
+@test
+def proxies_describe_the_request_in_headers():
+    d = server()
+    base = {"x-writ-peer": AGENT, "x-forwarded-method": "POST", "x-forwarded-uri": "/mcp"}
+
+    def ask(proxy="haproxy", query="", body=call(), **change):
+        h = dict(base)
+        h.update({k.replace("_", "-"): v for k, v in change.items()})
+        h = {k: v for k, v in h.items() if v is not None}
+        return d.http("POST", f"/ext-authz/{proxy},peer=x-writ-peer,{MCP}{query}", body, h)
+
+    for proxy in ("nginx", "traefik", "caddy", "haproxy", "check"):
+        equal(ask(proxy).status, 200, proxy)
+    equal(ask(x_forwarded_uri=None, x_original_uri="/mcp").status, 200, "X-Original-URI")
+    equal(ask(x_forwarded_uri=None, x_original_url="https://h/mcp").status, 200, "X-Original-URL")
+    for change in ({"x_forwarded_uri": None}, {"x_forwarded_method": None}):
+        r = ask(**change)
+        equal((r.status, r.header("x-writ-reason")), (400, "not_described"), f"{change} {r}")
+    r = ask(x_original_uri="/harmless")
+    equal((r.status, r.header("x-writ-reason")), (400, "conflicting_headers"), repr(r))
+    equal(ask(x_original_uri="/mcp").status, 200, "two that agree")
+    r = ask("nginx", x_original_uri="/harmless")
+    equal((r.status, r.header("x-writ-status")), (403, "400"), "nginx knows 401 and 403")
+    equal(ask("caddy", "?a=1", x_forwarded_uri="/mcp?a=1").status, 200, "Caddy appends the query")
+    r = ask("nginx", "?protocol=http")
+    equal((r.status, r.header("x-writ-reason")), (403, "invalid_route"), repr(r))
+
+
+@test
+def routes_are_the_operators_and_strict():
+    d = server()
+    for path in ("/ext-authz/", "/ext-authz/mcp", "/ext-authz/envoy", "/ext-authz/envoy,protocl=mcp/mcp",
+                 "/ext-authz/envoy,protocol=grpc/mcp", "/ext-authz/envoy,server=A/mcp", "/ext-authz/envoy,x/mcp",
+                 "/ext-authz/envoy,peer=authorization/mcp", "/ext-authz/envoy,batches=yes/mcp",
+                 "/ext-authz/nginx/mcp", "/ext-authz/envoy,audience=%zz/mcp"):
+        r = d.http("POST", path, call(), {"x-writ-peer": AGENT, "x-forwarded-method": "POST", "x-forwarded-uri": "/"})
+        check(r.status in (400, 403), f"{path}: {r}")
+    for method in ("HEAD", "OPTIONS", "PATCH", "PURGE"):
+        r = envoy(method, "/orders", settings="protocol=http")
+        equal(r.status, 403, f"{method}: {r}")
+        equal(r.body == b"", method == "HEAD", method)
+
+
+@test
+def decisions_replay():
+    d = server()
+    out = d.writ("policy", "replay", "--json", code=0).stdout
+    summary = json.loads(out.strip().splitlines()[-1])
+    check(summary.get("changed", 0) == 0 and summary.get("same", 0) > 5, out[-400:])
+
+
+if __name__ == "__main__":
+    main()
