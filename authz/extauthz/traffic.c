@@ -424,8 +424,14 @@ static bool read_all(struct reader *rd)
 bool traffic_read(const struct traffic_request *r, const struct json_limits *limits,
 		  struct arena *a, struct traffic *out, struct err *e)
 {
-	struct reader rd = { .r = r, .limits = limits, .a = a, .out = out, .e = e };
+	struct traffic_request own = *r;
+	struct reader rd = { .r = &own, .limits = limits, .a = a, .out = out, .e = e };
+	struct str *texts[] = { &own.method, &own.path,	  &own.query,
+				&own.host,   &own.scheme, &own.body };
 
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		if (!texts[i]->p) /* what is absent is empty, and can be counted from */
+			*texts[i] = STR("");
 	err_none(e);
 	*out = (struct traffic){ .style = r->route.style };
 	out->protocol = r->route.protocol; /* also of what is refused early */

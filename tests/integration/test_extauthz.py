@@ -1,8 +1,18 @@
 #!/usr/bin/env python3
 """ext_authz over HTTP: every proxy's habits against the real server, and real nginx and HAProxy."""
+import atexit
+import http.client
+import http.server
 import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
 
-from harness import AGENT, Deployment, check, equal, main, test
+from harness import AGENT, ROOT, Deployment, Failure, check, equal, exchange, free_port, main, test
 
 RULES = """
 policy "gateway" {
@@ -244,6 +254,119 @@ def routes_are_the_operators_and_strict():
         r = envoy(method, "/orders", settings="protocol=http")
         equal(r.status, 403, f"{method}: {r}")
         equal(r.body == b"", method == "HEAD", method)
+
+
+# --- real proxies, with the files of scripts/deploy ------------------------------------------
+
+class Upstream(http.server.BaseHTTPRequestHandler):
+    """Answers with what reached it."""
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        out = json.dumps({"method": self.command, "path": self.path, "body": body.decode(),
+                          "headers": {k.lower(): v for k, v in self.headers.items()}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(out)))
+        self.end_headers()
+        self.wfile.write(out)
+
+    do_GET = do_POST = do_DELETE = answer
+
+    def log_message(self, *_):
+        pass
+
+
+class Proxy:
+    """A program of scripts/deploy in a folder of its own, with its ports replaced."""
+
+    def __init__(self, files, command, port):
+        upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+        upstream.daemon_threads = True
+        upstream.handle_error = lambda *_: None  # a proxy hangs up as it likes
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        self.port = free_port()
+        self.dir = tempfile.mkdtemp(prefix="writ-proxy-")
+        os.mkdir(os.path.join(self.dir, "tmp"))
+        for name in files:
+            with open(os.path.join(ROOT, "scripts", "deploy", name), encoding="utf-8") as f:
+                text = f.read()
+            for old, new in ((":8080", f":{server().port}"), (f":{port}", f":{self.port}"),
+                             (":3001", f":{upstream.server_port}")):
+                text = text.replace(old, new)
+            with open(os.path.join(self.dir, name), "w", encoding="utf-8") as f:
+                f.write(text)
+        program = shutil.which(command[0]) or f"/usr/sbin/{command[0]}"
+        check(os.path.exists(program), f"{command[0]} is not installed; scripts/packages installs it")
+        self.log = open(os.path.join(self.dir, "log"), "w+", encoding="utf-8")
+        self.process = subprocess.Popen([program] + [c.replace("DIR", self.dir) for c in command[1:]], cwd=self.dir,
+                                        stdout=self.log, stderr=self.log)
+        atexit.register(self.close)
+        end = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if time.monotonic() > end or self.process.poll() is not None:
+                    self.log.seek(0)
+                    raise Failure(f"{command[0]} did not start: {self.log.read()[-800:]}") from None
+                time.sleep(0.02)
+
+    def ask(self, method, path, body=None, headers=None):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            return exchange(c, method, path, body, headers)
+        finally:
+            c.close()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(10)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+@test
+def a_real_nginx_asks():
+    p = Proxy(["nginx.conf"], ["nginx", "-p", "DIR", "-c", "nginx.conf"], 8090)
+    host = {"Host": "shop.example"}
+    r = p.ask("GET", "/orders?x=1", headers=dict(host, **{"X-Writ-Agent": "forged", "Origin": "http://x"}))
+    equal(r.status, 200, repr(r))
+    equal(r.json["headers"]["x-writ-agent"], AGENT, "the agent at the upstream")
+    check(r.json["headers"]["x-writ-decision-id"].startswith("ev_"), "the decision at the upstream")
+    equal(p.ask("GET", "/orders", headers={"Host": "other.example"}).status, 403, "another host")
+    r = p.ask("POST", "/orders", b"x" * 5000, dict(host, **{"Content-Type": "text/plain"}))
+    equal((r.status, r.json["error"]["code"]), (403, "no_rule"), repr(r))
+    for path in ("/a//b", "/a/%2e%2e/orders", "/orders;x", "/orders/../orders"):
+        r = p.ask("GET", path, headers=host)
+        equal((r.status, r.json["error"]["code"]), (403, "path_not_normal"), f"{path}: {r}")
+    for forged in ({"X-Forwarded-Uri": "/orders"}, {"X-Original-Uri": "/orders"}, {"X-Forwarded-Method": "GET"},
+                   {"X-Original-Url": "/orders"}, {"X-Original-Method": "GET"}, {"X-Writ-Peer": "spiffe://example.org/x"}):
+        r = p.ask("DELETE", "/other", headers=dict(host, **forged))
+        equal((r.status, r.json["error"]["code"]), (403, "no_rule"), f"{forged}: {r}")
+    r = p.ask("GET", "/orders", headers=dict(host, **{"X-HTTP-Method-Override": "DELETE"}))
+    equal((r.status, r.json["error"]["code"]), (403, "override_header"), repr(r))
+
+
+@test
+def a_real_haproxy_asks_with_the_body():
+    p = Proxy(["haproxy.cfg", "haproxy_writ.lua"], ["haproxy", "-db", "-f", "haproxy.cfg"], 8091)
+    r = p.ask("POST", "/mcp", call(), {"X-Writ-Agent": "forged", "Origin": "http://x"})
+    equal(r.status, 200, repr(r))
+    equal(json.loads(r.json["body"]), call(), "what was judged is what arrives")
+    equal(r.json["headers"]["x-writ-agent"], AGENT, "the agent at the upstream")
+    check("x-writ-peer" not in r.json["headers"], "the proxy's own header stays there")
+    r = p.ask("POST", "/mcp", call("delete"))
+    equal((r.status, r.json["id"], r.json["error"]["code"]), (200, 7, -32001), "style jsonrpc")
+    r = p.ask("POST", "/mcp", call("read", {"path": "x" * 100000}))
+    equal(r.status, 200, "a large body arrives whole")
+    r = p.ask("POST", "/mcp", b"{", {"Content-Type": "application/json"})
+    equal((r.status, r.json["error"]["code"]), (400, -32700), repr(r))
+    r = p.ask("GET", "/mcp", headers={"X-Forwarded-Uri": "/x", "X-Original-Url": "/y"})
+    equal(r.status, 200, repr(r))
+    r = p.ask("DELETE", "/mcp")
+    equal((r.status, r.header("x-writ-reason")), (403, "no_rule"), repr(r))
 
 
 @test
