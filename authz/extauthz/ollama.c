@@ -39,8 +39,8 @@ static bool call(struct reader *rd, const char *operation)
 	    !member(rd, options, "num_predict", JSON_INT, &m->max_tokens))
 		return false;
 	if (m->max_tokens && m->max_tokens->i < 0)
-		m->max_tokens = NULL;		  /* -1, -2: without end */
-	m->stream = str_c(operation).p[0] == 'c'; /* chat, complete */
+		m->max_tokens = NULL;	 /* -1, -2: without end */
+	m->stream = operation[0] == 'c'; /* chat, complete */
 	if (!model_flag(rd, rd->body, "stream", &m->stream) ||
 	    !member_maybe(rd, rd->body, "model", &m->model))
 		return false;

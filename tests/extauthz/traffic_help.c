@@ -12,7 +12,7 @@
 
 static void read_route(const char *why, const char *text, struct traffic_request *r)
 {
-	struct str rest = str_c(text), one, name, value;
+	struct str rest = str_c(text), one, name = { NULL, 0 }, value = { NULL, 0 };
 	struct err e;
 
 	while (rest.n) {
@@ -36,7 +36,7 @@ static void read_route(const char *why, const char *text, struct traffic_request
 static void read_request(const char *why, const char *text, struct traffic_request *r,
 			 struct http_header *headers)
 {
-	struct str rest = str_c(text), line, target;
+	struct str rest = str_c(text), line = { NULL, 0 }, target = { NULL, 0 };
 
 	if (!str_cut(rest, '\n', &line, &rest)) {
 		line = rest;

@@ -5,6 +5,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,8 @@ import tempfile
 import threading
 import time
 
-from harness import AGENT, ROOT, Deployment, Failure, check, equal, exchange, free_port, main, test
+from harness import (AGENT, ROOT, Deployment, Failure, check, equal, exchange, free_port, join_token, main, openssl,
+                     test)
 
 RULES = """
 policy "gateway" {
@@ -143,6 +145,77 @@ def tokens_are_read_from_the_forwarded_request():
     equal(r.status, 401, repr(r))
     check('error="invalid_token"' in r.header("www-authenticate"), "challenge")
     equal(d.http("GET", "/livez").status, 200, "alive")
+
+
+def certificate():
+    """The agent's own X.509-SVID, and a way to get JWT-SVIDs with it."""
+    d = server()
+    if not hasattr(d, "agent"):
+        key = d.path("agent.key")
+        csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                      "-subj", "/CN=x").decode()
+        svid = d.http("POST", "/v1/attest", {"join_token": join_token(
+            d.admin("POST", "/v1/agents/token", {"spiffe_id": AGENT})), "csr": csr})
+        d.agent = (d.write("agent.crt", svid.json["x509_svid"]), key)
+    return d.agent
+
+
+def token(audience="spiffe://example.org/writ/server"):
+    r = server().https("POST", "/v1/svid/jwt", {"audience": [audience]}, cert=certificate())
+    check(r.status == 200, repr(r))
+    return "Bearer " + r.json["svid"]
+
+
+@test
+def a_token_proves_the_agent():
+    mine = token()
+    r = envoy("POST", "/mcp", call(), agent=None, authorization=mine)
+    equal((r.status, r.header("x-writ-agent")), (200, AGENT), repr(r))
+    equal(r.header("x-envoy-auth-headers-to-remove"), "authorization", "a token for writ ends here")
+    equal(envoy("POST", "/mcp", call(), authorization=mine).status, 200, "both proofs name one agent")
+    r = envoy("POST", "/mcp", call(), agent="spiffe://example.org/agent/other", authorization=mine)
+    equal((r.status, r.header("x-writ-reason")), (403, "agents_differ"), repr(r))
+    r = envoy("POST", "/mcp", call(), agent=None, authorization=mine[:-4] + "AAAA")
+    equal(r.status, 401, "a changed signature")
+    r = server().http("POST", f"/ext-authz/envoy,{MCP}/mcp", call(), {"Authorization": mine, "x-writ-peer": "forged"})
+    equal(r.header("x-envoy-auth-headers-to-remove").split(", "), ["authorization", "x-writ-peer"], "stripped")
+
+
+@test
+def a_token_for_the_upstream_stays():
+    theirs = token("https://mcp.example/mcp")
+    r = envoy("POST", "/mcp", call(), agent=None, authorization=theirs)
+    equal(r.status, 401, "another audience than the route's")
+    r = envoy("POST", "/mcp", call(), MCP + ",audience=https%3a%2f%2fmcp.example%2fmcp", agent=None, authorization=theirs)
+    equal((r.status, r.header("x-envoy-auth-headers-to-remove")), (200, None), repr(r))
+
+
+@test
+def the_proxy_is_known_by_its_connection():
+    d = server()
+    path = f"/ext-authz/envoy,peer=x-writ-peer,{MCP}/mcp"
+    r = d.https("POST", path, call(), {"x-writ-peer": AGENT, "Authorization": token()})
+    equal(r.status, 401, "a token in the forwarded request is not the proxy's")
+    # A sidecar of one agent asks as that agent, and for no other.
+    r = d.https("POST", f"/ext-authz/envoy,{MCP}/mcp", call(), cert=certificate())
+    equal((r.status, r.header("x-writ-agent")), (200, AGENT), repr(r))
+    r = d.https("POST", path, call(), {"x-writ-peer": "spiffe://example.org/agent/other"}, cert=certificate())
+    equal((r.status, r.header("x-writ-reason")), (403, "subject_mismatch"), repr(r))
+
+
+@test
+def agents_have_a_rate():
+    d = server()
+    c = http.client.HTTPSConnection("127.0.0.1", d.tls_port, timeout=60, context=d.tls_context(certificate()))
+    batch = [call(ident=n) for n in range(100)]  # each action counts
+    for _ in range(40):
+        r = exchange(c, "POST", f"/ext-authz/nginx,batches=allow,{MCP}", batch,
+                     {"x-forwarded-method": "POST", "x-forwarded-uri": "/mcp"})
+        if r.status != 200:
+            break
+    c.close()
+    equal((r.status, r.header("x-writ-status"), r.header("x-writ-reason")), (403, "429", "rate_limited"), repr(r))
+    check(int(r.header("retry-after")) >= 1, "retry-after")
 
 
 @test
@@ -367,6 +440,30 @@ def a_real_haproxy_asks_with_the_body():
     equal(r.status, 200, repr(r))
     r = p.ask("DELETE", "/mcp")
     equal((r.status, r.header("x-writ-reason")), (403, "no_rule"), repr(r))
+
+
+@test
+def the_readme_is_true():
+    with open(os.path.join(ROOT, "authz", "extauthz", "README.md"), encoding="utf-8") as f:
+        text = f.read()
+    rules = re.findall(r"```lua policy\n(.*?)```", text, re.S)
+    commands = re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", text, re.S)
+    settings = re.findall(r"```lua\n(.*?)```", text, re.S)
+    check(len(rules) == len(commands) == len(settings) == 1, "blocks")
+    d = Deployment(policies={"catalogue/tools.lua": CATALOGUE, "gateway.lua": rules[0]}, caller="pep",
+                   config=settings[0].split("\n", 2)[2]).start()
+    d.register()
+    shell, wanted = commands[0]
+    out = subprocess.run(["sh", "-c", shell.replace(":8080", f":{d.port}")], capture_output=True, text=True, check=True)
+    for line in wanted.strip().splitlines():
+        want = line.replace("ev_...", "ev_")
+        check(any(got.startswith(want) for got in out.stdout.splitlines()), f"{want!r} is not in {out.stdout!r}")
+    r = d.http("POST", "/ext-authz/check,peer=x-writ-peer", {"model": "gpt-large", "messages": []},
+               {"x-writ-peer": AGENT, "x-forwarded-method": "POST", "x-forwarded-uri": "/v1/chat/completions"})
+    equal(r.status, 403, "16,384 tokens, the model's own maximum")
+    d.close()
+    for name in re.findall(r"`([\w.-]+\.(?:conf|cfg|lua|yaml)|Caddyfile)`", text):
+        check(name in ("writ.lua", "policies/gateway.lua") or os.path.exists(os.path.join(ROOT, "scripts", "deploy", name)), name)
 
 
 @test
