@@ -199,6 +199,8 @@ static bool stops(struct run *r, const struct asked *a, struct denial *d)
 		return true;
 	}
 	if (p->decision != DECISION_PERMIT) {
+		if (!a->answer.recorded)
+			r->traffic.rpc_code = -32603; /* writ's trouble, not the caller's */
 		*d = (struct denial){ .status = 403,
 				      .policy = true,
 				      .reason = p->reason,

@@ -176,7 +176,7 @@ static bool add_servers(struct reader *rd, const struct model_call *m)
 }
 
 /* Ids of one kind, for q.args. */
-static void put_servers(struct reader *rd, const struct model_call *m, struct fields *f, bool mcp)
+static bool put_servers(struct reader *rd, const struct model_call *m, struct fields *f, bool mcp)
 {
 	struct json *items = arena_alloc(rd->a, (m->nservers + 1) * sizeof(*items));
 	struct json list = { .type = JSON_ARRAY, .items = items };
@@ -184,8 +184,8 @@ static void put_servers(struct reader *rd, const struct model_call *m, struct fi
 	for (uint32_t i = 0; items && i < m->nservers; i++)
 		if (mcp == (m->of[i] != NULL))
 			items[list.n++] = (struct json){ .type = JSON_STRING, .s = m->servers[i] };
-	if (items)
-		field_json(f, mcp ? "mcp_servers" : "server_tools", &list);
+	field_json(f, mcp ? "mcp_servers" : "server_tools", &list);
+	return items || refuse_memory(rd);
 }
 
 bool model_done(struct reader *rd, struct model_call *m)
@@ -204,8 +204,8 @@ bool model_done(struct reader *rd, struct model_call *m)
 	field_json(&f, "max_tokens", m->max_tokens);
 	field_json(&f, "n", m->n);
 	field_json(&f, "tools", &tools);
-	put_servers(rd, m, &f, false);
-	put_servers(rd, m, &f, true);
+	if (!put_servers(rd, m, &f, false) || !put_servers(rd, m, &f, true))
+		return false;
 	field_str(&f, "user", m->user);
 	field_str(&f, "previous_response_id", m->previous);
 	if (m->background)

@@ -333,13 +333,16 @@ static const struct json *headers_object(struct reader *rd)
 				     STR_FMT(str_first(name, 60)));
 			return NULL;
 		}
-		if (k < f.n)
-			f.items[k].s = arena_printf(rd->a, "%.*s, %.*s", STR_FMT(f.items[k].s),
-						    STR_FMT(value));
-		else
+		if (k == f.n) {
 			f.items[f.n++] = (struct json){ .type = JSON_STRING,
 							.s = value,
 							.name = name };
+			continue;
+		}
+		f.items[k].s = arena_printf(rd->a, "%.*s, %.*s", STR_FMT(f.items[k].s),
+					    STR_FMT(value));
+		if (!f.items[k].s.p)
+			return NULL;
 	}
 	return fields_object(rd->a, &f);
 }

@@ -61,17 +61,25 @@ static void read_request(const char *why, const char *text, struct traffic_reque
 	r->scheme = STR("https");
 }
 
-struct str traffic_line(const char *why, const char *route, const char *request, struct arena *a,
-			struct traffic *out, struct err *e)
+const struct traffic_request *traffic_request_of(const char *why, const char *route,
+						 const char *request, struct arena *a)
 {
 	struct http_header *headers = arena_alloc(a, 64 * sizeof(*headers));
 	struct traffic_request *r = arena_zero(a, sizeof(*r));
-	struct buf b;
 
+	assert_true(headers && r);
 	read_route(why, route, r);
 	read_request(why, request, r, headers);
-	buf_in_arena(&b, a, 65536);
-	if (!traffic_read(r, &json_default_limits, a, out, e)) {
+	return r;
+}
+
+struct str traffic_line(const struct traffic_request *r, struct arena *work, struct arena *text,
+			struct traffic *out, struct err *e)
+{
+	struct buf b;
+
+	buf_in_arena(&b, text, 65536);
+	if (!traffic_read(r, &json_default_limits, work, out, e)) {
 		buf_printf(&b, "!%s", e->code);
 		if (out->rpc_code)
 			buf_printf(&b, " %d", out->rpc_code);
@@ -101,7 +109,9 @@ void traffic_rows(const struct traffic_row *rows, size_t n)
 		struct err e;
 
 		arena_init(&a, &mem_system, 1 << 24);
-		got = traffic_line(rows[i].why, rows[i].route, rows[i].request, &a, &out, &e);
+		got = traffic_line(traffic_request_of(rows[i].why, rows[i].route, rows[i].request,
+						      &a),
+				   &a, &a, &out, &e);
 		if (!str_eq(got, str_c(rows[i].expected))) {
 			failed++;
 			print_error("%s:\n  got      %.*s\n  expected %s\n  (%s)\n", rows[i].why,

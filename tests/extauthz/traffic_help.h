@@ -17,8 +17,12 @@ struct traffic_row {
 /* Run the table; fails the test with the first row's differences. */
 void traffic_rows(const struct traffic_row *rows, size_t n);
 
-/* One request: the line that stands for what came of it, in @a. *out as it was read. */
-struct str traffic_line(const char *why, const char *route, const char *request, struct arena *a,
+/* The request that the text stands for, in @a. */
+const struct traffic_request *traffic_request_of(const char *why, const char *route,
+						 const char *request, struct arena *a);
+
+/* Read @r in @work: the line that stands for what came of it, in @text. */
+struct str traffic_line(const struct traffic_request *r, struct arena *work, struct arena *text,
 			struct traffic *out, struct err *e);
 
 #endif

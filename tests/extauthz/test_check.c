@@ -1,0 +1,244 @@
+/* One verdict for a described request, without any wire: as a gRPC front would use check.h. And the
+ * readers while memory fails. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+/* cmocka wants the four above first */
+#include <cmocka.h>
+
+#include <stdio.h>
+
+#include "authz/extauthz/check.h"
+#include "tests/decide/rig.h"
+#include "tests/extauthz/traffic_help.h"
+
+#define A1 "spiffe://test.example/agent/1"
+#define A2 "spiffe://test.example/agent/2"
+
+static const char catalogue[] =
+	"tool 'files/read' { effect = 'read', args = { path = 'string' } }\n"
+	"tool 'files/delete' { effect = 'delete', args = { path = 'string' } }\n";
+static const char rules[] =
+	"policy 'p' {\n"
+	" permit 'read' { on = { action = 'tools/call', effect = 'read' } },\n"
+	" deny 'delete' { on = { action = 'tools/call', tool = 'files/delete' }, reason = 'no_delete',"
+	" message = 'Ask \"an\" operator.' },\n"
+	" permit 'lists' { on = { action = 'tools/list' }, when = function(q) return q.http.path == "
+	"'/mcp' and q.http.server == 'files' and q.http.version == '2025-03-26' end },\n"
+	"}\n";
+
+#define CALL(tool)                                                                                        \
+	"{\"jsonrpc\":\"2.0\",\"id\":\"x\\u0041\",\"method\":\"tools/call\",\"params\":{\"name\":\"" tool \
+	"\",\"arguments\":{\"path\":\"/a\"}}}"
+#define MODERN                                                                                     \
+	"{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{\"name\":\"delete\"," \
+	"\"arguments\":{\"path\":\"/a\"},\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":"  \
+	"\"2026-07-28\"}}}"
+
+static const struct row {
+	const char *why, *settings, *principal;
+	const char *header, *value; /* one more, or NULL */
+	bool may_200;
+	const char *body;
+	int status;
+	const char *reason, *text; /* `text` stands in the body; NULL: no body at all */
+} rows[] = {
+	{ "permitted", "protocol=mcp server=files", A1, NULL, NULL, false, CALL("read"), 200,
+	  "permitted", NULL },
+	{ "denied", "protocol=mcp server=files", A1, NULL, NULL, true, CALL("delete"), 403,
+	  "no_delete",
+	  "\"id\":\"x\\u0041\",\"error\":{\"code\":-32001,\"message\":\"Ask \\\"an\\\" operator.\"" },
+	{ "denied with 200", "protocol=mcp server=files style=jsonrpc", A1, NULL, NULL, true,
+	  CALL("delete"), 200, "no_delete", "\"reason\":\"no_delete\",\"evaluation_id\":\"ev_" },
+	{ "the proxy cannot", "protocol=mcp server=files style=jsonrpc", A1, NULL, NULL, false,
+	  CALL("delete"), 403, "no_delete", "-32001" },
+	{ "a result for the model", "protocol=mcp server=files style=tool_result", A1, NULL, NULL,
+	  true, CALL("delete"), 200, "no_delete",
+	  "\"result\":{\"isError\":true,\"content\":[{\"type\":\"text\"" },
+	{ "a result of 2026-07-28", "protocol=mcp server=files style=tool_result", A1, "mcp-name",
+	  "delete", true, MODERN, 200, "no_delete",
+	  "\"id\":7,\"result\":{\"resultType\":\"complete\"," },
+	{ "malformed is never 200", "protocol=mcp server=files style=jsonrpc", A1, NULL, NULL, true,
+	  "{", 400, "invalid_json", "-32700" },
+	{ "a list has no tool's style", "protocol=mcp server=files style=tool_result", A1, NULL,
+	  NULL, true, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"prompts/list\"}", 200, "no_rule",
+	  "\"error\":{\"code\":-32001" },
+	{ "policies see the request", "protocol=mcp server=files", A1, NULL, NULL, true,
+	  "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}", 200, "permitted", NULL },
+	{ "a notification gets no JSON-RPC answer", "protocol=mcp server=files style=jsonrpc", A1,
+	  NULL, NULL, true, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", 403,
+	  "no_rule", NULL },
+	{ "nobody", "protocol=mcp server=files", NULL, NULL, NULL, true, CALL("read"), 401,
+	  "unauthenticated", "" },
+	{ "not registered", "protocol=mcp server=files", A2, NULL, NULL, true, CALL("read"), 403,
+	  "unknown_agent", "" },
+	{ "by a header", "protocol=mcp server=files peer=x-peer", NULL, "x-peer", A1, true,
+	  CALL("read"), 200, "permitted", NULL },
+	{ "connection and header differ", "protocol=mcp server=files peer=x-peer", A1, "x-peer", A2,
+	  true, CALL("read"), 403, "agents_differ", "" },
+	{ "a principal that is no SPIFFE ID", "protocol=mcp server=files", "CN=agent", NULL, NULL,
+	  true, CALL("read"), 401, "invalid_peer", "" },
+	{ "two principals", "protocol=mcp server=files", A1 "," A2, NULL, NULL, true, CALL("read"),
+	  401, "invalid_peer", "" },
+	{ "an empty header is no proof", "protocol=mcp server=files peer=x-peer", NULL, "x-peer",
+	  "", true, CALL("read"), 401, "unauthenticated", "" },
+};
+
+struct seen {
+	bool done;
+	struct check_verdict v;
+};
+
+static void note(struct check *c, const struct check_verdict *v)
+{
+	struct seen *s = c->user;
+
+	assert_false(s->done);
+	s->done = true;
+	s->v = *v;
+}
+
+static void set_all(const struct row *row, struct check *c)
+{
+	struct str rest = str_c(row->settings), one, name = { NULL, 0 }, value = { NULL, 0 };
+	struct err e = { 0 };
+
+	while (rest.n) {
+		one = rest;
+		if (!str_cut(rest, ' ', &one, &rest))
+			rest.n = 0;
+		if (!str_cut(one, '=', &name, &value) || !check_setting(c, name, value, &e))
+			fail_msg("%s: %s", row->why, e.msg);
+	}
+}
+
+static void ask(struct rig *r, const struct row *row, struct arena *a, struct seen *s)
+{
+	static const struct caller proxy = { .id = STR_INIT("spiffe://test.example/proxy"),
+					     .roles = ROLE_PEP,
+					     .proof = PROOF_MTLS };
+	struct http_header headers[] = {
+		{ STR_INIT("content-type"), STR_INIT("application/json") },
+		{ STR_INIT("mcp-protocol-version"), STR_INIT("2026-07-28") },
+		{ STR_INIT("mcp-method"), STR_INIT("tools/call") },
+		{ { row->header, row->header ? strlen(row->header) : 0 }, str_c(row->value) },
+	};
+	struct check *c = check_new(&r->worker, a);
+	bool modern = row->header && !strcmp(row->header, "mcp-name");
+
+	assert_non_null(c);
+	if (!modern) {
+		headers[1] = headers[3];
+	}
+	c->caller = &proxy;
+	c->principal = str_c(row->principal);
+	c->may_answer_200 = row->may_200;
+	c->request.method = STR("POST");
+	c->request.path = STR("/mcp");
+	c->request.headers = headers;
+	c->request.nheaders = modern ? 4 : row->header ? 2 : 1;
+	c->request.body = str_c(row->body);
+	c->done = note;
+	c->user = s;
+	set_all(row, c);
+	worker_turn_begin(&r->worker);
+	check_run(c);
+	while (!s->done && rig_pump(r, 5000))
+		;
+	assert_true(s->done);
+}
+
+static bool holds(struct str text, const char *part)
+{
+	return !part[0] || (text.n && memmem(text.p, text.n, part, strlen(part)));
+}
+
+static void verdicts(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	rig_agent(&r, A1, "finance");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		const struct row *row = &rows[i];
+		struct seen s = { .done = false };
+		uint64_t before = rig_size(&r);
+		struct arena a;
+
+		arena_init(&a, &mem_system, 1 << 24);
+		ask(&r, row, &a, &s);
+		if (s.v.status != row->status || !str_eq(s.v.reason, str_c(row->reason)) ||
+		    (row->text ? !s.v.body.n || !holds(s.v.body, row->text) : s.v.body.n > 0) ||
+		    s.v.body.n > 1024)
+			fail_msg("%s: %d %.*s %.*s", row->why, s.v.status, STR_FMT(s.v.reason),
+				 STR_FMT(s.v.body));
+		/* 200 is no permit. */
+		if (s.v.allow != !strcmp(row->reason, "permitted"))
+			fail_msg("%s: allow", row->why);
+		if (rig_size(&r) != before + 1)
+			fail_msg("%s: %d records", row->why, (int)(rig_size(&r) - before));
+		arena_clear(&a);
+	}
+	rig_stop(&r);
+}
+
+/* ---- memory ---- */
+
+/* Each allocation fails in turn, for the arena's bound is exact: what comes of it is a refusal or
+ * the whole, never less. */
+static void memory_fails(void **state)
+{
+	static const struct {
+		const char *route, *request;
+	} cases[] = {
+		{ "protocol=mcp server=files",
+		  "POST /mcp\ncontent-type: application/json\nuser-agent: a\nuser-agent: b\n\n" CALL(
+			  "read") },
+		{ "protocol=openai",
+		  "POST /v1/responses?key=x\ncontent-type: application/json\n\n{\"model\":\"m\",\"input\":\"i\",\"tools\":"
+		  "[{\"type\":\"function\",\"name\":\"f\"},{\"type\":\"web_search\"},{\"type\":\"mcp\",\"server_url\":"
+		  "\"https://x/\"}]}" },
+		{ "protocol=a2a server=s",
+		  "POST /a\ncontent-type: application/json\n\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"message/send\","
+		  "\"params\":{\"message\":{\"parts\":[{\"url\":\"http://x/\"}]}}}" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct traffic_request *r;
+		struct arena whole, work;
+		struct str wanted, got;
+		struct traffic out;
+		size_t refused = 0;
+		struct err e;
+
+		arena_init(&whole, &mem_system, 1 << 26);
+		r = traffic_request_of("memory", cases[i].route, cases[i].request, &whole);
+		wanted = traffic_line(r, &whole, &whole, &out, &e);
+		assert_true(wanted.n && wanted.p[0] != '!');
+		got = STR("");
+		for (size_t max = 16; !str_eq(got, wanted); max += 16) {
+			arena_init(&work, &mem_system, max);
+			got = traffic_line(r, &work, &whole, &out, &e);
+			if (!str_eq(got, wanted) && !str_starts(got, STR("!out_of_memory")))
+				fail_msg("%.*s instead of %.*s", STR_FMT(got), STR_FMT(wanted));
+			refused += !str_eq(got, wanted);
+			arena_clear(&work);
+		}
+		assert_true(refused > 20);
+		arena_clear(&whole);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(verdicts),
+		cmocka_unit_test(memory_fails),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
