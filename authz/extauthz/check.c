@@ -187,6 +187,18 @@ static void put_ids(struct run *r, const struct asked *first, struct check_verdi
 		v->evaluation_ids = buf_str(&b);
 }
 
+/* MCP's own codes where they say more than "denied": a tool that is hidden looks like one that is
+ * not there. 0: the usual one. */
+static int mcp_code(const struct decision_answer *a)
+{
+	if (!a->recorded)
+		return -32603; /* writ's trouble, not the caller's */
+	if (str_eq(a->result.reason, STR(REASON_UNKNOWN_TOOL)) ||
+	    str_eq(a->result.reason, STR(REASON_INVALID_ARGUMENTS)))
+		return -32602;
+	return 0;
+}
+
 /* Why this action keeps the request from passing; false: it does not. */
 static bool stops(struct run *r, const struct asked *a, struct denial *d)
 {
@@ -199,8 +211,8 @@ static bool stops(struct run *r, const struct asked *a, struct denial *d)
 		return true;
 	}
 	if (p->decision != DECISION_PERMIT) {
-		if (!a->answer.recorded)
-			r->traffic.rpc_code = -32603; /* writ's trouble, not the caller's */
+		if (r->traffic.protocol == TRAFFIC_MCP)
+			r->traffic.rpc_code = mcp_code(&a->answer);
 		*d = (struct denial){ .status = 403,
 				      .policy = true,
 				      .reason = p->reason,

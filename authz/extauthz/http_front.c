@@ -256,7 +256,6 @@ static bool from_request(struct front *f, struct str below)
 	q->path = below;
 	q->query = call->query;
 	q->host = call_header(call, STR("host"));
-	q->scheme = call_header(call, STR("x-forwarded-proto"));
 	q->headers = call->headers;
 	q->nheaders = call->nheaders;
 	return true;

@@ -137,6 +137,9 @@ static bool read_headers(struct mcp *m)
 	    !header_once(m->rd, STR("mcp-name"), &v) ||
 	    !header_once(m->rd, STR("mcp-session-id"), &session))
 		return false;
+	if (session.p && (!text_fit(session, 1024) || memchr(session.p, ' ', session.n)))
+		return refuse(m->rd, ERR_INVALID, "invalid_header",
+			      "Mcp-Session-Id must be visible characters, at most 1024");
 	m->name_header = v;
 	return !v.p || unwrap(m, v, &m->name_header);
 }

@@ -100,9 +100,11 @@ bool body_json(struct reader *rd, const char *also)
 	if (rd->body)
 		return true;
 	rd->out->rpc_code = -32700;
-	if (!body_there(rd) || !media_type(rd, also) ||
-	    !json_parse(rd->r->body, rd->limits, rd->a, &rd->body, rd->e))
+	if (!body_there(rd) || !media_type(rd, also))
 		return false;
+	if (!rd->seen && !json_parse(rd->r->body, rd->limits, rd->a, &rd->seen, rd->e))
+		return false;
+	rd->body = rd->seen;
 	rd->out->rpc_code = 0;
 	return true;
 }

@@ -31,6 +31,7 @@ struct reader {
 	struct err *e;
 	enum body_state state;
 	struct str path;	 /* in its normal form */
+	const struct json *seen; /* the body as detection read it; or NULL */
 	const struct json *body; /* once it was read */
 	struct traffic_action *actions;
 	size_t n, room;

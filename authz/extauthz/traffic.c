@@ -246,6 +246,7 @@ static bool by_body(struct reader *rd, unsigned *set)
 		return true;
 	if (!json_parse(b, rd->limits, rd->a, &v, rd->e))
 		return false; /* half of it could be a message to somebody less strict */
+	rd->seen = v;
 	if (v->type == JSON_ARRAY)
 		v = v->n ? &v->items[0] : v;
 	if (!json_get(v, STR("jsonrpc")))

@@ -33,7 +33,12 @@ core.register_action("writ_check", { "http-req" }, function(txn, url)
   end
   local body = txn.sf:req_body() or ""
   local length = tonumber(first(seen, "content-length") or "")
-  if (length and length > #body) or (first(seen, "transfer-encoding") and body == "") then
+  if first(seen, "transfer-encoding") then
+    -- Nobody says where the body ends: what is here may be a part of it.
+    return finish(txn, 411, { ["content-type"] = "application/json" },
+      '{"error":{"status":411,"code":"length_required"}}')
+  end
+  if length and length > #body then
     -- More than the buffer holds: writ would judge half of it.
     return finish(txn, 413, { ["content-type"] = "application/json" },
       '{"error":{"status":413,"code":"body_truncated"}}')

@@ -70,6 +70,8 @@ static const struct row {
 	{ "a notification gets no JSON-RPC answer", "protocol=mcp server=files style=jsonrpc", A1,
 	  NULL, NULL, true, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}", 403,
 	  "no_rule", NULL },
+	{ "an unknown tool", "protocol=mcp server=files", A1, NULL, NULL, true, CALL("nope"), 403,
+	  "unknown_tool", "-32602" },
 	{ "nobody", "protocol=mcp server=files", NULL, NULL, NULL, true, CALL("read"), 401,
 	  "unauthenticated", "" },
 	{ "not registered", "protocol=mcp server=files", A2, NULL, NULL, true, CALL("read"), 403,

@@ -142,6 +142,8 @@ static const struct traffic_row methods_rows[] = {
 	  "stream/open mcp_server files" },
 	{ "DELETE ends the session", "protocol=mcp server=files",
 	  "DELETE /mcp\nmcp-session-id: s\n\n", "session/close mcp_server files" },
+	{ "a session id with a space", "protocol=mcp server=files",
+	  "GET /mcp\nmcp-session-id: a b\n\n", "!invalid_header" },
 	{ "no GET in 2026-07-28", "protocol=mcp server=files",
 	  "GET /mcp\nmcp-protocol-version: 2026-07-28\n\n", "!unknown_method" },
 	{ "a GET with a body", "protocol=mcp server=files",

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 
-from harness import (AGENT, ROOT, Deployment, Failure, check, equal, exchange, free_port, join_token, main, openssl,
+from harness import (AGENT, ROOT, Deployment, Failure, UnixConnection, check, equal, exchange, free_port, join_token, main, openssl,
                      test)
 
 RULES = """
@@ -438,8 +438,30 @@ def a_real_haproxy_asks_with_the_body():
     equal((r.status, r.json["error"]["code"]), (400, -32700), repr(r))
     r = p.ask("GET", "/mcp", headers={"X-Forwarded-Uri": "/x", "X-Original-Url": "/y"})
     equal(r.status, 200, repr(r))
+    c = http.client.HTTPConnection("127.0.0.1", p.port, timeout=10)
+    c.request("POST", "/mcp", body=iter([json.dumps(call()).encode()]), encode_chunked=True,
+              headers={"Content-Type": "application/json", "Transfer-Encoding": "chunked"})
+    equal(c.getresponse().status, 411, "a body without a length")
+    c.close()
     r = p.ask("DELETE", "/mcp")
     equal((r.status, r.header("x-writ-reason")), (403, "no_rule"), repr(r))
+
+
+@test
+def envoy_comes_by_a_unix_socket():
+    """Where it may send any Host: a page in a browser reaches no Unix socket."""
+    d = Deployment(policies=POLICIES, config='callers = { { unix_user = "root", role = "admin" }, '
+                   f'{{ unix_uid = {os.getuid()}, role = "pep" }} }}\n')
+    d.write("writ.lua", d.config.replace(f'"127.0.0.1:{d.port}"', '"writ-data/authz.sock"'))
+    d.start()
+    d.register()
+    c = UnixConnection(d.path("writ-data", "authz.sock"), 15)
+    for host, status in (("shop.example", 200), ("other.example", 403)):
+        r = exchange(c, "GET", "/ext-authz/envoy,protocol=http,peer=x-writ-peer/orders", None,
+                     {"Host": host, "x-writ-peer": AGENT})
+        equal(r.status, status, f"{host}: {r}")
+    c.close()
+    d.close()
 
 
 @test
