@@ -61,11 +61,12 @@ fuzz: packages ; @$(MAKE) --no-print-directory $(FUZZ) && scripts/run-fuzz $(or 
 build/fuzz/%: tests/fuzz/%.c $(SRC) $(HDR) build/embedded.c
 	@mkdir -p $(@D); clang -std=c17 -D_GNU_SOURCE -I. -O1 -g -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=all $(shell pkg-config --cflags $(PKGS)) -o $@ $< $(SRC) build/embedded.c $(LDLIBS)
-## make soak      200 rounds of kill -9 under load and 1,000 activations; the log is verified
+## make soak      200 rounds of kill -9 under load, 1,000 activations, 4,000 kinds of damage to a log
 soak: packages
 	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)
-	@WRIT_SOAK=200 WRIT_STORM=1000 TEST_TIMEOUT=14400 scripts/run-tests $(B) tests/integration/test_crash.py \
-	  tests/integration/test_storms.py
+	@WRIT_SOAK=200 WRIT_STORM=1000 WRIT_TAMPER=10000,2600 WRIT_TEST_SECONDS=14400 TEST_TIMEOUT=14400 \
+	  scripts/run-tests $(B) tests/integration/test_crash.py tests/integration/test_storms.py \
+	  tests/integration/test_tamper.py
 ## make bench     load generator and server in one run; prints the table of ratios
 bench: packages
 	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)
