@@ -128,8 +128,11 @@ static bool join(struct verifier *v, struct verifier *s)
 	char hex[2 * SHA256_LEN];
 
 	text_hex(v->chain.before.hash, SHA256_LEN, hex);
+	/* Nothing is too many, and the spans hold what was counted. */
 	if (v->stage != STAGE_BODY || !v->records || !s->records || v->chain.expect != s->first ||
-	    memcmp(hex, s->before_first, sizeof(hex)) != 0 || s->records > v->count - v->records)
+	    v->span.from + v->span.n != s->first || s->span.n != s->records ||
+	    v->records > v->count || s->records > v->count - v->records ||
+	    memcmp(hex, s->before_first, sizeof(hex)) != 0)
 		return false;
 	verify_redacted(v);
 	verify_redacted(s);
