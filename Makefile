@@ -67,6 +67,8 @@ soak: packages
 	@WRIT_SOAK=200 WRIT_STORM=1000 WRIT_TAMPER=10000,2600 WRIT_TEST_SECONDS=14400 TEST_TIMEOUT=14400 \
 	  scripts/run-tests $(B) tests/integration/test_crash.py tests/integration/test_storms.py \
 	  tests/integration/test_tamper.py
+## make interop   against programs that others wrote; what is not installed is skipped, by name
+interop: packages ; @$(MAKE) --no-print-directory $(B)/writ && scripts/interop/run $(B)
 ## make bench     load generator and server in one run; prints the table of ratios
 bench: packages
 	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)
