@@ -29,7 +29,8 @@ LINK     = $(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(LDLIBS)
 all: $(B)/writ
 
 $(B)/writ: $(B)/authz/main.o $(B)/libwrit.a ; $(LINK)
-$(B)/writ-verify: $(B)/authz/verifier.o $(B)/libwrit.a ; $(CC) $(CFLAGS) $(LDFLAGS) -static -s -Wl,--no-warnings -o $@ $^ -lcrypto -pthread -lm
+$(B)/writ-verify: $(B)/authz/verifier.o $(B)/libwrit.a
+	$(CC) $(CFLAGS) $(LDFLAGS) $(if $(findstring sanitize,$(CFLAGS)),,-static -s -Wl,--no-warnings) -o $@ $^ -lcrypto -pthread -lm
 $(B)/libwrit.a: $(SRC:%.c=$(B)/%.o) $(B)/embedded.o ; @rm -f $@; $(AR) rcs $@ $^
 $(B)/embedded.c: $(POLICIES) scripts/embed ; @mkdir -p $(@D); scripts/embed $(POLICIES) >$@.new && mv $@.new $@
 $(B)/embedded.o: $(B)/embedded.c ; $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
@@ -48,7 +49,7 @@ verifier: packages ; @$(MAKE) --no-print-directory $(B)/writ-verify
 demo: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/demo $(B)/writ
 ## make test      every test, under AddressSanitizer and UBSan; ends with "N passed, N failed"
 test: packages ; @$(MAKE) --no-print-directory check B=build/asan CFLAGS='$(SAN)'
-check: units $(B)/writ $(B)/tests/bench/bench_load ; @scripts/run-tests $(B) $(UNIT) $(wildcard tests/integration/test_*)
+check: units $(B)/writ $(B)/writ-verify $(B)/tests/bench/bench_load ; @scripts/run-tests $(B) $(UNIT) $(wildcard tests/integration/test_*)
 units: $(UNIT)
 ## make tsan      the unit tests, and the server under load, under ThreadSanitizer
 tsan: packages

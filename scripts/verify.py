@@ -583,9 +583,11 @@ class Verifier:
     def report(self):
         if self.fault not in (None, "fork", "truncation"):
             self.integrity = "no"
-        complete = "no" if self.fault or self.withheld else "unknown" if self.piecemeal else "yes"
+        complete = "no" if self.fault or self.withheld or self.unreadable else "unknown" if self.piecemeal else "yes"
         if self.fault == "opening":
             redaction = "broken"
+        elif self.integrity != "yes":
+            redaction = "unknown"
         elif self.piecemeal and not self.redacted:
             redaction = "all"
         else:

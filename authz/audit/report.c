@@ -57,10 +57,9 @@ static const char *result_name(enum verify_result r)
 void verify_report_json(const struct verify_report *r, struct buf *out)
 {
 	static const char *const redactions[] = {
-		[REDACTION_NONE] = "none",
-		[REDACTION_SOME] = "some",
-		[REDACTION_ALL] = "all",
-		[REDACTION_BROKEN] = "broken",
+		[REDACTION_NONE] = "none",	 [REDACTION_SOME] = "some",
+		[REDACTION_ALL] = "all",	 [REDACTION_BROKEN] = "broken",
+		[REDACTION_UNKNOWN] = "unknown",
 	};
 
 	buf_char(out, '{');

@@ -173,6 +173,8 @@ static enum redaction redaction_of(const struct verify_report *r)
 {
 	if (r->fault == FAULT_OPENING)
 		return REDACTION_BROKEN;
+	if (r->integrity != VERDICT_YES)
+		return REDACTION_UNKNOWN;
 	if (r->piecemeal && !r->redacted)
 		return REDACTION_ALL;
 	return !r->redacted ? REDACTION_NONE : r->openings ? REDACTION_SOME : REDACTION_ALL;
@@ -183,9 +185,11 @@ void verify_conclude(struct verifier *v, struct verify_report *r)
 	/* Of a log that is too short or was replaced, what is here may still be whole. */
 	if (v->report.fault && v->report.fault != FAULT_FORK && v->report.fault != FAULT_TRUNCATION)
 		v->report.integrity = VERDICT_NO;
-	v->report.completeness = v->report.fault || v->report.withheld ? VERDICT_NO
-				 : v->report.piecemeal		       ? VERDICT_UNKNOWN
-								       : VERDICT_YES;
+	v->report.completeness = v->report.fault || v->report.withheld ||
+						 v->stage == STAGE_UNREADABLE
+					 ? VERDICT_NO
+				 : v->report.piecemeal ? VERDICT_UNKNOWN
+						       : VERDICT_YES;
 	v->report.redaction = redaction_of(&v->report);
 	v->report.result = v->stage == STAGE_UNREADABLE	   ? VERIFY_UNREADABLE
 			   : v->report.fault		   ? VERIFY_BROKEN

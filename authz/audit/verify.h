@@ -48,10 +48,11 @@ enum verdict { VERDICT_NO, VERDICT_YES, VERDICT_UNKNOWN };
 
 /* Of the commitments in the records. */
 enum redaction {
-	REDACTION_NONE,	  /* each is opened, and fits */
-	REDACTION_SOME,	  /* some have no opening here */
-	REDACTION_ALL,	  /* none has */
-	REDACTION_BROKEN, /* an opening is not what was committed to */
+	REDACTION_NONE,	   /* each is opened, and fits */
+	REDACTION_SOME,	   /* some have no opening here */
+	REDACTION_ALL,	   /* none has */
+	REDACTION_BROKEN,  /* an opening is not what was committed to */
+	REDACTION_UNKNOWN, /* the records are not whole, so nothing can be counted */
 };
 
 struct verify_report {

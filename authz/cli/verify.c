@@ -32,10 +32,9 @@ static void print_report(struct cli *c, const char *file, const struct verify_re
 		[VERIFY_UNREADABLE] = "UNREADABLE",
 	};
 	static const char *const redactions[] = {
-		[REDACTION_NONE] = "none",
-		[REDACTION_SOME] = "some",
-		[REDACTION_ALL] = "all",
-		[REDACTION_BROKEN] = "BROKEN",
+		[REDACTION_NONE] = "none",	 [REDACTION_SOME] = "some",
+		[REDACTION_ALL] = "all",	 [REDACTION_BROKEN] = "BROKEN",
+		[REDACTION_UNKNOWN] = "unknown",
 	};
 	char root[2 * SHA256_LEN], at[CLOCK_RFC3339_MAX];
 
