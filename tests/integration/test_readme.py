@@ -5,6 +5,7 @@ A document's blocks run in order in one shell. A command ends with 0, or with N 
 "# exit code N". A ```text block behind a block holds parts of its output, in order; "..." stands for
 anything in between. Only ports, the build and the folder of the deployment are put in other words.
 """
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from harness import BUILD, ROOT, SANITIZER, START_SECONDS, WRIT, Failure, check,
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 OTHER_LANGUAGES = ("lua", "json", "c")  # shown, not run
 DOCUMENTS = ("README.md", "SECURITY.md", "policies/README.md", "spiffe/README.md", "spiffe/FEDERATION.md",
-             "authz/README.md", "authz/audit/FORMAT.md")
+             "authz/README.md", "authz/audit/FORMAT.md", "authz/audit/README.md")
 NOT_OURS = ("acme/writ.lua",)  # made by writ init
 
 
@@ -208,6 +209,20 @@ def verifying_by_hand():
         key = document(os.path.join(t.dir, "log.vkey")).strip()
         said = "".join(run(found, t.dir, [("acme.example/writ+1234abcd+AQ...", key)]))
         check("does not follow" not in said, said)
+
+
+@test
+def the_auditors_walk():
+    """authz/audit/README.md, from an export to a published folder, on a log with one denial in it."""
+    found = blocks(document("authz/audit/README.md"))
+    check(len(found) > 10, f"{len(found)} blocks")
+    call = json.dumps({"subject": {"type": "agent", "id": "spiffe://example.org/agent/ann"}, "action": {"name": "tools/call"},
+                       "resource": {"type": "tool", "id": "files/delete"}})
+    with Tour() as t:
+        run([("export PATH=\"$PWD/build:$PATH\" WRIT_CONFIG=\"$PWD/.writ/writ.lua\"\n"
+              "writ agent register spiffe://example.org/agent/ann --owner you\n"
+              f"echo '{call}' | writ evaluate -    # exit code 1\n", "registered ... deny"), *found], t.dir,
+            [*t.replacements(), ("scripts/verify.py", os.path.join(ROOT, "scripts/verify.py"))])
 
 
 if __name__ == "__main__":
