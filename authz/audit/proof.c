@@ -150,10 +150,15 @@ static bool prove(struct maker *m, struct log_proof *p, struct err *e)
 		return true;
 	if (e->class != ERR_NONE)
 		return false;
-	return rows_damaged(e,
-			    "records or tiles are not those of the checkpoint over %" PRIu64
-			    " (if `writ audit verify` finds nothing, remove " TILES_FOLDER ")",
-			    p->size);
+	/* Of the records, or of what was kept of them? */
+	tiles_distrust(m->tiles);
+	if (make(m, p))
+		return true;
+	return e->class != ERR_NONE
+		       ? false
+		       : rows_damaged(e,
+				      "its records are not those of the checkpoint over %" PRIu64,
+				      p->size);
 }
 
 bool proof_make(const char *folder, const struct alloc *alloc, const struct proof_ask *ask,

@@ -67,11 +67,13 @@ static bool read_newest(struct publisher *p, struct checkpoint *c, struct err *e
 	tiles_source(&p->source, p->tiles, c->size, e);
 	if (!root_is(p, c->size, c->root, &same, e))
 		return false;
+	if (!same) { /* the records, or what was kept of them? */
+		tiles_distrust(p->tiles);
+		if (!root_is(p, c->size, c->root, &same, e))
+			return false;
+	}
 	if (!same)
-		return rows_damaged(e,
-				    "its records are not those of the checkpoint over %" PRIu64
-				    " (if `writ audit verify` finds nothing, remove " TILES_FOLDER
-				    ")",
+		return rows_damaged(e, "its records are not those of the checkpoint over %" PRIu64,
 				    c->size);
 	p->report->size = c->size;
 	return true;

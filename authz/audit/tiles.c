@@ -21,7 +21,8 @@ struct tiles {
 	struct db *db;
 	struct db_stmt *rows;
 	struct sha256 *sha;
-	int kept; /* <data>/tiles/<log>; -1: nothing is kept */
+	int kept;      /* <data>/tiles/<log>; -1: nothing is kept */
+	bool distrust; /* write what is kept, do not read it */
 	struct held held[TILE_LEVELS];
 };
 
@@ -119,6 +120,13 @@ void tiles_close(struct tiles *t)
 
 /* --- what is kept --- */
 
+void tiles_distrust(struct tiles *t)
+{
+	t->distrust = true;
+	for (unsigned i = 0; i < TILE_LEVELS; i++)
+		t->held[i].width = 0;
+}
+
 static bool read_kept(struct tiles *t, unsigned level, uint64_t index, struct held *h)
 {
 	const struct tile which = { .level = level, .index = index, .width = TILE_WIDTH };
@@ -126,7 +134,7 @@ static bool read_kept(struct tiles *t, unsigned level, uint64_t index, struct he
 	ssize_t n;
 	int fd;
 
-	if (t->kept < 0)
+	if (t->kept < 0 || t->distrust)
 		return false;
 	tile_path(&which, path);
 	fd = openat(t->kept, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);

@@ -26,6 +26,9 @@ MUST_USE bool tiles_open(const char *folder, const struct alloc *alloc, struct t
 			 struct err *e);
 void tiles_close(struct tiles *t);
 
+/* What is kept has not made the signed root: compute all anew from here on, and keep that. */
+void tiles_distrust(struct tiles *t);
+
 /* Append the hashes, or the records each behind its length (2 bytes, big-endian). All of them must
  * be in the log: ask tile_width first. */
 MUST_USE bool tiles_read(struct tiles *t, const struct tile *which, struct buf *out, struct err *e);
