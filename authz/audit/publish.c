@@ -90,7 +90,7 @@ static bool fork_found(struct publisher *p, struct err *e, const char *what)
 /* What is published already must be the beginning of what will be. */
 static bool check_before(struct publisher *p, const struct checkpoint *c, struct err *e)
 {
-	struct checkpoint old;
+	struct checkpoint old = { 0 };
 	struct note note;
 	bool same = true;
 
@@ -209,7 +209,7 @@ static void drop_partials(struct publisher *p, bool entries, unsigned level)
 
 static bool run(struct publisher *p, struct err *e)
 {
-	struct checkpoint c;
+	struct checkpoint c = { 0 };
 
 	if (!open_target(p, e) || !read_newest(p, &c, e) || !check_before(p, &c, e) ||
 	    !put_all(p, e))

@@ -179,7 +179,7 @@ static bool from_rows(struct tiles *t, uint64_t from, unsigned width, struct hel
 			return false;
 		if (!row || (uint64_t)db_column_int(s, 0) != from + i)
 			return rows_damaged(e, "record %llu is missing",
-					    (unsigned long long)(from + i));
+					    (unsigned long long)from + i);
 		tree_leaf_hash(t->sha, db_column_blob(s, 1), h->hash[i]);
 	}
 	return true;
@@ -253,7 +253,7 @@ static bool read_entries(struct tiles *t, const struct tile *which, struct buf *
 		body = row ? db_column_blob(s, 1) : (struct str){ 0 };
 		if (!row || (uint64_t)db_column_int(s, 0) != from + i || body.n > UINT16_MAX)
 			return rows_damaged(e, "record %llu is missing or too long",
-					    (unsigned long long)(from + i));
+					    (unsigned long long)from + i);
 		buf_char(out, (char)(body.n >> 8));
 		buf_char(out, (char)body.n);
 		buf_add(out, body);

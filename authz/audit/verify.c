@@ -8,8 +8,6 @@
 
 /* --- verdicts --- */
 
-void verify_fault(struct verifier *v, enum verify_fault f, const char *fmt, ...) PRINTF(3, 4);
-
 void verify_fault(struct verifier *v, enum verify_fault f, const char *fmt, ...)
 {
 	va_list ap;

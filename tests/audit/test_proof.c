@@ -152,7 +152,7 @@ static void the_classic_proof_file(void **state)
 	const char *text = HEAD "index 5\n" H0 H1 H2 "\n" CLASSIC_CHECKPOINT;
 	uint8_t hash[SHA256_LEN], want[SHA256_LEN];
 	struct proof_file p;
-	struct checkpoint c;
+	struct checkpoint c = { 0 };
 	struct note n;
 	struct err e;
 	AUTO_BUF out;
