@@ -17,6 +17,14 @@ static const char *const q_members[] = { "subject", "action", "resource", "conte
 					 "pep",	    "now",    "http",	  NULL };
 static const char *const q_later[] = { "user", "chain", "session", "budget", "approval", NULL };
 
+/* What fronts put into q.http (authz/extauthz); nothing in it comes from a client by name. */
+static const char *const http_members[] = {
+	"method",     "host",	     "path",	       "query",	  "scheme",
+	"headers",    "server",	     "protocol",       "version", "body",
+	"body_bytes", "body_sha256", "retry",	       "task",	  "conversation",
+	"prompt",     "container",   "cached_content", NULL
+};
+
 static bool listed(const char *const *names, struct str name)
 {
 	for (; *names; names++)
@@ -119,6 +127,9 @@ static void check_member(struct job *j, const struct token *at)
 		check_attribute(j, &j->set->models, "model", inner, at->line);
 	else if (more && str_eq(name, STR("args")))
 		check_argument(j, inner, at->line);
+	else if (more && str_eq(name, STR("http")) && !listed(http_members, inner))
+		job_error(j, at->line, "q.http has no \"%.*s\"%s", STR_FMT(inner),
+			  did_you_mean(inner, http_members, near));
 	else if (more && str_eq(name, STR("agent")))
 		declared_check(j, inner, at->line, NULL);
 	while (more) {

@@ -144,6 +144,8 @@ static const struct {
 	  RULE("action = 'x'", ", when = function(req) return req.user.x end"), 1, 'e',
 	  "no q.user yet" },
 	{ "q.subjct", WHEN("return q.subjct.id == 1"), 1, 'e', "did you mean \"subject\"?" },
+	{ "q.http.metod", WHEN("return q.http.metod == 1"), 1, 'e', "did you mean \"method\"?" },
+	{ "q.http.headers", WHEN("return q.http.headers['mcp-name'] == q.http.body"), 0, '-', "" },
 	{ "q.tool.efect", WHEN("return q.tool.efect == 1"), 1, 'e', "did you mean \"effect\"?" },
 	{ "q.model.tir", WHEN("return q.model.tir == 1"), 1, 'e', "did you mean \"tier\"?" },
 	{ "q.args.amuont", WHEN("return q.args.amuont == 1"), 1, 'w', "did you mean \"amount\"?" },
