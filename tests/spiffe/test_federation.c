@@ -522,7 +522,7 @@ static void keeps_the_newest(void **state)
 static void the_same_again_changes_no_object(void **state)
 {
 	enum federation_change change;
-	const char *warned;
+	const char *warned = NULL;
 	const struct bundle *held;
 	struct federation *f = NULL;
 	struct db *db = NULL;
@@ -547,7 +547,7 @@ static void a_bundle_by_hand_yields(void **state)
 {
 	struct federation_spec spec = web;
 	enum federation_change change;
-	const char *warned;
+	const char *warned = NULL;
 	struct federation *f = NULL;
 	struct db *db = NULL;
 	struct err e = { 0 };
@@ -577,7 +577,7 @@ static void ages(void **state)
 		{ 86400001, FEDERATION_EXPIRED },
 	};
 	enum federation_change change;
-	const char *warned;
+	const char *warned = NULL;
 	struct federation *f = NULL;
 	struct db *db = NULL;
 	struct err e = { 0 };
@@ -617,7 +617,7 @@ static void bounds_the_hint(void **state)
 		{ "{'keys':[],'spiffe_refresh_hint':4294967295}", 86400 },
 	};
 	enum federation_change change;
-	const char *warned;
+	const char *warned = NULL;
 	struct federation *f = NULL;
 	struct db *db = NULL;
 	struct err e = { 0 };
