@@ -355,7 +355,7 @@ static bool put_to_work(struct control *c, struct rollout_row *row, struct rollo
 }
 
 bool rollout_start(struct control *c, const struct rollout_wish *w, struct rollout_row *out,
-		   struct arena *a, struct policy_findings *findings, struct err *e)
+		   struct policy_findings *findings, struct err *e)
 {
 	const struct policy_act act = { .word = STR("rollout"), .by = w->by };
 	struct generation_outcome now = { 0 };
@@ -390,7 +390,8 @@ bool rollout_start(struct control *c, const struct rollout_wish *w, struct rollo
 		shared_release(&r->shared);
 		return false;
 	}
-	return rollout_look(c, row.id, out, a, e);
+	*out = row; /* nothing may fail any more: it runs */
+	return true;
 }
 
 /* ---- the acts that end it ---- */
@@ -419,16 +420,26 @@ static bool may_end(struct control *c, const struct rollout_end *end, struct rol
 			row->id, rollout_state_names[row->state]);
 }
 
+/* As it is now. It is not read back: what was done must not be answered with an error. */
+static void ended(const struct control *c, struct rollout_row *row, struct str by, const char *why)
+{
+	row->state = c->rollouts->ending.state;
+	row->ended_ms = c->rollouts->ending.ended_ms;
+	row->ended_by = by;
+	row->reason = str_c(why);
+}
+
 bool rollout_abort(struct control *c, const struct rollout_end *end, struct rollout_row *out,
 		   struct arena *a, struct err *e)
 {
+	const char *why = str_eq(end->reason, STR("rollback")) ? "rollback" : "asked";
 	struct rollout_row row;
 
-	if (!may_end(c, end, &row, a, e) ||
-	    !finish(c, ROLLOUT_ABORTED, end->by,
-		    str_eq(end->reason, STR("rollback")) ? "rollback" : "asked", "", e))
+	if (!may_end(c, end, &row, a, e) || !finish(c, ROLLOUT_ABORTED, end->by, why, "", e))
 		return false;
-	return rollout_look(c, row.id, out, a, e);
+	ended(c, &row, end->by, why);
+	*out = row;
+	return true;
 }
 
 bool rollout_promote(struct control *c, const struct rollout_end *end, struct rollout_row *out,
@@ -458,7 +469,9 @@ bool rollout_promote(struct control *c, const struct rollout_end *end, struct ro
 	control_folder_seen(c);
 	if (!finish(c, ROLLOUT_PROMOTED, end->by, "asked", "", e))
 		return false;
-	return rollout_look(c, row.id, out, a, e);
+	ended(c, &row, end->by, "asked");
+	*out = row;
+	return true;
 }
 
 /* ---- after a restart ---- */

@@ -41,9 +41,9 @@ struct rollout_wish {
 	struct str if_match; /* hexadecimal hash that must be in force; empty: any */
 };
 
-/* @findings: of the sources; the caller clears them. */
+/* @findings: of the sources; the caller clears them. *out borrows the texts of @w. */
 bool rollout_start(struct control *c, const struct rollout_wish *w, struct rollout_row *out,
-		   struct arena *a, struct policy_findings *findings, struct err *e);
+		   struct policy_findings *findings, struct err *e);
 
 /* What a client holds an act against: "<id>-<state>". */
 void rollout_tag(const struct rollout_row *row, char out[static ROLLOUT_TAG_MAX]);

@@ -46,7 +46,7 @@ static void free_rollout(struct shared *s)
 		free(t);
 	}
 	shared_release(r->candidate ? &r->candidate->shared : NULL);
-	free((void *)(uintptr_t)r->carried);
+	free(r->carried);
 	free(r);
 }
 

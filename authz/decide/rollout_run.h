@@ -34,7 +34,7 @@ struct rollout {
 	uint8_t salt[ROLLOUT_SALT];
 	struct rollout_gates gates;
 	int64_t started_ms;
-	const struct rollout_report *carried; /* of runs of the process before; owned */
+	struct rollout_report *carried; /* of runs of the process before; owned */
 	_Atomic(struct rollout_tally *) tallies;
 };
 

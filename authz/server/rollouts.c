@@ -99,7 +99,7 @@ static void act_start(struct request *r, struct control *c)
 	struct inquest *q = r->user;
 
 	q->created = true;
-	if (!rollout_start(c, &q->wish, &q->row, r->call->arena, &q->findings, &r->failed))
+	if (!rollout_start(c, &q->wish, &q->row, &q->findings, &r->failed))
 		keep_refusal(r, q);
 	if (q->has_sources)
 		policy_sources_clear(&q->sources);

@@ -111,7 +111,7 @@ static void add_group(struct buf *b, const struct rollout_group *g, const char *
 
 void add_compared(struct buf *b, const struct rollout_report *report, const char *log_key_id)
 {
-	const struct rollout_group *sorted[ROLLOUT_GROUPS];
+	const struct rollout_group *sorted[ROLLOUT_GROUPS] = { NULL };
 
 	buf_printf(b, "\"evaluations\":%" PRIu64 ",\"changed\":%" PRIu64,
 		   rollout_evaluations(&report->counts, ROLLOUT_CANDIDATE), report->changed);

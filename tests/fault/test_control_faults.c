@@ -16,6 +16,7 @@
 
 #include "authz/decide/admin.h"
 #include "authz/decide/issue.h"
+#include "authz/decide/rollout_acts.h"
 #include "tests/decide/rig.h"
 #include "tests/fault/alloc_fault.h"
 #include "tests/fault/vfs_fault.h"
@@ -376,6 +377,148 @@ static void try_activate(struct trial *t)
 	}
 }
 
+/* What the fronts see; 0: no roll-out. */
+static uint64_t rolling(struct desk *d)
+{
+	struct rollout *r = (struct rollout *)slot_acquire(&d->rig.core.rollouts);
+	uint64_t id = r ? r->id : 0;
+
+	shared_release(r ? &r->shared : NULL);
+	return id;
+}
+
+/* What a start does with writ.db after control_open. */
+static void resume(struct desk *d)
+{
+	struct err e = { 0 };
+
+	slot_publish(&d->rig.core.rollouts, NULL);
+	if (!control_activate_stored(d->control, &e))
+		fail_msg("control_activate_stored: %s", e.msg);
+	rollouts_resume(d->control);
+	if (rolling(d) != rollouts_running(d->control))
+		fail_msg("fronts run %llu", (unsigned long long)rolling(d));
+}
+
+static bool start_rollout(struct trial *t, struct err *e)
+{
+	struct policy_file file = { STR_INIT("rules.lua"), { NULL, 0 } };
+	struct rollout_wish w = {
+		.kind = ROLLOUT_CANARY, .percent = 50, .gates = { -1, -1, -1, -1, 0 }, .by = BY
+	};
+	struct policy_findings findings = { 0 };
+	struct policy_sources s;
+	struct rollout_row row;
+	char text[160];
+	bool ok;
+
+	snprintf(text, sizeof(text), "policy \"p\" { deny \"all\" { reason = \"new_%s\" } }\n",
+		 strrchr(t->id, '/') + 1);
+	file.text = str_c(text);
+	ok = policy_sources_from(&s, &file, 1, e);
+	if (ok) {
+		w.sources = &s;
+		ok = rollout_start(t->d->control, &w, &row, &findings, e);
+		policy_sources_clear(&s);
+		policy_findings_clear(&findings);
+	}
+	return ok;
+}
+
+static bool abort_rollout(struct trial *t, struct err *e)
+{
+	const struct rollout_end end = { .by = BY, .reason = STR_INIT("asked") };
+	struct rollout_row row;
+	struct arena a;
+	bool ok;
+
+	arena_init(&a, &mem_system, 65536);
+	ok = rollout_abort(t->d->control, &end, &row, &a, e);
+	arena_clear(&a);
+	return ok;
+}
+
+static void base_policy(struct trial *t)
+{
+	struct err e = { 0 };
+
+	write_policy(t->d, "base");
+	if (!control_activate_folder(t->d->control, STR("unix:0"), &e))
+		fail_msg("base: %s", e.msg);
+}
+
+static void no_rollout(struct trial *t)
+{
+	struct err e = { 0 };
+
+	if (rollouts_running(t->d->control) && !abort_rollout(t, &e))
+		fail_msg("abort: %s", e.msg);
+	assert_int_equal(rolling(t->d), 0);
+}
+
+/* On record, in force and in writ.db, or none of it. */
+static void try_rollout(struct trial *t)
+{
+	struct err e = { 0 };
+	bool ok;
+
+	resume(t->d);
+	no_rollout(t);
+	base_policy(t);
+	arm(t);
+	ok = start_rollout(t, &e);
+	disarm(t);
+	if (!ok && !e.msg[0])
+		fail_msg("rollout %ld: failed without a word", t->nth);
+	if (ok != (rolling(t->d) != 0))
+		fail_msg("rollout %ld: said %d, is not so", t->nth, ok);
+	if (ok)
+		assert_int_equal(records(t->d, t->from, "policy.rollout", "\"outcome\":\"done\""),
+				 1);
+	else if (!t->stays)
+		assert_int_equal(records(t->d, t->from, "policy.rollout", "\"outcome\":\"done\""),
+				 records(t->d, t->from, "policy.rollout",
+					 "\"outcome\":\"failed\""));
+	reopen(t->d);
+	resume(t->d);
+	if (ok != (rolling(t->d) != 0))
+		fail_msg("rollout %ld: ran %d, is not so after a restart", t->nth, ok);
+	no_rollout(t);
+	if (!start_rollout(t, &e))
+		fail_msg("after rollout %ld: %s", t->nth, e.msg);
+	no_rollout(t);
+}
+
+/* The fronts are told, whatever else fails; and it is written down as soon as it can be. */
+static void try_abort(struct trial *t)
+{
+	struct err e = { 0 };
+	bool ok, told;
+
+	resume(t->d);
+	no_rollout(t);
+	base_policy(t);
+	if (!start_rollout(t, &e))
+		fail_msg("start: %s", e.msg);
+	arm(t);
+	ok = abort_rollout(t, &e);
+	told = !rolling(t->d);
+	disarm(t);
+	if (ok && !told)
+		fail_msg("abort %ld: said so, still runs", t->nth);
+	if (!ok)
+		assert_true(t->failed && e.msg[0]);
+	if (told && !t->disk) {
+		rollouts_tick(t->d->control, t->d->rig.time.ns + 2000000000);
+		assert_int_equal(rollouts_running(t->d->control), 0);
+	}
+	reopen(t->d);
+	resume(t->d);
+	if (told && (ok || !t->disk))
+		assert_int_equal(rolling(t->d), 0);
+	no_rollout(t);
+}
+
 static void try_leaf(struct trial *t)
 {
 	struct err e = { 0 };
@@ -396,7 +539,8 @@ static const struct act {
 } acts[] = {
 	{ "register", try_register, true }, { "suspend", try_suspend, true },
 	{ "token", try_token, true },	    { "attest", try_attest, true },
-	{ "activate", try_activate, true }, { "leaf", try_leaf, false },
+	{ "activate", try_activate, true }, { "rollout", try_rollout, true },
+	{ "abort", try_abort, true },	    { "leaf", try_leaf, false },
 };
 
 /* All of one act: each call fails in turn until none does. */
