@@ -148,7 +148,7 @@ bool generation_keep(struct control *c, struct policy_sources *s, const struct p
 	    !generations_recall(c->generations, s, e))
 		return false;
 	if (!policy_set_load(s, &c->config.limits, &made, findings, e)) {
-		if (findings->errors)
+		if (findings && findings->errors)
 			generation_refused(c, act, findings->errors, s->hash, "policy_refused");
 		return false;
 	}

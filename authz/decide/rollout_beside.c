@@ -2,11 +2,13 @@
 
 struct beside *beside_begin(struct worker *w, struct str agent, bool in_force, struct arena *a)
 {
+	const struct policy_set *set = worker_policy(w);
 	struct rollout *r = worker_rollout(w);
 	struct beside *b;
 	bool canary;
 
-	if (!r)
+	/* In the middle of a promotion the candidate is in force already. */
+	if (!r || (set && set->generation == r->candidate->generation))
 		return NULL;
 	canary = !in_force && rollout_picks(r, agent, w->sha);
 	if (r->kind == ROLLOUT_CANARY && !canary)

@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 /* cmocka wants the standard headers first */
 #include <cmocka.h>
@@ -17,97 +16,11 @@
 #include "authz/decide/admin.h"
 #include "authz/decide/issue.h"
 #include "authz/decide/rollout_acts.h"
-#include "tests/decide/rig.h"
+#include "tests/decide/desk.h"
 #include "tests/fault/alloc_fault.h"
 #include "tests/fault/vfs_fault.h"
-#include "tests/spiffe/forge.h"
 
 #define BY STR_INIT("unix:0")
-
-/* The rig with a signer and a control thread's state, whose acts the test carries out itself. */
-struct desk {
-	struct rig rig;
-	struct signer *signer;
-	struct signer_public public;
-	struct slot certificate;
-	struct control *control;
-	char dir[96], db[128], policies[128], keys[128];
-	struct str spki;
-	int lost[2];
-};
-
-/* One byte through the pipe for each time the control thread gives up writ.db. */
-static void db_is_lost(void *ctx, const struct err *e)
-{
-	const struct desk *d = ctx;
-
-	assert_int_equal(e->class, ERR_IO);
-	assert_int_equal(write(d->lost[1], "!", 1), 1);
-}
-
-static void open_control(struct desk *d)
-{
-	struct control_config c = { .core = &d->rig.core,
-				    .db_path = d->db,
-				    .policies = d->policies,
-				    .limits = policy_default_limits,
-				    .signer = d->signer,
-				    .certificate = &d->certificate,
-				    .fatal = db_is_lost,
-				    .ctx = d };
-	struct err e = { 0 };
-
-	if (!control_open(&c, &d->control, &e))
-		fail_msg("control_open: %s", e.msg);
-}
-
-/* What a restart does: all of writ.db's users go, and it is read anew. */
-static void reopen(struct desk *d)
-{
-	control_close(d->control);
-	open_control(d);
-}
-
-static void open_desk(struct desk *d)
-{
-	const char *base = access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm";
-	struct signer_config c = { .folder = d->keys,
-				   .trust_domain = STR("test.example"),
-				   .channels = 64 };
-	EVP_PKEY *key = forge_key("P-256");
-	struct err e = { 0 };
-
-	*d = (struct desk){ 0 };
-	snprintf(d->dir, sizeof(d->dir), "%s/writ-desk-XXXXXX", base);
-	assert_non_null(mkdtemp(d->dir));
-	snprintf(d->db, sizeof(d->db), "%s/writ.db", d->dir);
-	snprintf(d->keys, sizeof(d->keys), "%s/keys", d->dir);
-	snprintf(d->policies, sizeof(d->policies), "%s/policies", d->dir);
-	assert_int_equal(mkdir(d->policies, 0700), 0);
-	if (!signer_start(&c, &d->signer, &e)) /* forks: before there are threads */
-		fail_msg("signer_start: %s", e.msg);
-	rig_start_with(&d->rig, &(struct rig_options){ .base = base,
-						       .now_ms = clock_wall_ms(&clock_system),
-						       .no_registry = true });
-	slot_init(&d->certificate);
-	d->spki = forge_spki(key);
-	EVP_PKEY_free(key);
-	open_control(d);
-}
-
-static void close_desk(struct desk *d)
-{
-	char command[128];
-
-	control_close(d->control);
-	rig_stop(&d->rig);
-	slot_clear(&d->certificate);
-	signer_stop(d->signer);
-	forge_free(d->spki);
-	snprintf(command, sizeof(command), "rm -rf %s", d->dir);
-	if (system(command)) /* NOLINT(cert-env33-c): a test's own folder */
-		fail_msg("cannot remove %s", d->dir);
-}
 
 /* --- looking --- */
 
@@ -226,7 +139,7 @@ static void disarm(struct trial *t)
 static void heal(struct trial *t)
 {
 	if (t->disk)
-		reopen(t->d);
+		desk_reopen(t->d);
 }
 
 static void try_register(struct trial *t)
@@ -479,7 +392,7 @@ static void try_rollout(struct trial *t)
 		assert_int_equal(records(t->d, t->from, "policy.rollout", "\"outcome\":\"done\""),
 				 records(t->d, t->from, "policy.rollout",
 					 "\"outcome\":\"failed\""));
-	reopen(t->d);
+	desk_reopen(t->d);
 	resume(t->d);
 	if (ok != (rolling(t->d) != 0))
 		fail_msg("rollout %ld: ran %d, is not so after a restart", t->nth, ok);
@@ -512,7 +425,7 @@ static void try_abort(struct trial *t)
 		rollouts_tick(t->d->control, t->d->rig.time.ns + 2000000000);
 		assert_int_equal(rollouts_running(t->d->control), 0);
 	}
-	reopen(t->d);
+	desk_reopen(t->d);
 	resume(t->d);
 	if (told && (ok || !t->disk))
 		assert_int_equal(rolling(t->d), 0);
@@ -549,17 +462,17 @@ static void in_turn(const struct act *act, const struct fault *disk, bool stays)
 	struct desk d;
 	struct trial t = { .d = &d, .stays = stays, .disk = disk };
 
-	open_desk(&d);
+	desk_open(&d);
 	vfs_fault_only("writ.db");
 	do {
 		t.nth++;
 		t.failed = false;
 		snprintf(t.id, sizeof(t.id), "spiffe://test.example/%s/x%ld", act->name, t.nth);
 		if (t.nth % 20 == 0) { /* each restart takes a channel of the signer */
-			close_desk(&d);
-			open_desk(&d);
+			desk_close(&d);
+			desk_open(&d);
 		} else {
-			reopen(&d); /* what is made at the first use is made again */
+			desk_reopen(&d); /* what is made at the first use is made again */
 		}
 		act->run(&t);
 	} while (t.failed && t.nth < 5000);
@@ -567,7 +480,7 @@ static void in_turn(const struct act *act, const struct fault *disk, bool stays)
 	print_message("%s, %s: %ld calls\n", act->name, disk ? disk->why : "memory", t.nth - 1);
 	assert_true(t.nth > 1 && !t.failed);
 	assert_int_equal(d.rig.fatal, 0);
-	close_desk(&d);
+	desk_close(&d);
 }
 
 /* Of the control thread itself: it says once that writ.db is lost, and goes on answering. */
@@ -593,7 +506,7 @@ static void a_lost_database_stops_the_service(void **state)
 	char byte;
 
 	(void)state;
-	open_desk(&d);
+	desk_open(&d);
 	assert_int_equal(pipe2(d.lost, O_CLOEXEC | O_NONBLOCK), 0);
 	must_change(&d, "spiffe://test.example/lost", REGISTRY_REGISTER);
 	assert_true(control_start(d.control, &e));
@@ -611,7 +524,7 @@ static void a_lost_database_stops_the_service(void **state)
 	assert_int_equal(read(d.lost[0], &byte, 1), -1);
 	close(d.lost[0]);
 	close(d.lost[1]);
-	close_desk(&d);
+	desk_close(&d);
 }
 
 static void each_allocation_of_an_act_fails_in_turn(void **state)
@@ -639,7 +552,7 @@ static void each_allocation_of_a_start_fails_in_turn(void **state)
 	long nth = 1, starts = 0;
 
 	(void)state;
-	open_desk(&d);
+	desk_open(&d);
 	must_change(&d, "spiffe://test.example/agent/1", REGISTRY_REGISTER);
 	write_policy(&d, "one");
 	control_close(d.control);
@@ -655,8 +568,8 @@ static void each_allocation_of_a_start_fails_in_turn(void **state)
 
 		if (++starts % 40 == 0) { /* channels */
 			d.control = NULL;
-			close_desk(&d);
-			open_desk(&d);
+			desk_close(&d);
+			desk_open(&d);
 			must_change(&d, "spiffe://test.example/agent/1", REGISTRY_REGISTER);
 			control_close(d.control);
 			c.signer = d.signer;
@@ -675,7 +588,7 @@ static void each_allocation_of_a_start_fails_in_turn(void **state)
 	print_message("start: below %ld allocations\n", nth);
 	assert_false(failed);
 	d.control = NULL;
-	close_desk(&d);
+	desk_close(&d);
 }
 
 static int hook(void **state)

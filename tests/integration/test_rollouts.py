@@ -1,11 +1,13 @@
 #!/usr/bin/env -S python3 -B
 """Roll-outs: shadow, canary, gates that abort by themselves, promote, compare, restarts."""
+import http.client
 import json
 import signal
 import sqlite3
+import threading
 import time
 
-from harness import AGENT, CATALOGUE, POLICIES, RULES, Deployment, call, check, equal, is_error, leaves, main, test
+from harness import AGENT, CATALOGUE, RULES, Deployment, call, check, equal, exchange, is_error, leaves, main, test
 
 CLOSED = 'policy "closed" { deny "all" { on = { action = "tools/call" }, message = "All is closed." } }\n'
 STRICTER = RULES.replace("q.args.amount > 500", "q.args.amount >= 500")
@@ -105,6 +107,9 @@ def a_canary_that_denies_everything_rolls_itself_back():
     told = d.writ("policy", "diff", "--rollout", "1", code=0).stdout
     check("permit by finance/read (permitted) -> deny by closed/all (denied)" in told, told)
     check(f"{last['changed']} times" in told and "ev_" in told, told)
+    # Its decisions can be computed again: their generation is stored.
+    said = json.loads(d.writ("policy", "replay", "--json", code=0).stdout)
+    equal((said["same"], said["changed"]), (said["decisions"], 0), "replayed")
     # And the next morning, after a restart, it can still be seen.
     d.restart()
     equal(d.writ("policy", "diff", "--rollout", "1", code=0).stdout, told, "compared after a restart")
@@ -174,12 +179,7 @@ def errors_of_a_candidate_abort_it():
         check(time.monotonic() < end, "a canary that fails still runs")
         generations(d)
     equal(acts(d)[-1], ("policy.rollout", "abort", "max_error_rate"), "on record")
-    # A shadow harms nobody: without a gate it runs on, with one it is ended.
-    start(d, "shadow", "2")
-    generations(d)
-    time.sleep(2.5)
-    equal(running(d)["rollout"], 2, "the shadow")
-    d.writ("policy", "abort", code=0)
+    # A shadow is ended by the gates it was given.
     start(d, "shadow", "2", "--max-error-rate", "0.5", "--min-sample", "5")
     generations(d)
     until("the shadow is ended by its gate", lambda: not running(d))
@@ -390,20 +390,50 @@ def management_over_http():
 
 
 @test
-def gates_judge_what_came_since():
-    d = deployment(AGENTS[:1], policies={**POLICIES, "gate.lua": 'policy "gate" {}\n'})
-    # It denies only what comes later: what was good before does not outweigh it.
-    start(d, "canary", folder(d, "closed", RULES.replace('effect = "read" },', 'id = "nothing" },')), "--percent", "100",
-          "--min-sample", "20", "--max-deny-increase", "0.5")
-    for _ in range(200):
-        d.evaluate("payments/create", {"amount": 1}, AGENTS[0])
-    seen = compare(d)["evaluations"]
-    equal((seen, running(d)["rollout"]), (200, 1), "as good as the set in force")
-    time.sleep(2.2)
-    for _ in range(40):
-        d.evaluate(agent=AGENTS[0])
-    until("it is aborted", lambda: not running(d))
-    equal(acts(d)[-1], ("policy.rollout", "abort", "max_deny_increase"), "on record")
+def roll_outs_come_and_go_under_load():
+    d = deployment(AGENTS[:6])
+    d.writ("policy", "apply", folder(d, "closed", CLOSED), code=0)
+    d.writ("policy", "rollback", code=0)
+    over, wrong, asked = threading.Event(), [], [0] * 3
+
+    def ask(n):
+        c = http.client.HTTPConnection("127.0.0.1", d.port, timeout=30)
+        while not over.is_set():
+            reply = exchange(c, "POST", "/access/v1/evaluation", call(agent=AGENTS[(asked[n] + n) % 6]))
+            if reply.status != 200 or reply.json["decision"] != (reply.json["context"]["generation"] == 1):
+                wrong.append(reply)
+                return
+            asked[n] += 1
+        c.close()
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(3)]
+    for t in threads:
+        t.start()
+    try:
+        wide = {"kind": "canary", "generation": 2, "percent": 50, "gates": {"max_deny_increase": 1}}
+        for n in range(12):
+            for body in (wide, {"kind": "shadow", "generation": 2}):
+                equal(d.admin("POST", "/v1/rollouts", body).status, 201, "started")
+                at = sum(asked)
+                until("some requests", lambda at=at: sum(asked) > at + 20 or wrong)
+                d.admin("GET", "/v1/rollouts/running/compare")
+                equal(d.admin("POST", f"/v1/rollouts/running/{'promote' if n % 3 == 2 else 'abort'}").status, 200, "ended")
+                if n % 3 == 2:
+                    equal(d.admin("POST", "/v1/policies/activate", {"generation": 1}).json["generation"], 1, "back")
+    finally:
+        over.set()
+        for t in threads:
+            t.join()
+    equal(wrong, [], "answers")
+    found = [r for r in records(d) if r["kind"] == "authz.decision"]
+    equal(len(found), sum(asked), "a record for each answer")
+    for r in found:
+        equal(r["decision"], "permit" if r["generation"] == 1 else "deny", "decision and generation")
+        if "rollout" in r:
+            equal({r["generation"], r["shadow_generation"]}, {1, 2}, "the two sets of a roll-out")
+            equal(r["shadow_decision"], "permit" if r["shadow_generation"] == 1 else "deny", "the other decision")
+    check(sum("rollout" in r for r in found) > 100, "decisions of roll-outs")
+    d.writ("audit", "verify", "--key", d.log_key(), d.export(), code=0)
     d.close()
 
 
