@@ -440,8 +440,9 @@ static const struct command policy_commands[] = {
 	  .least = 1,
 	  .most = 1,
 	  .help = "Evaluate a candidate beside the set in force, without enforcing it",
-	  .more = "\nBoth decisions go on record. Gates end it by themselves; none is set unless "
-		  "given. One\nroll-out runs at a time; until it ends, nothing else is put into force.",
+	  .more = "\nBoth decisions go on record. Gates end it by themselves; unless given, "
+		  "--max-error-rate\nis 0.01. One roll-out runs at a time; until it ends, nothing "
+		  "else is put into force.",
 	  .options = shadow_options,
 	  .connects = true,
 	  .run = run_policy_shadow },

@@ -213,12 +213,14 @@ static bool finish(struct control *c, enum rollout_state state, struct str by, c
 	struct ending *end = &c->rollouts->ending;
 
 	slot_publish(&c->core->rollouts, NULL);
-	end->due = true;
-	end->state = state;
-	end->ended_ms = clock_wall_ms(c->core->clock);
-	end->reason = reason;
-	snprintf(end->by, sizeof(end->by), "%.*s", STR_FMT(by));
-	snprintf(end->detail, sizeof(end->detail), "%s", detail);
+	if (!end->due) { /* what ended it first did */
+		end->due = true;
+		end->state = state;
+		end->ended_ms = clock_wall_ms(c->core->clock);
+		end->reason = reason;
+		snprintf(end->by, sizeof(end->by), "%.*s", STR_FMT(by));
+		snprintf(end->detail, sizeof(end->detail), "%s", detail);
+	}
 	return settle(c, e);
 }
 
@@ -324,12 +326,11 @@ static void fill_gates(struct rollout_row *row, const struct rollout_wish *w)
 	*g = w->gates;
 	if (g->min_sample < 1)
 		g->min_sample = ROLLOUT_MIN_SAMPLE;
-	if (row->kind != ROLLOUT_CANARY)
-		return; /* nobody is harmed by a shadow: it is ended by what was asked for only */
-	if (g->max_deny_increase < 0)
-		g->max_deny_increase = ROLLOUT_MAX_DENY_INCREASE;
+	/* A shadow that fails harms as well: one that runs into its budget costs 5 ms each time. */
 	if (g->max_error < 0)
 		g->max_error = ROLLOUT_MAX_ERROR;
+	if (g->max_deny_increase < 0 && row->kind == ROLLOUT_CANARY)
+		g->max_deny_increase = ROLLOUT_MAX_DENY_INCREASE;
 }
 
 /* Row, record, and only then the fronts. */
@@ -420,13 +421,14 @@ static bool may_end(struct control *c, const struct rollout_end *end, struct rol
 			row->id, rollout_state_names[row->state]);
 }
 
-/* As it is now. It is not read back: what was done must not be answered with an error. */
-static void ended(const struct control *c, struct rollout_row *row, struct str by, const char *why)
+/* As it is now. It is not read back: what was done must not be answered with an error. @by is the
+ * caller's, who may have come upon an end that another one had begun. */
+static void ended(const struct control *c, struct rollout_row *row, struct str by)
 {
 	row->state = c->rollouts->ending.state;
 	row->ended_ms = c->rollouts->ending.ended_ms;
 	row->ended_by = by;
-	row->reason = str_c(why);
+	row->reason = str_c(c->rollouts->ending.reason);
 }
 
 bool rollout_abort(struct control *c, const struct rollout_end *end, struct rollout_row *out,
@@ -437,7 +439,7 @@ bool rollout_abort(struct control *c, const struct rollout_end *end, struct roll
 
 	if (!may_end(c, end, &row, a, e) || !finish(c, ROLLOUT_ABORTED, end->by, why, "", e))
 		return false;
-	ended(c, &row, end->by, why);
+	ended(c, &row, end->by);
 	*out = row;
 	return true;
 }
@@ -469,7 +471,7 @@ bool rollout_promote(struct control *c, const struct rollout_end *end, struct ro
 	control_folder_seen(c);
 	if (!finish(c, ROLLOUT_PROMOTED, end->by, "asked", "", e))
 		return false;
-	ended(c, &row, end->by, "asked");
+	ended(c, &row, end->by);
 	*out = row;
 	return true;
 }

@@ -91,7 +91,7 @@ struct rollout_gates {
 
 #define ROLLOUT_MIN_SAMPLE 100		 /* where nothing is said */
 #define ROLLOUT_MAX_DENY_INCREASE 100000 /* of a canary: ten in a hundred */
-#define ROLLOUT_MAX_ERROR 10000		 /* of a canary: one in a hundred */
+#define ROLLOUT_MAX_ERROR 10000		 /* one in a hundred */
 #define ROLLOUT_MIN_SAMPLE_MAX 1000000
 
 /* Is there enough in @c to judge by? */

@@ -151,7 +151,7 @@ static void gates_are_judged_each_second_by_what_came_since(void **state)
 	end(&d);
 }
 
-static void a_shadow_has_the_gates_it_was_given(void **state)
+static void a_shadow_may_deny_but_not_fail(void **state)
 {
 	const struct rollout_gates gates = { 500000, -1, -1, -1, 10 };
 	struct desk d;
@@ -159,15 +159,19 @@ static void a_shadow_has_the_gates_it_was_given(void **state)
 	(void)state;
 	begin(&d);
 	start(&d, ROLLOUT_SHADOW, (struct rollout_gates)NO_GATES);
-	count(join(&d), 1000, &permitted, &failed);
+	count(join(&d), 1000, &permitted, &denied);
 	assert_int_equal(after_ms(&d, 1000), 1);
 	assert_true(rollout_abort(d.control, &(struct rollout_end){ .by = BY },
 				  &(struct rollout_row){ 0 }, &arena, NULL));
 	ended_as(&d, 1, ROLLOUT_ABORTED, "asked");
 	start(&d, ROLLOUT_SHADOW, gates);
-	count(join(&d), 10, &permitted, &failed);
+	count(join(&d), 10, &permitted, &denied);
 	assert_int_equal(after_ms(&d, 1000), 0);
 	ended_as(&d, 2, ROLLOUT_ABORTED, "max_deny_rate");
+	start(&d, ROLLOUT_SHADOW, (struct rollout_gates)NO_GATES);
+	count(join(&d), 100, &permitted, &failed);
+	assert_int_equal(after_ms(&d, 1000), 0);
+	ended_as(&d, 3, ROLLOUT_ABORTED, "max_error_rate");
 	end(&d);
 }
 
@@ -272,7 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(gates_are_judged_each_second_by_what_came_since),
-		cmocka_unit_test(a_shadow_has_the_gates_it_was_given),
+		cmocka_unit_test(a_shadow_may_deny_but_not_fail),
 		cmocka_unit_test(a_restart_carries_on),
 		cmocka_unit_test(the_set_in_force_stays_while_one_runs),
 	};

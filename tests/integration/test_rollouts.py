@@ -121,7 +121,8 @@ def a_shadow_is_recorded_and_enforces_nothing():
     d = deployment([AGENT])
     plain = d.evaluate().json
     said = start(d, "shadow", folder(d, "next", OBLIGED.replace("> 500", ">= 500")))
-    equal((said["kind"], said.get("percent"), said["gates"]), ("shadow", None, {"min_sample": 100}), "what shadow said")
+    equal((said["kind"], said.get("percent"), said["gates"]), ("shadow", None, {"max_error_rate": 0.01, "min_sample": 100}),
+          "what shadow said")
     d.register("spiffe://example.org/agent/other")
     reply = d.evaluate().json
     equal((reply["decision"], reply["context"].get("obligations"), reply["context"]["generation"]),
