@@ -133,9 +133,9 @@ static void write_pem(struct authorities *a, const struct bundle *b)
 	struct err e = { 0 };
 	AUTO_BUF pem;
 
+	buf_init(&pem, mem_system, BUNDLE_PEM_MAX);
 	if (a->data < 0)
 		return;
-	buf_init(&pem, mem_system, BUNDLE_PEM_MAX);
 	bundle_pem(b, &pem);
 	if (!buf_ok(&pem))
 		err_set(&e, ERR_NOMEM, "no memory");
