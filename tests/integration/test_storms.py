@@ -28,10 +28,10 @@ def deployment():
     return d
 
 
-def load(d, seconds, connections=32):
+def load(d, seconds, connections=32, path="/access/v1/evaluation"):
     """The load generator, keeping every answer."""
     return subprocess.Popen([LOAD, "--to", f"127.0.0.1:{d.port}", "--connections", str(connections), "--seconds",
-                             str(seconds), "--path", "/access/v1/evaluation", "--body", d.path("body.json"),
+                             str(seconds), "--path", path, "--body", d.path("body.json"),
                              "--answers", d.path("answers"), "--quiet", "--tolerant"],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -83,27 +83,69 @@ def activate(d, letter):
     os.kill(d.process.pid, signal.SIGHUP)  # look at the folder now
 
 
-@test
-def policies_change_under_load():
-    d = deployment()
-    seconds = 8 + STORM // 25
-    signal.alarm(120 + 2 * seconds)
-    process = load(d, seconds)
-    end, n = time.monotonic() + seconds - 2, 0
-    while n < STORM and time.monotonic() < end:
+def put(d, letter):
+    """By command: at once, where the folder is looked at four times a second."""
+    reply = d.admin("POST", "/v1/policies", {"files": [{"path": "catalogue/tools.lua", "text": CATALOGUE},
+                                                       {"path": "rules.lua", "text": rules(letter)}]})
+    equal(reply.status, 200, f"apply: {reply}")
+
+
+def change_policies(d, seconds, count, change):
+    """@count changes, or what @seconds allow; each is felt before the next one. Returns how many."""
+    end, n = time.monotonic() + seconds, 0
+    while n < count and time.monotonic() < end:
         n += 1
         letter = "ab"[n % 2]
-        activate(d, letter)
+        change(d, letter)
         until = time.monotonic() + 10
         while (reason := d.evaluate().json["context"]["reason"]) != f"policy_{letter}":
             check(time.monotonic() < until, f"activation {n}: still {reason}")
-    finish(process)
+    return n
+
+
+@test
+def policies_change_under_load():
+    d = deployment()
+    signal.alarm(120)
+    process = load(d, 10)
+    n = change_policies(d, 8, STORM, activate)
+    said = finish(process)
+    equal(list(said["statuses"]), ["200"], f"what was answered: {said}")
     log, got = check_answers(d, 100)
     check(n >= min(STORM, 20), f"only {n} activations")
     # Two sets, two generations, two reasons: they belong together in every single record.
     pairs = {(r["generation"], r["reason"]) for _, r in log.values() if r["kind"] == "authz.decision"}
     equal(len(pairs), 2, f"pairs of generation and reason {pairs}; their number")
     equal({a["context"]["reason"] for a in got if a["decision"]}, {"policy_a", "policy_b"}, "reasons seen")
+    equal(d.stop(), 0, "exit code")
+
+
+@test
+def no_batch_is_decided_by_two_sets():
+    """As many activations as asked for (make soak: 1,000), under batches of 20: all of them happen, no
+    request fails, and within a batch there is one generation."""
+    d = deployment()
+    one = call("ledger/query", {})
+    d.write("body.json", json.dumps({k: one[k] for k in ("subject", "action")} |
+                                    {"evaluations": [{"resource": one["resource"]}] * 20}))
+    done, process, seen, batches = 0, None, set(), 0
+    signal.alarm(180 + STORM)
+    while done < STORM:
+        process = load(d, 4, connections=8, path="/access/v1/evaluations")
+        done += change_policies(d, 3.5, STORM - done, put)
+        said = finish(process)
+        equal(list(said["statuses"]), ["200"], f"what was answered: {said}")
+        with open(d.path("answers"), "rb") as f:
+            for line in f:
+                items = {(i["decision"], i["context"]["generation"], i["context"]["reason"])
+                         for i in json.loads(line)["evaluations"]}
+                equal(len(items), 1, f"outcomes within one batch: {items}")
+                seen |= items
+                batches += 1
+    equal(done, STORM, "activations")
+    check(batches > 20 and {s[2] for s in seen} == {"policy_a", "policy_b"}, f"{batches} batches saw {seen}")
+    acts = [r for _, r in leaves(d.export()).values() if r["kind"] == "policy.load" and r["act"] == "apply"]
+    check(len(acts) >= STORM - 1, f"{len(acts)} activations on record")  # the first may change nothing
     equal(d.stop(), 0, "exit code")
 
 
