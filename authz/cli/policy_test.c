@@ -279,7 +279,10 @@ static void put_report(struct cli *c, const char *dir, const struct results *all
 		    (r->rules_percent < threshold || r->lines_percent < threshold))
 			buf_printf(&b, "coverage is below %g %%\n", threshold);
 		if (r->passed + r->failed == 0)
-			buf_printf(&b, "no test ran: tests stand in files named *_test.lua\n");
+			buf_printf(&b, "no test ran: %s\n",
+				   cli_value(c, "--run")
+					   ? "no \"FILE: NAME\" of a test holds what --run says"
+					   : "tests stand in files named *_test.lua");
 		buf_printf(&b, "%s: %s; files: %zu, passed: %zu, failed: %zu, skipped: %zu\n", dir,
 			   ok ? "good" : "failed", r->files, r->passed, r->failed, r->skipped);
 	}

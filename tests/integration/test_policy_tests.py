@@ -119,7 +119,7 @@ def a_failure_names_file_and_line_of_the_case():
 def exit_codes():
     with Folder({"p.lua": RULES, "p_test.lua": TESTS}) as f:
         f.run("test")
-        f.run("test", "--run", "nothing at all", code=1)
+        check("holds what --run says" in f.run("test", "--run", "nothing at all", code=1).stdout, "--run of nothing")
         f.run("test", "--threshold", "100")
         f.run("test", "--threshold", "101", code=2)
         f.run("test", "--threshold", "a lot", code=2)
