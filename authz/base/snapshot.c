@@ -23,6 +23,7 @@ void slot_init(struct slot *s)
 {
 	pthread_mutex_init(&s->lock, NULL);
 	s->current = NULL;
+	s->watcher = NULL;
 	atomic_init(&s->version, 0);
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 /* cmocka wants the four above first */
 #include <cmocka.h>
+#include <poll.h>
 
 #include "authz/base/arena.h"
 #include "authz/base/buf.h"
@@ -460,6 +461,34 @@ static void snapshot_lives_as_long_as_its_readers(void **state)
 	assert_int_equal(freed, 2);
 }
 
+/* Whoever sleeps until something is published is woken, without an object in its queue. */
+static void a_publication_wakes_its_watcher(void **state)
+{
+	struct err e = { 0 };
+	struct queue *q = queue_new(4, true, &e);
+	struct pollfd p = { .fd = queue_fd(q), .events = POLLIN };
+	struct slot slot;
+	struct chain c;
+	int freed = 0;
+
+	(void)state;
+	slot_init(&slot);
+	slot_publish(&slot, thing_new(&freed));
+	assert_int_equal(poll(&p, 1, 0), 0);
+	slot_watch(&slot, q);
+	assert_int_equal(poll(&p, 1, 0), 0);
+	slot_publish(&slot, thing_new(&freed));
+	assert_int_equal(poll(&p, 1, 0), 1);
+	assert_false(queue_take(q, &c));
+	assert_int_equal(poll(&p, 1, 0), 0);
+	slot_watch(&slot, NULL);
+	slot_publish(&slot, thing_new(&freed));
+	assert_int_equal(poll(&p, 1, 0), 0);
+	slot_clear(&slot);
+	assert_int_equal(freed, 3);
+	queue_free(q);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -479,6 +508,7 @@ int main(void)
 		cmocka_unit_test(queue_keeps_order_across_threads),
 		cmocka_unit_test(queue_refuses_past_its_bound),
 		cmocka_unit_test(snapshot_lives_as_long_as_its_readers),
+		cmocka_unit_test(a_publication_wakes_its_watcher),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

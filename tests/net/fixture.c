@@ -107,10 +107,20 @@ static void refused(void *ctx, const struct listener *l, const struct err *e)
 	snprintf(t->why, sizeof(t->why), "%s", e->msg);
 }
 
+static void turn_begin(void *ctx)
+{
+	struct net *t = ctx;
+
+	if (t->begin)
+		t->begin();
+}
+
 static void turn_end(void *ctx)
 {
 	struct net *t = ctx;
 
+	if (t->end)
+		t->end();
 	t->turns++;
 	if (t->hops.first)
 		queue_push_always(loop_home(t->loop)->inbox, &t->hops);
@@ -134,6 +144,7 @@ void net_open(struct net *t, const struct server_limits *limits, struct tls *tls
 		.name = "https", .address = "127.0.0.1:0", .loopback = true, .tls = true
 	};
 	t->loop = loop_new(&(struct loop_settings){ .clock = clock_of_fixed(&t->time),
+						    .turn_begin = turn_begin,
 						    .turn_end = turn_end,
 						    .ctx = t },
 			   &e);

@@ -21,7 +21,8 @@ struct net {
 	struct call *held[NET_HELD];
 	size_t nheld;
 	struct chain hops;
-	void (*grpc)(struct call *c); /* takes gRPC calls; set after net_open */
+	void (*grpc)(struct call *c);	   /* takes gRPC calls; set after net_open */
+	void (*begin)(void), (*end)(void); /* of each turn; may be NULL */
 	int handled, refused, turns, done_called;
 	bool saw_gone;
 	char why[400];		/* the last refusal */

@@ -11,7 +11,7 @@
 
 struct h2_reply {
 	int status;
-	char text[4096]; /* header lines "name: value\n", an empty line, the body */
+	char text[8192]; /* header lines "name: value\n", an empty line, the body */
 	size_t n;
 	size_t body_bytes; /* that came, also past the end of text */
 	bool closed;
