@@ -99,8 +99,10 @@ static void put_default_first(struct workload_entries *out)
 
 		if (!str_eq(hint, STR("default")))
 			continue;
-		memmove(out->entry + 1, out->entry, i * sizeof(out->entry[0]));
-		memmove(out->hint + 1, out->hint, i * sizeof(out->hint[0]));
+		for (size_t k = i; k > 0; k--) {
+			out->entry[k] = out->entry[k - 1];
+			out->hint[k] = out->hint[k - 1];
+		}
 		out->entry[0] = entry;
 		out->hint[0] = hint;
 		return;

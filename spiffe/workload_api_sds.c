@@ -162,6 +162,13 @@ static bool build(struct workload_subscriber *s, const struct workload_entries *
 	return true;
 }
 
+static struct str version_of(const struct sds *d, char out[static TEXT_U64_MAX])
+{
+	size_t n = text_put_u64(d->version, out);
+
+	return (struct str){ out, n };
+}
+
 static void finish(struct workload_subscriber *s, struct buf *out)
 {
 	struct sds *d = sds_of(s);
@@ -170,8 +177,8 @@ static void finish(struct workload_subscriber *s, struct buf *out)
 
 	random_bytes(random, sizeof(random));
 	text_hex(random, sizeof(random), d->nonce);
-	sds_put_rest(out, (struct str){ version, text_put_u64(++d->version, version) },
-		     str_c(d->nonce));
+	d->version++;
+	sds_put_rest(out, version_of(d, version), str_c(d->nonce));
 }
 
 static void clear(struct workload_subscriber *s)
@@ -215,8 +222,7 @@ static void on_message(struct call *c, struct str message)
 	}
 	if (!str_eq(q.nonce, str_c(d->nonce)))
 		return; /* an answer to what was said before the last response */
-	if (d->version &&
-	    !str_eq(q.version, (struct str){ version, text_put_u64(d->version, version) }))
+	if (d->version && !str_eq(q.version, version_of(d, version)))
 		log_event(LOG_WARN, "sds.refused", "uid=%lu version=%llu why=\"%.*s\"",
 			  (unsigned long)c->peer->uid, (unsigned long long)d->version,
 			  STR_FMT(str_first(q.error, 200)));
@@ -236,8 +242,8 @@ static const struct grpc_events stream_events = { .message = on_message,
 						  .half_closed = half_closed,
 						  .ended = workload_ended };
 
-static void open(struct workload_api *w, struct call *c, const struct workload_kind *kind,
-		 const struct grpc_events *events)
+static void open_call(struct workload_api *w, struct call *c, const struct workload_kind *kind,
+		      const struct grpc_events *events)
 {
 	struct sds *d = arena_zero(c->arena, sizeof(*d));
 	struct sds_request q;
@@ -262,7 +268,7 @@ void workload_stream_secrets(struct workload_api *w, struct call *c)
 		.build = build, .finish = finish, .clear = clear, .needs_identity = true
 	};
 
-	open(w, c, &kind, &stream_events);
+	open_call(w, c, &kind, &stream_events);
 }
 
 void workload_fetch_secrets(struct workload_api *w, struct call *c)
@@ -273,5 +279,5 @@ void workload_fetch_secrets(struct workload_api *w, struct call *c)
 						   .needs_identity = true,
 						   .once = true };
 
-	open(w, c, &kind, &workload_stream_events);
+	open_call(w, c, &kind, &workload_stream_events);
 }

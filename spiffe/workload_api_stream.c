@@ -97,7 +97,8 @@ static bool hold(struct workload_subscriber *s, const struct workload_entries *e
 	}
 	for (size_t k = 0; k < s->nshown; k++)
 		workload_identity_drop(s->shown[k]);
-	memcpy(s->shown, now, n * sizeof(now[0]));
+	for (size_t k = 0; k < n; k++)
+		s->shown[k] = now[k];
 	s->nshown = n;
 	return n == entries->n || err_set(e, ERR_UNAVAILABLE,
 					  "%d identities are in use at once, which is all that are "
