@@ -168,6 +168,7 @@ static void fill_ttls(struct core *core, const struct config *c)
 								: SIGNER_JWT_TTL_MAX_S;
 	core->join_token_ttl = c->ttl.join_token_s;
 	core->leeway_s = c->ttl.leeway_s;
+	core->orphan_ms = c->registry.orphan_s * 1000;
 	core->token_max = c->limits.token;
 }
 

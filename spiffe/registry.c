@@ -24,6 +24,11 @@ struct registry_db *registry_tables(struct registry *r)
 	return &r->tables;
 }
 
+const struct view *registry_current(const struct registry *r)
+{
+	return r->current;
+}
+
 /* --- opening --- */
 
 static void publish(struct registry *r, struct view *v)
@@ -50,7 +55,7 @@ static bool open_into(struct registry *r, const struct registry_config *c, struc
 	}
 	v->pub.version = 1;
 	publish(r, v);
-	return true;
+	return registry_db_load_seen(&r->tables, v, e);
 }
 
 bool registry_open(const struct registry_config *c, struct registry **out, struct err *e)
@@ -202,7 +207,7 @@ static bool plan(const struct registry *r, const struct registry_change *c,
 		return false;
 	assert(old || verb == REGISTRY_REGISTER);
 	s = whole ? c->spec : registry_spec_of(old);
-	if (whole && s.expires_ms && s.expires_ms <= c->now_ms &&
+	if (whole && !c->as_it_was && s.expires_ms && s.expires_ms <= c->now_ms &&
 	    !(old && old->expires_ms == s.expires_ms))
 		return err_code(e, ERR_INVALID, "invalid_agent",
 				"the moment of expiry has passed already; name one to come, or "

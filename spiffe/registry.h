@@ -19,6 +19,7 @@
 #ifndef WRIT_SPIFFE_REGISTRY_H
 #define WRIT_SPIFFE_REGISTRY_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "authz/base/buf.h"
@@ -69,7 +70,8 @@ struct registry_entry {
 	int64_t expires_ms;	       /* 0: never */
 	enum registry_state stored;    /* see registry_state() */
 	int64_t created_ms, updated_ms;
-	uint64_t revision; /* 1 when registered */
+	uint64_t revision;	      /* 1 when registered */
+	atomic_int_fast64_t *seen_ms; /* when it last showed itself; 0: never. registry_note_seen */
 };
 
 /* --- looking up: any thread --- */
@@ -97,6 +99,20 @@ void registry_write_attributes(struct buf *b, const struct registry_entry *entry
 const struct registry_attribute *registry_attribute(const struct registry_entry *entry,
 						    struct str name);
 
+/* The agent showed itself: it proved its SVID, asked, or was asked about. Kept to the minute. From
+ * any thread; touches shared memory at most once a minute. */
+static inline void registry_note_seen(const struct registry_entry *entry, int64_t now_ms)
+{
+	if (now_ms - atomic_load_explicit(entry->seen_ms, memory_order_relaxed) >= 60000)
+		atomic_store_explicit(entry->seen_ms, now_ms, memory_order_relaxed);
+}
+
+/* Why an entry looks like nobody's, if it does: "expired"; "owner_gone": its owner is a SPIFFE ID
+ * of which no active agent is; "never_seen", "not_seen": not within the last @after_ms. NULL: it
+ * does not; retired ones never do, suspended ones and templates are not expected to be seen. */
+const char *registry_orphan(const struct registry_view *v, const struct registry_entry *entry,
+			    int64_t now_ms, int64_t after_ms);
+
 /* One page of entries in order of ID, templates included. */
 struct registry_filter {
 	struct str after;	/* only IDs after this one; empty: from the start */
@@ -105,6 +121,7 @@ struct registry_filter {
 	struct str name, value; /* an attribute and its value; empty name: all */
 	bool by_state;
 	enum registry_state state; /* with by_state; at now_ms */
+	int64_t orphan_ms;	   /* only orphans after so long; 0: all */
 	int64_t now_ms;
 };
 /* Fill @out with at most @max entries; returns how many. Walks all entries: for operators. */
@@ -155,6 +172,7 @@ struct registry_change {
 	struct str by;		   /* who: for the history */
 	struct str reason;	   /* why; may be empty */
 	int64_t now_ms;
+	bool as_it_was; /* read back from an export: what has expired may be registered as such */
 };
 
 struct registry;
@@ -197,6 +215,10 @@ void registry_abort(struct registry *r); /* nothing prepared: nothing happens */
 
 /* Prepare and commit one change. */
 MUST_USE bool registry_apply(struct registry *r, const struct registry_change *c, struct err *e);
+
+/* Write down when agents were last seen, where that moved by an hour or more. Not between prepare
+ * and commit. What was not written is forgotten at a restart. */
+MUST_USE bool registry_keep_seen(struct registry *r, struct err *e);
 
 /* Past revisions, newest first. The texts live until @each returns. */
 struct registry_revision {

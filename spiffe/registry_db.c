@@ -37,6 +37,9 @@ static const char *const schema[] = {
 	"  SELECT RAISE(ABORT, 'revisions are never changed'); END;",
 	"ALTER TABLE entry_revision ADD COLUMN purpose TEXT NOT NULL DEFAULT '';"
 	"ALTER TABLE entry_revision ADD COLUMN definition TEXT NOT NULL DEFAULT '';",
+	"CREATE TABLE entry_seen ("
+	"  entry INTEGER PRIMARY KEY REFERENCES entry,"
+	"  at_ms INTEGER NOT NULL) STRICT;",
 };
 
 #define COLUMNS                                                                      \
@@ -73,6 +76,8 @@ bool registry_db_open(struct registry_db *d, struct db *db, struct err *e)
 			  "INSERT INTO entry_revision VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
 			  "?, ?, ?)",
 			  &d->insert_revision, e) &&
+	       db_prepare(db, "INSERT OR REPLACE INTO entry_seen VALUES (?, ?)", &d->keep_seen,
+			  e) &&
 	       db_prepare(db, "UPDATE entry SET revision = ? WHERE row = ?", &d->set_revision, e) &&
 	       db_prepare(db, "SELECT " COLUMNS "WHERE e.id = ? ORDER BY r.revision DESC LIMIT ?",
 			  &d->history, e);
@@ -84,6 +89,7 @@ void registry_db_close(struct registry_db *d)
 	db_finish(d->insert_revision);
 	db_finish(d->set_revision);
 	db_finish(d->history);
+	db_finish(d->keep_seen);
 }
 
 /* --- reading --- */

@@ -14,7 +14,7 @@
 
 struct registry_db {
 	struct db *db;
-	struct db_stmt *insert_entry, *insert_revision, *set_revision, *history;
+	struct db_stmt *insert_entry, *insert_revision, *set_revision, *history, *keep_seen;
 };
 
 MUST_USE bool registry_db_open(struct registry_db *d, struct db *db, struct err *e);
@@ -23,8 +23,14 @@ void registry_db_close(struct registry_db *d);
 /* Of an open registry; for registry_history. */
 struct registry_db *registry_tables(struct registry *r);
 
+/* As published. */
+const struct view *registry_current(const struct registry *r);
+
 /* Put the current revision of every entry into @v. */
 MUST_USE bool registry_db_load(struct registry_db *d, struct view *v, struct err *e);
+
+/* When each was last seen, into @v's boxes. */
+MUST_USE bool registry_db_load_seen(struct registry_db *d, const struct view *v, struct err *e);
 
 /* Within a transaction: write @entry as a new revision; a new entry gets its *row. */
 MUST_USE bool registry_db_write(struct registry_db *d, const struct registry_entry *entry,

@@ -60,6 +60,10 @@ struct box *box_new(const struct alloc *alloc, const struct registry_entry *entr
 	b->size = size;
 	b->row = row;
 	b->entry = *entry;
+	b->filed = false;
+	atomic_init(&b->seen_ms, 0);
+	b->seen_kept_ms = 0;
+	b->entry.seen_ms = &b->seen_ms;
 	attributes = (struct registry_attribute *)(void *)(b + 1);
 	selectors = (struct registry_selector *)(void *)(attributes + entry->nattributes);
 	at = (char *)(selectors + entry->nselectors);
@@ -245,7 +249,7 @@ struct view *view_copy(const struct view *from)
 	return v;
 }
 
-const struct box *view_find(const struct view *v, struct str id)
+struct box *view_find(const struct view *v, struct str id)
 {
 	uint64_t hash = view_hash(v->seed, id);
 	const struct shard *s = v->shards[view_shard(hash)];
@@ -277,6 +281,10 @@ bool view_put(struct view *v, struct box *b)
 		match_unfile(v, old->file, old);
 	if (b->filed)
 		match_file(v, b->file, b);
+	if (old) {
+		atomic_store(&b->seen_ms, atomic_load(&old->seen_ms));
+		b->seen_kept_ms = old->seen_kept_ms;
+	}
 	before = own->n;
 	shard_put(own, hash, b);
 	v->pub.n += own->n - before;
@@ -338,14 +346,30 @@ static size_t walk(const struct registry_view *pub,
 	return n;
 }
 
+void view_each(const struct view *v, void (*each)(void *ctx, struct box *b), void *ctx)
+{
+	for (size_t i = 0; i < REGISTRY_SHARDS; i++)
+		for (size_t j = 0; v->shards[i] && j < v->shards[i]->cap; j++)
+			if (v->shards[i]->cells[j].box)
+				each(ctx, v->shards[i]->cells[j].box);
+}
+
+struct listing {
+	const struct registry_filter *filter;
+	const struct registry_view *view;
+};
+
 static bool passes(const void *ctx, const struct registry_entry *e)
 {
-	const struct registry_filter *f = ctx;
+	const struct listing *l = ctx;
+	const struct registry_filter *f = l->filter;
 	const struct registry_attribute *a;
 
 	if (f->after.n && str_cmp(e->id, f->after) <= 0)
 		return false;
 	if (!str_starts(e->id, f->prefix) || (f->owner.n && !str_eq(e->owner, f->owner)))
+		return false;
+	if (f->orphan_ms && !registry_orphan(l->view, e, f->now_ms, f->orphan_ms))
 		return false;
 	if (f->by_state && registry_state(e, f->now_ms) != f->state)
 		return false;
@@ -374,7 +398,9 @@ const struct registry_entry *view_overlap(const struct view *v, const struct reg
 size_t registry_list(const struct registry_view *v, const struct registry_filter *f,
 		     const struct registry_entry **out, size_t max)
 {
-	return walk(v, passes, f, out, max);
+	struct listing l = { f, v };
+
+	return walk(v, passes, &l, out, max);
 }
 
 size_t registry_scan(const struct registry_view *pub, struct str after, int64_t now_ms,

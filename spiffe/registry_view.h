@@ -20,6 +20,8 @@ struct box {
 	int64_t row;   /* of table entry */
 	uint64_t file; /* if filed: under which selector's hash (registry_match.h) */
 	bool filed;
+	atomic_int_fast64_t seen_ms;
+	int64_t seen_kept_ms; /* as stored; the control thread's */
 	struct registry_entry entry;
 };
 
@@ -41,10 +43,13 @@ void box_release(struct box *b); /* NULL is fine */
 struct view *view_new(const struct alloc *alloc);
 struct view *view_copy(const struct view *v);
 
+/* Call @each for every entry. */
+void view_each(const struct view *v, void (*each)(void *ctx, struct box *b), void *ctx);
+
 /* A template, not retired, that could give an ID that the template @t can; NULL: none. */
 const struct registry_entry *view_overlap(const struct view *v, const struct registry_entry *t);
 
-const struct box *view_find(const struct view *v, struct str id);
+struct box *view_find(const struct view *v, struct str id);
 
 /* Put @b (taking over the reference) in place of the entry of the same ID, if any. @v must not be
  * published yet. False: no memory, nothing changed, and @b still the caller's. */

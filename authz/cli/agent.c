@@ -126,6 +126,11 @@ static int put_times(struct cli *c, struct buf *b)
 	return CLI_DONE;
 }
 
+static const struct column orphan_columns[] = {
+	{ "WHY", "orphan" },  { "STATE", "state" },  { "SPIFFE ID", "spiffe_id" },
+	{ "OWNER", "owner" }, { "SEEN", "seen_at" }, { "EXPIRES", "expires_at" },
+};
+
 static int print_entry(struct cli *c, const struct answer *a, const char *done)
 {
 	const struct json *id = json_get_type(a->value, STR("spiffe_id"), JSON_STRING);
@@ -212,6 +217,7 @@ int run_agent_show(struct cli *c)
 /* One page from after @last; *last becomes the last ID of it. @more: there may be others. */
 static int list_page(struct cli *c, struct buf *last, bool first, bool *more)
 {
+	bool orphans = cli_flag(c, "--orphans");
 	const struct json *agents, *id;
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
@@ -219,7 +225,7 @@ static int list_page(struct cli *c, struct buf *last, bool first, bool *more)
 	int exit_code;
 
 	buf_init(&path, mem_system, 16384);
-	buf_printf(&path, "/v1/agents?limit=%d", AGENT_PAGE);
+	buf_printf(&path, "/v1/agents?limit=%d%s", AGENT_PAGE, orphans ? "&orphans=true" : "");
 	if (last->n) {
 		buf_lit(&path, "&after=");
 		client_encode(&path, buf_str(last));
@@ -230,7 +236,9 @@ static int list_page(struct cli *c, struct buf *last, bool first, bool *more)
 	agents = json_get_type(a.value, STR("agents"), JSON_ARRAY);
 	*more = agents && agents->n;
 	if (!*more) {
-		if (first && !c->json)
+		if (first && orphans && !c->json)
+			fprintf(c->out, "no orphans\n");
+		else if (first && !c->json)
 			fprintf(c->out, "no agents; register one with: "
 					"writ agent register SPIFFE_ID --owner OWNER\n");
 		return CLI_DONE;
@@ -244,6 +252,8 @@ static int list_page(struct cli *c, struct buf *last, bool first, bool *more)
 		for (uint32_t i = 0; i < agents->n; i++)
 			fprintf(c->out, "%s%.*s", first && i == 0 ? "" : ",",
 				STR_FMT(agents->items[i].raw));
+	else if (orphans)
+		print_table(c->out, orphan_columns, ARRAY_LEN(orphan_columns), agents, first);
 	else
 		print_table(c->out, columns, ARRAY_LEN(columns), agents, first);
 	buf_reset(last);

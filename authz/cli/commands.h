@@ -28,6 +28,7 @@ int run_agent_import(struct cli *c);
 int run_authority_show(struct cli *c);
 int run_authority_prepare(struct cli *c);
 int run_authority_change(struct cli *c); /* activate, taint, revoke */
+int run_agent_export(struct cli *c);
 /* svid.c */
 int run_svid_x509(struct cli *c);
 int run_svid_jwt(struct cli *c);

@@ -2,20 +2,22 @@
  * agent import: a Lua file `agents = { { spiffe_id = "...", owner = "..." }, ... }`, data only.
  *
  * The file runs in a state of its own without any library, under a cap on instructions and memory,
- * and as text only (bytecode can crash an interpreter). Every entry is checked before the first
- * one is sent.
+ * and as text only (bytecode can crash an interpreter). Every entry is looked at before the first
+ * one is sent; the server takes all of them or none.
  */
 #include <lauxlib.h>
 #include <lua.h>
 #include <math.h>
 #include <stdlib.h>
 
+#include "authz/base/digest.h"
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
+#include "authz/cli/import_lines.h"
 
-#define IMPORT_FILE (16 * 1024 * 1024)
-#define IMPORT_MEMORY (256 * 1024 * 1024)
+#define IMPORT_FILE (128 * 1024 * 1024)
+#define IMPORT_MEMORY (1024 * 1024 * 1024)
 #define IMPORT_INSTRUCTIONS 100000000
 #define IMPORT_DEPTH 4
 
@@ -138,9 +140,9 @@ static bool put_json(lua_State *L, struct buf *b, bool as_list, int depth, struc
 
 static bool check_members(lua_State *L, struct err *e)
 {
-	static const char *const names[] = { "spiffe_id",  "owner",	"purpose",
-					     "attributes", "selectors", "ttl",
-					     "jwt_ttl",	   "expires",	NULL };
+	static const char *const names[] = { "spiffe_id", "owner",	"purpose", "attributes",
+					     "selectors", "ttl",	"jwt_ttl", "expires",
+					     "state",	  "definition", NULL };
 
 	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
 		const char *near;
@@ -156,7 +158,7 @@ static bool check_members(lua_State *L, struct err *e)
 		near = text_nearest(key, names);
 		return err_set(e, ERR_INVALID,
 			       "unknown member %.*s%s%s; expected spiffe_id, owner, purpose, "
-			       "attributes, selectors, ttl, jwt_ttl or expires",
+			       "attributes, selectors, ttl, jwt_ttl, expires or state",
 			       STR_FMT(str_first(key, 60)), near ? ", did you mean " : "",
 			       near ? near : "");
 	}
@@ -211,22 +213,18 @@ static int load_agents(lua_State *L)
 	return 0;
 }
 
-static bool read_agents(const char *path, struct buf *lines, struct err *e)
+static bool read_agents(const char *path, struct str text, struct buf *lines, struct err *e)
 {
 	struct loading l = { .lines = lines, .e = e };
 	struct budget budget = { 0 };
 	char name[300];
 	lua_State *L;
-	AUTO_BUF text;
 
-	buf_init(&text, mem_system, IMPORT_FILE + 65536);
-	if (!api_read_file(path, IMPORT_FILE, &text, e))
-		return false;
 	L = lua_newstate(bounded, &budget);
 	if (!L)
 		return err_set(e, ERR_NOMEM, "out of memory");
 	snprintf(name, sizeof(name), "@%s", path);
-	l.text = buf_str(&text);
+	l.text = text;
 	l.name = name;
 	lua_sethook(L, stop, LUA_MASKCOUNT, IMPORT_INSTRUCTIONS);
 	lua_pushcfunction(L, load_agents);
@@ -242,28 +240,101 @@ static bool read_agents(const char *path, struct buf *lines, struct err *e)
 	return l.ok;
 }
 
-int run_agent_import(struct cli *c)
+/* --- sending --- */
+
+#define PART_ENTRIES 400
+#define PART_BYTES (200 * 1024)
+
+/* A name of this import, so that the server tells it from another one. */
+static void name_import(char out[static 33])
 {
+	uint8_t random[16];
+
+	random_bytes(random, sizeof(random));
+	text_hex(random, sizeof(random), out);
+	out[32] = '\0';
+}
+
+/* The next part of @rest; *from counts on. */
+static void put_part(struct buf *b, const char *name, struct str *rest, int64_t *from)
+{
+	struct str line;
+	int64_t n = 0;
+
+	buf_reset(b);
+	buf_printf(b, "{\"import\":\"%s\",\"from\":%lld,\"agents\":[", name, (long long)*from);
+	while (n < PART_ENTRIES && b->n < PART_BYTES && str_cut(*rest, '\n', &line, rest)) {
+		if (n++)
+			buf_char(b, ',');
+		buf_add(b, line);
+	}
+	*from += n;
+	buf_printf(b, "],\"last\":%s}", rest->n ? "false" : "true");
+}
+
+/* "agents[7]: why" with the line of the file that the entry begins on. */
+static int fail_at(struct cli *c, struct err *e, struct str text, const char *path)
+{
+	struct str message = str_c(e->msg), number, rest;
+	uint64_t index;
+	int line = 0;
+
+	if (str_starts(message, STR("agents[")) &&
+	    str_cut(str_from(message, strlen("agents[")), ']', &number, &rest) &&
+	    text_u64(number, INT32_MAX, &index))
+		line = import_line_of(text, index);
+	if (line)
+		err_prefix(e, "%s:%d", path, line);
+	else
+		err_prefix(e, "%s", path);
+	return cli_fail(c, e);
+}
+
+static int send_parts(struct cli *c, struct str lines, struct str text, const char *path)
+{
+	struct client_request q = { .method = "POST", .path = "/v1/agents/import" };
+	int64_t from = 0;
 	struct err e = { 0 };
-	struct str rest, line;
-	int registered = 0, failed = 0;
-	AUTO_BUF lines;
+	struct api api = { 0 };
+	char name[33];
+	AUTO_BUF body = { 0 };
 
-	buf_init(&lines, mem_system, IMPORT_MEMORY);
-	if (!read_agents(c->operands[0], &lines, &e))
+	buf_init(&body, mem_system, IMPORT_MEMORY);
+	name_import(name);
+	if (!api_open(c, API_ADMIN, &api, &e))
 		return cli_fail(c, &e);
-	for (rest = buf_str(&lines); str_cut(rest, '\n', &line, &rest);) {
-		AUTO_ANSWER a = { 0 };
-		int exit_code;
+	while (lines.n) {
+		struct client_reply reply = { 0 };
+		bool ok;
 
-		if (api_call(c, API_ADMIN, "POST", "/v1/agents", line, &a, &exit_code))
-			registered++;
-		else
-			failed++;
+		put_part(&body, name, &lines, &from);
+		if (!buf_ok(&body))
+			return cli_misuse(c, "an entry is too large");
+		q.body = buf_str(&body);
+		ok = client_ask(&api.target, &api.tls, &q, &reply, &e);
+		client_reply_clear(&reply);
+		if (!ok)
+			return fail_at(c, &e, text, path);
 	}
 	if (c->json)
-		fprintf(c->out, "{\"registered\":%d,\"failed\":%d}\n", registered, failed);
+		fprintf(c->out, "{\"registered\":%lld}\n", (long long)from);
 	else
-		fprintf(c->out, "%d registered, %d failed\n", registered, failed);
-	return failed ? CLI_FAILED : CLI_DONE;
+		fprintf(c->out, "%lld registered\n", (long long)from);
+	return CLI_DONE;
+}
+
+int run_agent_import(struct cli *c)
+{
+	const char *path = c->operands[0];
+	struct err e = { 0 };
+	AUTO_BUF lines = { 0 };
+	AUTO_BUF text = { 0 };
+
+	buf_init(&lines, mem_system, IMPORT_MEMORY);
+	buf_init(&text, mem_system, IMPORT_FILE + 65536);
+	if (!api_read_file(path, IMPORT_FILE, &text, &e))
+		return cli_fail(c, &e);
+	if (!read_agents(path, buf_str(&text), &lines, &e))
+		return cli_fail(c, &e);
+	return send_parts(c, buf_str(&lines), buf_str(&text), path);
 }

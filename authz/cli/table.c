@@ -37,6 +37,17 @@ static const struct option update_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option agent_list_options[] = {
+	{ "--orphans", NULL, "only those that look like nobody's: expired, owner gone, not seen", 0,
+	  false },
+	END_OPTIONS,
+};
+
+static const struct option agent_export_options[] = {
+	{ "--output", "FILE", "instead of standard output", 'o', false },
+	END_OPTIONS,
+};
+
 static const struct option reason_options[] = {
 	{ "--reason", "TEXT", "goes on record", 0, false },
 	END_OPTIONS,
@@ -228,6 +239,7 @@ static const struct command agent_commands[] = {
 	  .run = run_agent_register },
 	{ .name = "list",
 	  .help = "List the registered agents",
+	  .options = agent_list_options,
 	  .connects = true,
 	  .run = run_agent_list },
 	{ .name = "show",
@@ -277,11 +289,16 @@ static const struct command agent_commands[] = {
 	  .options = token_options,
 	  .connects = true,
 	  .run = run_agent_token },
+	{ .name = "export",
+	  .help = "Print all registrations as Lua that import reads",
+	  .options = agent_export_options,
+	  .connects = true,
+	  .run = run_agent_export },
 	{ .name = "import",
 	  .operands = "FILE",
 	  .least = 1,
 	  .most = 1,
-	  .help = "Register all agents of a Lua file",
+	  .help = "Register all agents of a Lua file, or none if one is refused",
 	  .more = "\nThe file: agents = { { spiffe_id = \"spiffe://example.org/a\", owner = \"team\",\n"
 		  "  attributes = { team = \"finance\" }, selectors = { \"unix:uid:1000\" },\n"
 		  "  ttl = \"1h\", expires = \"2027-01-31\" }, ... }",

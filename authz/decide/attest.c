@@ -151,6 +151,8 @@ static bool prepare(struct control *c, struct issue *i, struct err *e)
 			: err_code(e, ERR_FORBIDDEN, REASON_UNKNOWN_AGENT, "%.*s is not registered",
 				   STR_FMT(str_first(i->id, 200)));
 
+	if (ok)
+		registry_note_seen(agent, clock_wall_ms(c->core->clock));
 	ok = ok && issue_prepare(i, c->core, agent, e);
 	shared_release(&view->shared);
 	return ok;

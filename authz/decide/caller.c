@@ -40,14 +40,17 @@ static void by_spiffe_id(struct worker *w, struct caller *c)
 {
 	const struct caller_rules *rules = worker_rules(w);
 	const struct registry_entry *agent = registry_find(worker_registry(w), c->id);
+	int64_t now_ms;
 
 	for (size_t i = 0; rules && i < rules->n; i++)
 		if (rules->rules[i].spiffe_id.p && pattern_match(rules->rules[i].spiffe_id, c->id))
 			add_rule(c, &rules->rules[i]);
 	if (!agent)
 		return;
-	switch (registry_state(agent, clock_wall_ms(w->core->clock))) {
+	now_ms = clock_wall_ms(w->core->clock);
+	switch (registry_state(agent, now_ms)) {
 	case ENTRY_ACTIVE:
+		registry_note_seen(agent, now_ms);
 		c->roles |= ROLE_AGENT;
 		c->entry = agent;
 		return;

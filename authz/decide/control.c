@@ -4,6 +4,7 @@
 
 #include "authz/base/log.h"
 #include "authz/decide/federation.h"
+#include "authz/decide/import.h"
 #include "authz/decide/rollout_acts.h"
 
 #define LOOK_NS 250000000LL	/* how often the policies folder is looked at */
@@ -65,6 +66,8 @@ static void housekeeping(struct control *c)
 		refusals_take(&c->core->refusals, record_refusals, c);
 		if (!tokens_prune(c->tokens, wall, (int64_t)TOKEN_TTL_MAX * 1000, &e))
 			log_event(LOG_WARN, "tokens.prune", "why=\"%s\"", e.msg);
+		if (!registry_keep_seen(c->registry, &e))
+			log_event(LOG_WARN, "registry.seen", "why=\"%s\"", e.msg);
 		if (!attest_refresh(c->attest, wall, &e))
 			log_event(LOG_WARN, "attest.refresh", "why=\"%s\"", e.msg);
 		if (wall > c->leaf_ends_ms - 1800 * 1000 && !control_renew_leaf(c, &e))
@@ -101,6 +104,7 @@ static bool db_is_lost(struct control *c)
 static void *control_thread(void *arg)
 {
 	struct control *c = arg;
+	struct err e = { 0 };
 	struct chain tasks;
 	bool lost = false;
 
@@ -115,6 +119,8 @@ static void *control_thread(void *arg)
 		run_tasks(&tasks);
 	refusals_take(&c->core->refusals, record_refusals, c);
 	rollouts_stop(c);
+	if (!registry_keep_seen(c->registry, &e))
+		log_event(LOG_WARN, "registry.seen", "why=\"%s\"", e.msg);
 	return NULL;
 }
 
@@ -217,6 +223,7 @@ void control_close(struct control *c)
 	authorities_close(c->authorities);
 	federation_desk_close(c->federation);
 	generations_close(c->generations);
+	import_drop(c);
 	attest_close(c->attest);
 	tokens_close(c->tokens);
 	registry_close(c->registry);

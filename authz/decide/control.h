@@ -67,6 +67,8 @@ struct policy_standing {
 	struct err failed; /* the folder as it is now does not load: why; else ERR_NONE */
 };
 
+struct import;
+
 struct control {
 	struct control_config config;
 	struct core *core;
@@ -74,6 +76,7 @@ struct control {
 	struct registry *registry;
 	struct tokens *tokens;
 	struct attest *attest;
+	struct import *import; /* going on, or NULL */
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct authorities *authorities;

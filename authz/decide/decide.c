@@ -68,6 +68,7 @@ static bool check_agent(struct inquiry *i)
 	i->agent = registry_find(worker_registry(i->w), i->agent_id);
 	switch (i->agent ? registry_state(i->agent, i->now_ms) : ENTRY_RETIRED) {
 	case ENTRY_ACTIVE:
+		registry_note_seen(i->agent, i->now_ms);
 		return true;
 	case ENTRY_SUSPENDED:
 		deny(i, REASON_AGENT_SUSPENDED, "This agent is suspended; ask your administrator.");

@@ -47,7 +47,8 @@ struct core {
 	int64_t x509_ttl, jwt_ttl;	   /* seconds, where the registration says nothing */
 	int64_t x509_ttl_max, jwt_ttl_max; /* whatever it says; the signer's own bound */
 	int64_t join_token_ttl, leeway_s;
-	size_t token_max; /* bytes of a bearer token */
+	int64_t orphan_ms; /* an agent not seen for so long is listed as an orphan */
+	size_t token_max;  /* bytes of a bearer token */
 };
 
 /* Counters of one worker; read by /metrics while the worker adds. */

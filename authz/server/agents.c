@@ -5,6 +5,7 @@
 #include "authz/base/text.h"
 #include "authz/decide/admin.h"
 #include "authz/decide/issue.h"
+#include "authz/server/agents.h"
 #include "authz/server/handlers.h"
 #include "spiffe/crypto.h"
 
@@ -60,10 +61,17 @@ static void add_entry(struct buf *b, const struct core *core, const struct regis
 	}
 	buf_printf(b, "],\"ttl\":%" PRId64 ",\"jwt_ttl\":%" PRId64, issue_ttl(core, entry, false),
 		   issue_ttl(core, entry, true));
+	/* What the entry itself says; an export leaves out what it does not. */
+	if (entry->x509_ttl_s)
+		buf_lit(b, ",\"ttl_set\":true");
+	if (entry->jwt_ttl_s)
+		buf_lit(b, ",\"jwt_ttl_set\":true");
 	if (entry->expires_ms)
 		add_time(b, "expires_at", entry->expires_ms);
 	add_time(b, "created_at", entry->created_ms);
 	add_time(b, "updated_at", entry->updated_ms);
+	if (atomic_load_explicit(entry->seen_ms, memory_order_relaxed))
+		add_time(b, "seen_at", atomic_load_explicit(entry->seen_ms, memory_order_relaxed));
 	buf_printf(b, ",\"revision\":%" PRIu64 "}", entry->revision);
 }
 
@@ -178,8 +186,7 @@ static bool parse_expires(struct str text, int64_t *ms)
 	return true;
 }
 
-static bool read_expires(const struct json *body, struct agent_act *act, int64_t now_ms,
-			 struct err *e)
+static bool read_expires(const struct json *body, struct agent_act *act, struct err *e)
 {
 	const struct json *v = json_get(body, STR("expires"));
 
@@ -190,13 +197,10 @@ static bool read_expires(const struct json *body, struct agent_act *act, int64_t
 		return err_code(e, ERR_INVALID, "invalid_agent",
 				"expires must be a day like \"2027-01-31\" or a time like "
 				"\"2027-01-31T12:00:00Z\"");
-	if (act->change.spec.expires_ms <= now_ms)
-		return err_code(e, ERR_INVALID, "invalid_agent", "expires lies in the past");
 	return true;
 }
 
-/* A misspelt member would silently grant something else than was meant. */
-static bool only_known(const struct json *body, const char *const *known, struct err *e)
+bool agents_only_known(const struct json *body, const char *const *known, struct err *e)
 {
 	for (uint32_t i = 0; i < body->n; i++) {
 		const char *const *k = known;
@@ -220,40 +224,56 @@ static const char *const spec_members[] = { "spiffe_id", "owner",    "purpose", 
 					    "selectors", "ttl",	     "jwt_ttl", "expires",
 					    "reason",	 "revision", NULL };
 
+static bool read_spec(const struct json *body, struct agent_act *act, struct arena *a,
+		      struct err *e)
+{
+	struct registry_spec *spec = &act->change.spec;
+
+	return text_member(body, "spiffe_id", &spec->id, NULL, e) &&
+	       text_member(body, "owner", &spec->owner, &act->owner, e) &&
+	       text_member(body, "purpose", &spec->purpose, &act->purpose, e) &&
+	       text_member(body, "reason", &act->change.reason, NULL, e) &&
+	       read_attributes(body, act, a, e) && read_selectors(body, act, a, e) &&
+	       read_ttl(body, "ttl", &spec->x509_ttl_s, &act->ttl, e) &&
+	       read_ttl(body, "jwt_ttl", &spec->jwt_ttl_s, &act->jwt_ttl, e) &&
+	       read_expires(body, act, e) &&
+	       (spec->id.n || err_code(e, ERR_INVALID, "invalid_agent",
+				       "spiffe_id is missing; send the agent's SPIFFE ID"));
+}
+
+bool agents_read_spec(const struct json *body, struct arena *a, struct registry_spec *out,
+		      struct err *e)
+{
+	struct agent_act act = { 0 };
+
+	if (!read_spec(body, &act, a, e))
+		return false;
+	*out = act.change.spec;
+	return true;
+}
+
 static struct agent_act *read_act(struct request *r, enum registry_verb verb)
 {
 	const struct json *body = request_json(r), *revision;
 	struct agent_act *act = body ? request_alloc(r, sizeof(*act)) : NULL;
-	struct registry_spec *spec;
 	struct err e = { 0 };
 	bool ok;
 
 	if (!act)
 		return NULL;
 	r->user = act;
-	spec = &act->change.spec;
 	act->change.verb = verb;
 	act->change.by = r->caller.id;
 	act->change.now_ms = clock_wall_ms(r->worker->core->clock);
-	ok = only_known(body, spec_members, &e) &&
-	     text_member(body, "spiffe_id", &spec->id, NULL, &e) &&
-	     text_member(body, "owner", &spec->owner, &act->owner, &e) &&
-	     text_member(body, "purpose", &spec->purpose, &act->purpose, &e) &&
-	     text_member(body, "reason", &act->change.reason, NULL, &e) &&
-	     read_attributes(body, act, r->call->arena, &e) &&
-	     read_selectors(body, act, r->call->arena, &e) &&
-	     read_ttl(body, "ttl", &spec->x509_ttl_s, &act->ttl, &e) &&
-	     read_ttl(body, "jwt_ttl", &spec->jwt_ttl_s, &act->jwt_ttl, &e) &&
-	     read_expires(body, act, act->change.now_ms, &e);
+	ok = agents_only_known(body, spec_members, &e) && read_spec(body, act, r->call->arena, &e);
+	if (ok && act->change.spec.expires_ms && act->change.spec.expires_ms <= act->change.now_ms)
+		ok = err_code(&e, ERR_INVALID, "invalid_agent", "expires lies in the past");
 	revision = json_get(body, STR("revision"));
 	if (ok && revision && (revision->type != JSON_INT || revision->i < 1))
 		ok = err_code(&e, ERR_INVALID, "invalid_agent",
 			      "revision must be the number that `show` gave, from 1");
 	else if (revision)
 		act->change.if_revision = (uint64_t)revision->i;
-	if (ok && !spec->id.n)
-		ok = err_code(&e, ERR_INVALID, "invalid_agent",
-			      "spiffe_id is missing; send the agent's SPIFFE ID");
 	if (!ok) {
 		request_fail(r, &e);
 		return NULL;
@@ -393,7 +413,8 @@ void handle_agents_token(struct request *r)
 		return;
 	act->token_ttl_s = r->site->core->join_token_ttl;
 	act->change.spec.id = id->s;
-	if (!only_known(body, known, &e) || !read_ttl(body, "ttl", &act->token_ttl_s, NULL, &e)) {
+	if (!agents_only_known(body, known, &e) ||
+	    !read_ttl(body, "ttl", &act->token_ttl_s, NULL, &e)) {
 		request_fail(r, &e);
 		return;
 	}
@@ -430,7 +451,8 @@ static void list_one(struct request *r, struct str id)
 
 void handle_agents_list(struct request *r)
 {
-	static const char *const known[] = { "id", "after", "owner", "limit", "state", NULL };
+	static const char *const known[] = { "id",    "after",	 "owner", "limit",
+					     "state", "orphans", NULL };
 	int64_t now = clock_wall_ms(r->worker->core->clock);
 	const struct registry_entry **page;
 	struct registry_filter f = { .now_ms = now };
@@ -457,6 +479,11 @@ void handle_agents_list(struct request *r)
 			err_code(&e, ERR_INVALID, "invalid_request",
 				 "state must be active, suspended, expired or retired");
 	}
+	if (request_query(r, STR("orphans"), &text, &e)) {
+		f.orphan_ms = r->site->core->orphan_ms;
+		if (!str_eq(text, STR("true")))
+			err_code(&e, ERR_INVALID, "invalid_request", "orphans must be \"true\"");
+	}
 	if (e.class != ERR_NONE) {
 		request_fail(r, &e);
 		return;
@@ -471,6 +498,12 @@ void handle_agents_list(struct request *r)
 		if (i)
 			buf_char(b, ',');
 		add_entry(b, r->site->core, page[i], now);
+		if (f.orphan_ms) { /* inside the object */
+			b->n--;
+			buf_printf(b, ",\"orphan\":\"%s\"}",
+				   registry_orphan(worker_registry(r->worker), page[i], now,
+						   f.orphan_ms));
+		}
 		if (b->n > PAGE_BYTES) /* a shorter page, so that the next one follows */
 			limit = n = i + 1;
 	}

@@ -55,6 +55,8 @@ void handle_federation_refresh(struct request *r);
 void federation_add_check(struct request *r, struct buf *b);
 void federation_add_metrics(struct request *r, struct buf *b);
 void federation_add_findings(struct request *r, struct buf *b);
+/* agents_import.c */
+void handle_agents_import(struct request *r);
 
 /* policies.c */
 void handle_policies(struct request *r);

@@ -45,6 +45,7 @@ const struct route routes[] = {
 	{ "POST", "/v1/agents/suspend", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_suspend },
 	{ "POST", "/v1/agents/resume", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_resume },
 	{ "POST", "/v1/agents/retire", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_retire },
+	{ "POST", "/v1/agents/import", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_import },
 	{ "POST", "/v1/agents/token", SIDE_OPERATORS, ROLE_ADMIN, handle_agents_token },
 	{ "GET", "/v1/federation", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR,
 	  handle_federation_list },

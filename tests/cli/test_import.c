@@ -20,7 +20,9 @@ static const struct {
 	int connections;     /* 0: nothing is sent */
 	const char *request; /* the last one, or what is said about the file */
 } files[] = {
-	{ "agents = { { " A " } }", 1, "/v1/agents HTTP/1.1\r\n" },
+	{ "agents = { { " A " } }", 1, "/v1/agents/import HTTP/1.1\r\n" },
+	{ "agents = { { " A " } }", 1, "\"from\":0,\"agents\":[{" },
+	{ "agents = { { " A ", state = 'retired' } }", 1, "}],\"last\":true}" },
 	{ "agents = { { " A ", attributes = { team = 'x\\n\"' } } }", 1,
 	  "\"attributes\":{\"team\":\"x\\n\\\"\"}" },
 	{ "agents = { { " A ", selectors = { 'unix:uid:1', 'unix:gid:2' } } }", 1,
@@ -30,7 +32,7 @@ static const struct {
 	{ "local team = { team = 'f' }\nagents = {}\n"
 	  "for i = 1, 3 do agents[i] = { spiffe_id = 'spiffe://example.org/' .. i, owner = 'o', "
 	  "attributes = team, ttl = 60 } end",
-	  3, "\"ttl\":60" },
+	  1, "\"ttl\":60" },
 
 	{ "", 0, "expected agents = {" },
 	{ "agents = {}", 0, "expected agents = {" },
