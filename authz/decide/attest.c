@@ -11,6 +11,7 @@
 #include "spiffe/registry_template.h"
 
 #define CANDIDATES 16
+#define MATCHES 256 /* registrations that one proof fits; of more, the first by ID count */
 
 /* An agent that the proof could be for. */
 struct candidate {
@@ -37,13 +38,13 @@ static void add_candidate(struct search *s, struct str id, const struct registry
 static bool find_candidates(struct search *s, const struct registry_view *v, int64_t now_ms,
 			    struct arena *a)
 {
-	const struct registry_entry *out[CANDIDATES];
+	const struct registry_entry *out[MATCHES];
 	size_t n;
 
-	n = registry_match(v, s->proof->selectors, s->proof->n, now_ms, out, CANDIDATES);
+	n = registry_match(v, s->proof->selectors, s->proof->n, now_ms, out, MATCHES);
 	for (size_t i = 0; i < n; i++)
 		add_candidate(s, out[i]->id, NULL);
-	n = registry_match_templates(v, s->proof->selectors, s->proof->n, now_ms, out, CANDIDATES);
+	n = registry_match_templates(v, s->proof->selectors, s->proof->n, now_ms, out, MATCHES);
 	for (size_t i = 0; i < n; i++) {
 		struct str id;
 

@@ -358,5 +358,21 @@ def every_issuance_and_refusal_is_on_record():
     check(any("oidc:repository:recorded" in o for o in openings), "selectors of the issuance")
 
 
+@test
+def the_documents_configuration_is_one():
+    with open(os.path.join(os.path.dirname(__file__), "../../spiffe/ATTEST.md"), encoding="utf-8") as f:
+        text = f.read().split("```lua\n")[1].split("```")[0]
+    d = Deployment(config=text)
+    for name in ("ci", "prod"):
+        d.write(name + "-keys.json", json.dumps({"keys": [Key(d, "ES256", name).jwk()]}))
+    make_pki(d)
+    os.rename(d.path("pop-ca.pem"), d.path("machines-ca.pem"))
+    d.start()
+    reply = d.admin("POST", "/v1/agents", {
+        "spiffe_id": f"{TD}/ns/{{k8s.ns}}/sa/{{k8s.sa}}/agent/{{name}}", "owner": "crm", "purpose": "mail",
+        "expires": "2037-01-31", "selectors": ["k8s:cluster:prod"]})
+    equal(reply.status, 201, repr(reply))
+
+
 if __name__ == "__main__":
     main()
