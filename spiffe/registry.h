@@ -71,7 +71,7 @@ struct registry_entry {
 	enum registry_state stored;    /* see registry_state() */
 	int64_t created_ms, updated_ms;
 	uint64_t revision;	      /* 1 when registered */
-	atomic_int_fast64_t *seen_ms; /* when it last showed itself; 0: never. registry_note_seen */
+	atomic_int_fast64_t *seen_ms; /* private, NULL outside of views; see registry_seen_ms */
 };
 
 /* --- looking up: any thread --- */
@@ -103,8 +103,14 @@ const struct registry_attribute *registry_attribute(const struct registry_entry 
  * any thread; touches shared memory at most once a minute. */
 static inline void registry_note_seen(const struct registry_entry *entry, int64_t now_ms)
 {
-	if (now_ms - atomic_load_explicit(entry->seen_ms, memory_order_relaxed) >= 60000)
+	if (entry->seen_ms &&
+	    now_ms - atomic_load_explicit(entry->seen_ms, memory_order_relaxed) >= 60000)
 		atomic_store_explicit(entry->seen_ms, now_ms, memory_order_relaxed);
+}
+/* When that was; 0: never. */
+static inline int64_t registry_seen_ms(const struct registry_entry *entry)
+{
+	return entry->seen_ms ? atomic_load_explicit(entry->seen_ms, memory_order_relaxed) : 0;
 }
 
 /* Why an entry looks like nobody's, if it does: "expired"; "owner_gone": its owner is a SPIFFE ID

@@ -6,7 +6,7 @@
 const char *registry_orphan(const struct registry_view *v, const struct registry_entry *entry,
 			    int64_t now_ms, int64_t after_ms)
 {
-	int64_t seen_ms = atomic_load_explicit(entry->seen_ms, memory_order_relaxed);
+	int64_t seen_ms = registry_seen_ms(entry);
 	const struct registry_entry *owner;
 
 	if (entry->stored == ENTRY_RETIRED)

@@ -70,8 +70,8 @@ static void add_entry(struct buf *b, const struct core *core, const struct regis
 		add_time(b, "expires_at", entry->expires_ms);
 	add_time(b, "created_at", entry->created_ms);
 	add_time(b, "updated_at", entry->updated_ms);
-	if (atomic_load_explicit(entry->seen_ms, memory_order_relaxed))
-		add_time(b, "seen_at", atomic_load_explicit(entry->seen_ms, memory_order_relaxed));
+	if (registry_seen_ms(entry))
+		add_time(b, "seen_at", registry_seen_ms(entry));
 	buf_printf(b, ",\"revision\":%" PRIu64 "}", entry->revision);
 }
 
