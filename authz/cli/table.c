@@ -345,7 +345,8 @@ static const struct command authority_commands[] = {
 	  .most = 1,
 	  .help = "Take one out of the trust bundle at once; what it signed is refused",
 	  .more = "\nAfter a compromise: prepare, activate --force, taint the old one, and revoke "
-		  "it when\nagents have their new SVIDs. Without a compromise there is nothing to do.",
+		  "it when\nagents have their new SVIDs. Without a compromise there is nothing to do. "
+		  "An ID that begins\nwith - goes behind --.",
 	  .connects = true,
 	  .run = run_authority_change },
 	END_COMMANDS,

@@ -128,21 +128,17 @@ static bool fill(struct authorities *a, struct bundle *b, struct err *e)
 
 /* bundle.pem is a copy for people and for first contact; the bundle in force does not hang on it.
  */
-static void write_pem(struct authorities *a, const struct bundle *b)
+static bool write_pem(struct authorities *a, const struct bundle *b, struct err *e)
 {
-	struct err e = { 0 };
 	AUTO_BUF pem;
 
 	buf_init(&pem, mem_system, BUNDLE_PEM_MAX);
 	if (a->data < 0)
-		return;
+		return true;
 	bundle_pem(b, &pem);
 	if (!buf_ok(&pem))
-		err_set(&e, ERR_NOMEM, "no memory");
-	else if (file_replace(a->config.calls, a->data, "bundle.pem", buf_str(&pem), 0644, &e))
-		return;
-	log_event(LOG_ERROR, "bundle.unwritten", "file=bundle.pem why=\"%s\"", e.msg);
-	a->stale = true;
+		return err_set(e, ERR_NOMEM, "no memory for bundle.pem");
+	return file_replace(a->config.calls, a->data, "bundle.pem", buf_str(&pem), 0644, e);
 }
 
 static void free_standing(struct shared *s)
@@ -174,6 +170,7 @@ bool authorities_publish(struct authorities *a, struct err *e)
 	struct core *core = a->c->core;
 	struct bundle_set *old = (struct bundle_set *)slot_acquire(&core->bundles), *set;
 	struct bundle *own = NULL;
+	struct err late = { 0 };
 	bool ok;
 
 	/* Connections remember the version they were verified under: it is the generation. */
@@ -187,10 +184,11 @@ bool authorities_publish(struct authorities *a, struct err *e)
 		bundle_set_release(set);
 		return err_prefix(e, "the trust bundle");
 	}
-	a->stale = false;
 	slot_publish(&core->bundles, &set->shared);
-	write_pem(a, own); /* it lives: only this thread publishes */
-	publish_standing(a, NULL);
+	a->stale = !write_pem(a, own, &late); /* it lives: only this thread publishes */
+	publish_standing(a, a->stale ? &late : NULL);
+	if (a->stale)
+		log_event(LOG_ERROR, "bundle.unwritten", "why=\"%s\" next=again", late.msg);
 	return true;
 }
 
