@@ -368,6 +368,13 @@ bool x509_chain_next(struct str *chain, struct str *der)
 	return true;
 }
 
+struct str x509_chain_leaf(struct str chain)
+{
+	struct str leaf = { 0 };
+
+	return x509_chain_next(&chain, &leaf) ? leaf : (struct str){ NULL, 0 };
+}
+
 void x509_chain_pem(struct buf *pem, struct str chain)
 {
 	struct str der;

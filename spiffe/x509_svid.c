@@ -186,6 +186,20 @@ bool x509_svid_verify_der(const struct bundle_set *bundles, const struct str *ch
 	return ok;
 }
 
+bool x509_svid_verify_chain(const struct bundle_set *bundles, struct str chain, int64_t now_s,
+			    struct x509_svid *out, struct err *e)
+{
+	struct str ders[X509_SVID_CHAIN_MAX];
+	size_t n = 0;
+
+	while (n < X509_SVID_CHAIN_MAX && x509_chain_next(&chain, &ders[n]))
+		n++;
+	if (chain.n)
+		return refuse(e, n == X509_SVID_CHAIN_MAX ? "the chain is too long"
+							  : "bytes follow its chain");
+	return x509_svid_verify_der(bundles, ders, n, now_s, out, e);
+}
+
 static bool seconds(const ASN1_TIME *t, int64_t *out)
 {
 	struct tm tm;

@@ -73,6 +73,9 @@ MUST_USE bool x509_authority_id(const X509 *cert, char id[static X509_ID_LEN + 1
  * follows. False: nothing more that begins like one. */
 bool x509_chain_next(struct str *chain, struct str *der);
 
+/* The first certificate of a chain: the leaf. Empty if it begins with none. */
+struct str x509_chain_leaf(struct str chain);
+
 /* A chain as PEM blocks. */
 void x509_chain_pem(struct buf *pem, struct str chain);
 
@@ -91,6 +94,10 @@ MUST_USE bool x509_svid_verify(const struct bundle_set *bundles, STACK_OF(X509) 
 /* The same for DER certificates. */
 MUST_USE bool x509_svid_verify_der(const struct bundle_set *bundles, const struct str *chain,
 				   size_t n, int64_t now_s, struct x509_svid *out, struct err *e);
+
+/* The same for a chain as the signer gives it: DER, one certificate behind the other. */
+MUST_USE bool x509_svid_verify_chain(const struct bundle_set *bundles, struct str chain,
+				     int64_t now_s, struct x509_svid *out, struct err *e);
 
 /* The SPIFFE ID that @leaf claims, nothing verified: whose bundle to look into. */
 MUST_USE bool x509_svid_claim(X509 *leaf, struct x509_svid *out, struct err *e);

@@ -370,6 +370,11 @@ static void an_upstream_signs_our_authority(void **state)
 		if (!x509_svid_verify_der(set, chain, n, FORGE_NOW, &svid, &e))
 			fail_msg("%s %zu: %s", kinds[i / 2], i % 2, e.msg);
 		assert_false(x509_svid_verify_der(set, chain, 1, FORGE_NOW, &svid, &e));
+		assert_true(x509_svid_verify_chain(set, buf_str(&out), FORGE_NOW, &svid, &e));
+		assert_true(str_eq(x509_chain_leaf(buf_str(&out)), chain[0]));
+		assert_int_equal(x509_chain_leaf(str_from(buf_str(&out), 1)).n, 0);
+		buf_char(&out, 'x');
+		assert_false(x509_svid_verify_chain(set, buf_str(&out), FORGE_NOW, &svid, &e));
 		/* Revoked: nothing leads through it, though the root stays. */
 		assert_true(bundle_distrust(b, buf_str(&d.spki), &e)); /* of somebody else */
 		assert_true(x509_svid_verify_der(set, chain, n, FORGE_NOW, &svid, &e));
