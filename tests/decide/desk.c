@@ -84,3 +84,16 @@ void desk_close(struct desk *d)
 	if (system(command)) /* NOLINT(cert-env33-c): a test's own folder */
 		fail_msg("cannot remove %s", d->dir);
 }
+
+int desk_records(struct desk *d, uint64_t from, const char *one, const char *two)
+{
+	uint64_t size = rig_size(&d->rig);
+	int n = 0;
+
+	for (uint64_t seq = from; seq < size; seq++) {
+		const char *leaf = rig_leaf(&d->rig, seq);
+
+		n += strstr(leaf, one) && strstr(leaf, two);
+	}
+	return n;
+}

@@ -31,4 +31,7 @@ void desk_close(struct desk *d);
  * channels. */
 void desk_reopen(struct desk *d);
 
+/* How many records from @from on hold both texts. */
+int desk_records(struct desk *d, uint64_t from, const char *one, const char *two);
+
 #endif

@@ -34,20 +34,6 @@ static enum registry_state state_of(struct desk *d, const char *id)
 	return s;
 }
 
-/* How many records from @from on hold both texts. */
-static int records(struct desk *d, uint64_t from, const char *one, const char *two)
-{
-	uint64_t size = rig_size(&d->rig);
-	int n = 0;
-
-	for (uint64_t seq = from; seq < size; seq++) {
-		const char *leaf = rig_leaf(&d->rig, seq);
-
-		n += strstr(leaf, one) && strstr(leaf, two);
-	}
-	return n;
-}
-
 /* --- acts --- */
 
 static bool change(struct desk *d, const char *id, enum registry_verb verb, struct err *e)
@@ -156,10 +142,10 @@ static void try_register(struct trial *t)
 		heal(t);
 	}
 	if (ok)
-		assert_int_equal(records(t->d, t->from, t->id, "\"input_commit\""), 1);
+		assert_int_equal(desk_records(t->d, t->from, t->id, "\"input_commit\""), 1);
 	else if (!t->stays) /* a grant that is on record and failed is taken back there */
-		assert_int_equal(records(t->d, t->from, t->id, "\"outcome\":\"done\""),
-				 records(t->d, t->from, t->id, "\"outcome\":\"failed\""));
+		assert_int_equal(desk_records(t->d, t->from, t->id, "\"outcome\":\"done\""),
+				 desk_records(t->d, t->from, t->id, "\"outcome\":\"failed\""));
 	if (!ok) {
 		assert_true(t->failed && e.msg[0]);
 		must_change(t->d, t->id, REGISTRY_REGISTER);
@@ -178,7 +164,7 @@ static void try_suspend(struct trial *t)
 	ok = change(t->d, t->id, REGISTRY_SUSPEND, &e);
 	disarm(t);
 	if (ok)
-		assert_int_equal(records(t->d, t->from, t->id, "agent.suspend"), 1);
+		assert_int_equal(desk_records(t->d, t->from, t->id, "agent.suspend"), 1);
 	for (int again = 0; again < 2; again++) {
 		enum registry_state s = state_of(t->d, t->id);
 
@@ -211,7 +197,7 @@ static void try_token(struct trial *t)
 		assert_true(
 			admin_token(t->d->control, str_c(t->id), 600, STR("unix:0"), &token, &e));
 	} else {
-		assert_int_equal(records(t->d, t->from, t->id, "agent.token"), 1);
+		assert_int_equal(desk_records(t->d, t->from, t->id, "agent.token"), 1);
 	}
 	if (!attest(t->d, token.text, &e))
 		fail_msg("token %ld: %s", t->nth, e.msg);
@@ -230,7 +216,7 @@ static void try_attest(struct trial *t)
 	disarm(t);
 	assert_true(ok || (t->failed && e.msg[0]));
 	if (ok)
-		assert_int_equal(records(t->d, t->from, t->id, "identity.issue"), 1);
+		assert_int_equal(desk_records(t->d, t->from, t->id, "identity.issue"), 1);
 	heal(t);
 	/* Once, whatever failed on the way. */
 	for (int again = 0; again < 3; again++) {
@@ -280,7 +266,7 @@ static void try_activate(struct trial *t)
 	if (ok != (in_force(t->d) != before))
 		fail_msg("activate %ld: said %d, is not so", t->nth, ok);
 	if (ok)
-		assert_int_equal(records(t->d, t->from, "policy.load", "generation"), 1);
+		assert_int_equal(desk_records(t->d, t->from, "policy.load", "generation"), 1);
 	heal(t);
 	if (!ok) {
 		assert_true(t->failed && e.msg[0]);
@@ -386,12 +372,14 @@ static void try_rollout(struct trial *t)
 	if (ok != (rolling(t->d) != 0))
 		fail_msg("rollout %ld: said %d, is not so", t->nth, ok);
 	if (ok)
-		assert_int_equal(records(t->d, t->from, "policy.rollout", "\"outcome\":\"done\""),
+		assert_int_equal(desk_records(t->d, t->from, "policy.rollout",
+					      "\"outcome\":\"done\""),
 				 1);
 	else if (!t->stays)
-		assert_int_equal(records(t->d, t->from, "policy.rollout", "\"outcome\":\"done\""),
-				 records(t->d, t->from, "policy.rollout",
-					 "\"outcome\":\"failed\""));
+		assert_int_equal(desk_records(t->d, t->from, "policy.rollout",
+					      "\"outcome\":\"done\""),
+				 desk_records(t->d, t->from, "policy.rollout",
+					      "\"outcome\":\"failed\""));
 	desk_reopen(t->d);
 	resume(t->d);
 	if (ok != (rolling(t->d) != 0))
