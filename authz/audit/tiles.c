@@ -127,28 +127,36 @@ void tiles_distrust(struct tiles *t)
 		t->held[i].width = 0;
 }
 
-static bool read_kept(struct tiles *t, unsigned level, uint64_t index, struct held *h)
+static bool read_kept(struct tiles *t, const struct tile *which, struct held *h)
 {
-	const struct tile which = { .level = level, .index = index, .width = TILE_WIDTH };
+	size_t want = (size_t)which->width * SHA256_LEN;
 	char path[TILE_PATH_MAX];
 	ssize_t n;
 	int fd;
 
 	if (t->kept < 0 || t->distrust)
 		return false;
-	tile_path(&which, path);
+	tile_path(which, path);
 	fd = openat(t->kept, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	n = read(fd, h->hash, sizeof(h->hash));
+	n = read(fd, h->hash, want);
 	close(fd);
-	return n == sizeof(h->hash);
+	return n == (ssize_t)want;
 }
 
-/* Failing to keep a tile is no failure: it is computed again next time. */
-static void keep(struct tiles *t, unsigned level, uint64_t index, const struct held *h)
+static int not_flushed(int fd)
 {
-	const struct tile which = { .level = level, .index = index, .width = TILE_WIDTH };
+	(void)fd;
+	return 0;
+}
+
+/* Failing to keep a tile is no failure: it is computed again next time. Nor is it flushed, which
+ * would take longer than computing it: what a crash spoils makes no signed root, and is not
+ * believed. */
+static void keep(struct tiles *t, const struct tile *which, const struct held *h)
+{
+	struct file_calls calls = file_system_calls;
 	char path[TILE_PATH_MAX];
 	const char *name;
 	struct err e;
@@ -156,13 +164,48 @@ static void keep(struct tiles *t, unsigned level, uint64_t index, const struct h
 
 	if (t->kept < 0)
 		return;
-	tile_path(&which, path);
+	calls.fsync = not_flushed;
+	tile_path(which, path);
 	folder = tiles_folder(t->kept, path, 0700, &name);
 	if (folder < 0)
 		return;
-	(void)!file_replace(NULL, folder, name, (struct str){ (const char *)h->hash, TILE_BYTES },
+	(void)!file_replace(&calls, folder, name,
+			    (struct str){ (const char *)h->hash,
+					  (size_t)which->width * SHA256_LEN },
 			    0600, &e);
 	close(folder);
+}
+
+/* How many of the @width hashes are kept: of a full tile all, of an upper one that still grows what
+ * the last time needed. */
+static unsigned from_kept(struct tiles *t, unsigned level, uint64_t index, unsigned width,
+			  struct held *h)
+{
+	struct tile which = { .level = level, .index = index, .width = width };
+
+	if (width < TILE_WIDTH && level == 0)
+		return 0;
+	for (; which.width && (level || which.width == TILE_WIDTH); which.width--)
+		if (read_kept(t, &which, h))
+			return which.width;
+	return 0;
+}
+
+/* Keep the tile as it is now, instead of its smaller self. */
+static void keep_grown(struct tiles *t, unsigned level, uint64_t index, unsigned had,
+		       const struct held *h)
+{
+	struct tile which = { .level = level, .index = index, .width = h->width };
+	char path[TILE_PATH_MAX];
+
+	if (h->width < TILE_WIDTH && level == 0)
+		return;
+	keep(t, &which, h);
+	if (!had || t->kept < 0)
+		return;
+	which.width = had;
+	tile_path(&which, path);
+	(void)unlinkat(t->kept, path, 0);
 }
 
 /* --- hashes --- */
@@ -209,29 +252,23 @@ static bool load(struct tiles *t, unsigned level, uint64_t index, unsigned width
 		 struct err *e)
 {
 	struct held *h = &t->held[level];
+	unsigned had;
 
 	if (h->index == index && h->width >= width)
 		return true;
 	h->width = 0;
-	if (width == TILE_WIDTH && read_kept(t, level, index, h)) {
-		h->index = index;
-		h->width = width;
-		return true;
-	}
-	if (level == 0) {
-		if (!from_rows(t, index * TILE_WIDTH, width, h, e))
+	had = from_kept(t, level, index, width, h);
+	if (had < width && level == 0 && !from_rows(t, index * TILE_WIDTH, width, h, e))
+		return false;
+	for (unsigned i = had; level && i < width; i++) {
+		if (!load(t, level - 1, index * TILE_WIDTH + i, TILE_WIDTH, e))
 			return false;
-	} else {
-		for (unsigned i = 0; i < width; i++) {
-			if (!load(t, level - 1, index * TILE_WIDTH + i, TILE_WIDTH, e))
-				return false;
-			fold(t->sha, t->held[level - 1].hash, 8, h->hash[i]);
-		}
+		fold(t->sha, t->held[level - 1].hash, 8, h->hash[i]);
 	}
 	h->index = index;
 	h->width = width;
-	if (width == TILE_WIDTH)
-		keep(t, level, index, h);
+	if (had < width)
+		keep_grown(t, level, index, had, h);
 	return true;
 }
 

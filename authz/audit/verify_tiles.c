@@ -52,7 +52,6 @@ static bool read_tile(struct walk *w, const struct tile *t, struct buf *out)
 	char path[TILE_PATH_MAX], other[TILE_PATH_MAX];
 	size_t max = t->entries ? TILES_BUNDLE_MAX : TILE_BYTES, at = 0;
 	size_t want = (size_t)t->width * SHA256_LEN;
-	struct err e = { 0 };
 	int fd;
 
 	tile_path(t, path);
@@ -72,6 +71,10 @@ static bool read_tile(struct walk *w, const struct tile *t, struct buf *out)
 			continue;
 		if (n <= 0) {
 			close(fd);
+			if (!room) { /* says nothing about the log */
+				verify_unreadable(w->v, "memory is short");
+				return false;
+			}
 			if (n < 0)
 				return missing(w, t, path, "it is too large or not readable");
 			break;
@@ -81,7 +84,6 @@ static bool read_tile(struct walk *w, const struct tile *t, struct buf *out)
 	}
 	if (t->entries || (out->n >= want && out->n % SHA256_LEN == 0))
 		return true;
-	err_none(&e);
 	verify_fault(w->v, FAULT_EDIT, "%s holds %zu bytes, not %zu", path, out->n, want);
 	bad_tile(w, t);
 	return false;

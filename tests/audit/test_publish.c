@@ -196,6 +196,27 @@ static void any_step_may_be_the_last(void **state)
 	}
 }
 
+/* A tile that the server keeps went bad: it is not published. */
+static void what_is_kept_is_not_believed(void **state)
+{
+	struct publish_report r;
+	struct fixture f;
+	struct err e = { 0 };
+	char command[600];
+
+	(void)state;
+	start(&f, 600);
+	assert_true(run(&f, false, -1, &r, &e));
+	snprintf(command, sizeof(command),
+		 "rm -r %s; f=$(find %s/tiles -path '*/0/001'); [ -n \"$f\" ] && "
+		 "printf x | dd of=$f bs=1 seek=700 conv=notrunc 2>/dev/null",
+		 to, f.folder);
+	assert_int_equal(system(command), 0); /* NOLINT: a test */
+	assert_true(run(&f, false, -1, &r, &e));
+	expect_published(600, false);
+	fixture_clear(&f);
+}
+
 static void what_is_there_must_be_ours(void **state)
 {
 	struct publish_report r;
@@ -240,6 +261,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_grows),
 		cmocka_unit_test(any_step_may_be_the_last),
+		cmocka_unit_test(what_is_kept_is_not_believed),
 		cmocka_unit_test(what_is_there_must_be_ours),
 	};
 

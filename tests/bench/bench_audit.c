@@ -17,6 +17,7 @@
 #include "authz/audit/audit.h"
 #include "authz/audit/export.h"
 #include "authz/audit/note.h"
+#include "authz/audit/proof.h"
 #include "authz/audit/verify.h"
 #include "authz/store/db.h"
 
@@ -372,6 +373,33 @@ static void bench_verify(const char *folder, const uint8_t pub[static 32])
 	fclose(file);
 }
 
+/* One record's proof: the first makes the tiles of the whole log, the others find them. */
+static void bench_proofs(const char *folder)
+{
+	struct proof_ask ask = { .kind = PROOF_INCLUSION };
+	double first = 0, from;
+	uint64_t size = 1;
+	struct log_proof p;
+	struct err e;
+	int n;
+
+	from = now_s();
+	if (!proof_make(folder, NULL, &ask, &p, &e))
+		die(&e);
+	first = now_s() - from;
+	size = p.size;
+	proof_clear(&p);
+	from = now_s();
+	for (n = 0; n < 200; n++) {
+		ask.a = (uint64_t)n * 104729 % size;
+		if (!proof_make(folder, NULL, &ask, &p, &e))
+			die(&e);
+		proof_clear(&p);
+	}
+	printf("proof of one of %llu records: the first %.0f ms, then %.2f ms each\n",
+	       (unsigned long long)size, first * 1e3, (now_s() - from) / n * 1e3);
+}
+
 int main(int argc, char **argv)
 {
 	const char *folder = argc > 1 ? argv[1] : "bench-audit";
@@ -388,6 +416,7 @@ int main(int argc, char **argv)
 	bench_flush(folder);
 	bench_append(folder, seconds, pub);
 	bench_verify(folder, pub);
+	bench_proofs(folder);
 	EVP_PKEY_free(key);
 	return 0;
 }
