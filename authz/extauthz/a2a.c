@@ -169,13 +169,19 @@ static bool on_task(struct reader *rd, const struct operation *op, struct str id
 
 /* ---- JSON-RPC ---- */
 
-static bool task_of(struct reader *rd, const struct json *params, struct str *id)
+static bool task_of(struct reader *rd, const struct operation *op, const struct json *params,
+		    struct str *id)
 {
+	bool own = str_starts(op->old, STR("tasks/pushNotificationConfig/")) &&
+		   str_eq(rd->out->version, STR("1.0"));
 	struct str other;
 
 	if (!member_maybe(rd, params, "taskId", id) || !member_maybe(rd, params, "id", &other))
 		return false;
-	/* Of a push notification config `id` is its own; of a task it is the task's. */
+	/* In 1.0 `id` may be a push notification config's own. Everywhere else it is the task, and
+	 * MCP's name for it beside it would be another task to somebody else. */
+	if (!own && id->n && other.n && !str_eq(*id, other))
+		return malformed(rd, "id and taskId name two tasks");
 	if (!id->n)
 		*id = other;
 	return true;
@@ -191,7 +197,7 @@ static bool run(struct reader *rd, const struct operation *op, const struct json
 		return on_message(rd, op->name, params);
 	if (op->target == ON_AGENT)
 		return add_action(rd, op->name, STR("a2a_agent"), agent_of(rd), NULL);
-	return task_of(rd, params, &id) && on_task(rd, op, id, params);
+	return task_of(rd, op, params, &id) && on_task(rd, op, id, params);
 }
 
 /* The header says 1.0, 0.3 or nothing (0.3). */

@@ -361,7 +361,9 @@ static bool dispatch(struct mcp *m, const struct method *t, const struct json *p
 		return on_prompt(m, t, params);
 	case ON_RESOURCE:
 		return on_named(m, t, params, "uri", STR("resource"));
-	case ON_TASK:
+	case ON_TASK: /* A2A has the same methods and names the task `id` */
+		if (json_get(params, STR("id")))
+			return malformed(m, "%s has taskId, not id", t->name.p);
 		return on_named(m, t, params, "taskId", STR("task"));
 	case ON_REFERENCE:
 		return on_reference(m, t, params);

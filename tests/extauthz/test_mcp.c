@@ -142,6 +142,10 @@ static const struct traffic_row methods_rows[] = {
 	  "stream/open mcp_server files" },
 	{ "DELETE ends the session", "protocol=mcp server=files",
 	  "DELETE /mcp\nmcp-session-id: s\n\n", "session/close mcp_server files" },
+	{ "two names of a task", "protocol=mcp server=files",
+	  "POST /mcp\ncontent-type: application/json\nmcp-protocol-version: 2025-11-25\n\n"
+	  "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tasks/get\",\"params\":{\"taskId\":\"a\",\"id\":\"b\"}}",
+	  "!invalid_message -32600" },
 	{ "a session id with a space", "protocol=mcp server=files",
 	  "GET /mcp\nmcp-session-id: a b\n\n", "!invalid_header" },
 	{ "no GET in 2026-07-28", "protocol=mcp server=files",
