@@ -123,12 +123,17 @@ static bool read_limits(struct reader *rd, struct model_call *m)
 static bool same_model(struct reader *rd, const struct json *v, struct str model)
 {
 	struct str named;
+	bool said;
 
 	if (!member_maybe(rd, v, "model", &named))
 		return false;
-	if (str_starts(named, STR("models/")))
-		named = str_from(named, 7);
-	return !named.n || str_eq(named, model) || str_ends(named, model) ||
+	said = named.n > 0;
+	for (size_t i = named.n; i-- > 0;) /* "models/g", "projects/p/.../models/g" */
+		if (named.p[i] == '/') {
+			named = str_from(named, i + 1);
+			break;
+		}
+	return !said || str_eq(named, model) ||
 	       refuse(rd, ERR_INVALID, "model_mismatch", "path and body name two different models");
 }
 

@@ -207,6 +207,11 @@ static const struct
 				{ "embed many, of another model", "protocol=gemini",
 				  "POST /v1beta/models/g:batchEmbedContents\ncontent-type: application/json\n\n{\"requests\": [{\"model\": \"models/other\", \"content\": {}}]}",
 				  "!model_mismatch" },
+				{ "embed many, of a model whose name ends like it",
+				  "protocol=gemini",
+				  "POST /v1beta/models/g:batchEmbedContents\ncontent-type: application/json\n\n"
+				  "{\"requests\":[{\"model\":\"models/xg\",\"content\":{}}]}",
+				  "!model_mismatch" },
 				{ "embed many",
 				  "protocol=gemini", "POST /v1beta/models/g:batchEmbedContents\ncontent-type: application/json\n\n{\"requests\": [{\"model\": \"models/g\", \"content\": {}}]}", "models/invoke model g {\"images\":false,\"input_bytes\":38,\"mcp_servers\":[],\"messages\":1,\"operation\":\"embed\",\"provider\":\"gemini\",\"server_tools\":[],\"stream\":false,\"tools\":[]}" },
 				{ "a percent code in the model", "protocol=gemini",
