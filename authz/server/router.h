@@ -13,7 +13,7 @@
 #include "authz/decide/control.h"
 #include "authz/net/call.h"
 
-enum side { SIDE_AGENTS = 1, SIDE_OPERATORS = 2, SIDE_WORKLOAD = 4, SIDE_WEB = 8 };
+enum side { SIDE_AGENTS = 1, SIDE_OPERATORS = 2, SIDE_WORKLOAD = 4, SIDE_WEB = 16 };
 
 struct site;
 
@@ -33,7 +33,7 @@ struct request {
 	struct err failed; /* what an act left, or the refusal being recorded; last: see dispatch */
 };
 
-#define ROUTE_GRPC 128u /* beside the doors: a gRPC method; its handler gets gRPC calls only */
+#define ROUTE_GRPC 8u /* beside the doors: a gRPC method; its handler gets gRPC calls only */
 #define ROUTE_OPEN_LOCALLY (1u << 16) /* beside the roles: open on loopback and Unix sockets */
 
 #define ROUTE_BY_TRANSPORT (1u << 17) /* beside the roles: Authorization is not the caller's */

@@ -521,7 +521,7 @@ static void keeps_the_newest(void **state)
 /* A poll that brings nothing new leaves the objects: what is verified by them stays remembered. */
 static void the_same_again_changes_no_object(void **state)
 {
-	enum federation_change change;
+	enum federation_change change = FEDERATION_SAME;
 	const char *warned = NULL;
 	const struct bundle *held;
 	struct federation *f = NULL;
@@ -546,7 +546,7 @@ static void the_same_again_changes_no_object(void **state)
 static void a_bundle_by_hand_yields(void **state)
 {
 	struct federation_spec spec = web;
-	enum federation_change change;
+	enum federation_change change = FEDERATION_SAME;
 	const char *warned = NULL;
 	struct federation *f = NULL;
 	struct db *db = NULL;
@@ -576,7 +576,7 @@ static void ages(void **state)
 		{ 360001, FEDERATION_STALE },	  { 86400000, FEDERATION_STALE },
 		{ 86400001, FEDERATION_EXPIRED },
 	};
-	enum federation_change change;
+	enum federation_change change = FEDERATION_SAME;
 	const char *warned = NULL;
 	struct federation *f = NULL;
 	struct db *db = NULL;
@@ -616,7 +616,7 @@ static void bounds_the_hint(void **state)
 		{ "{'keys':[],'spiffe_refresh_hint':86401}", 86400 },
 		{ "{'keys':[],'spiffe_refresh_hint':4294967295}", 86400 },
 	};
-	enum federation_change change;
+	enum federation_change change = FEDERATION_SAME;
 	const char *warned = NULL;
 	struct federation *f = NULL;
 	struct db *db = NULL;
