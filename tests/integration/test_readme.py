@@ -18,8 +18,16 @@ from harness import BUILD, ROOT, SANITIZER, START_SECONDS, WRIT, Failure, check,
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 OTHER_LANGUAGES = ("lua", "json", "c")  # shown, not run
-DOCUMENTS = ("README.md", "SECURITY.md", "policies/README.md", "spiffe/README.md", "spiffe/FEDERATION.md",
-             "authz/README.md", "authz/audit/FORMAT.md", "authz/audit/README.md")
+DOCUMENTS = (
+    "README.md",
+    "SECURITY.md",
+    "policies/README.md",
+    "spiffe/README.md",
+    "spiffe/FEDERATION.md",
+    "authz/README.md",
+    "authz/audit/FORMAT.md",
+    "authz/audit/README.md",
+)
 NOT_OURS = ("acme/writ.lua",)  # made by writ init
 
 

@@ -24,9 +24,9 @@
 
 #define TD "test.example"
 #define AGENT "spiffe://" TD "/agent/a"
-#define CALL(method)                                                                       \
-	":method", "POST", ":scheme", "http", ":path", "/SpiffeWorkloadAPI/" method, "te", \
-		"trailers", "content-type", "application/grpc", "workload.spiffe.io", "true", NULL
+#define CALL(method)                                                                             \
+	":method", "POST", ":scheme", "http", ":path", method, "te", "trailers", "content-type", \
+		"application/grpc", "workload.spiffe.io", "true", NULL
 #define MINUTES(n) ((n)*60)
 
 static struct net t;
@@ -263,7 +263,7 @@ static struct str field(struct str in, uint32_t number, int n)
 	return (struct str){ NULL, 0 };
 }
 
-static const char *const fetch[] = { CALL("FetchX509SVID") };
+static const char *const fetch[] = { CALL("/SpiffeWorkloadAPI/FetchX509SVID") };
 
 static void renews_at_half_life(void **state)
 {
@@ -316,8 +316,8 @@ static void outlives_the_signer(void **state)
 
 static void shows_foreign_bundles(void **state)
 {
-	static const char *const x509[] = { CALL("FetchX509Bundles") };
-	static const char *const jwt[] = { CALL("FetchJWTBundles") };
+	static const char *const x509[] = { CALL("/SpiffeWorkloadAPI/FetchX509Bundles") };
+	static const char *const jwt[] = { CALL("/SpiffeWorkloadAPI/FetchJWTBundles") };
 	EVP_PKEY *ca_key = forge_key("P-256"), *jwt_key = forge_key("P-256");
 	X509 *ca = forge_authority("x509.example", ca_key);
 	struct str der = forge_der(ca), m, none;
@@ -382,7 +382,7 @@ static void replaces_what_no_bundle_vouches_for(void **state)
 /* What a foreign token says beyond sub, aud and exp means nothing here. */
 static void validates_foreign_tokens(void **state)
 {
-	static const char *const validate[] = { CALL("ValidateJWTSVID") };
+	static const char *const validate[] = { CALL("/SpiffeWorkloadAPI/ValidateJWTSVID") };
 	EVP_PKEY *key = forge_key("P-256");
 	AUTO_BUF token, request;
 	char payload[200];
@@ -420,7 +420,7 @@ static void validates_foreign_tokens(void **state)
 
 static void says_when_it_cannot_tell(void **state)
 {
-	static const char *const jwt[] = { CALL("FetchJWTSVID") };
+	static const char *const jwt[] = { CALL("/SpiffeWorkloadAPI/FetchJWTSVID") };
 	struct h2_reply *r;
 
 	(void)state;
@@ -441,7 +441,7 @@ static void says_when_it_cannot_tell(void **state)
 /* Two callers of one entry at once cost one signature; a user that asks without end is slowed. */
 static void is_bounded(void **state)
 {
-	static const char *const validate[] = { CALL("ValidateJWTSVID") };
+	static const char *const validate[] = { CALL("/SpiffeWorkloadAPI/ValidateJWTSVID") };
 	struct h2_reply *r[100];
 	int refused = 0;
 
