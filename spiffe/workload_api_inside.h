@@ -17,7 +17,7 @@
 #define WORKLOAD_ENTRIES_MAX 64		       /* identities of one caller */
 #define WORKLOAD_IDENTITIES_MAX 4096	       /* X.509-SVIDs kept */
 #define WORKLOAD_STREAMS_MAX 4096	       /* open streams of all callers */
-#define WORKLOAD_STREAMS_UID 256	       /* of one user */
+#define WORKLOAD_STREAMS_UID 1024	       /* of one user */
 #define WORKLOAD_MESSAGE_MAX (4 * 1024 * 1024) /* clients take no more */
 #define WORKLOAD_HINT_MAX 1024
 

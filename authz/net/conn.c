@@ -12,6 +12,7 @@
 #include "authz/net/conn.h"
 #include "authz/net/listen.h"
 
+#define USERS 4 /* one user's processes hold at most a fourth of all connections */
 #define READS 4 /* per visit; then others have their turn */
 #define EDGES (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
@@ -95,6 +96,16 @@ static struct conn *take(struct shard *s)
 	return mem_zero(&s->server->alloc, sizeof(*c));
 }
 
+/* A door that everybody on the machine may knock at must not be filled by one of them. */
+static bool has_its_share(const struct shard *s, const struct peer *p)
+{
+	size_t n = 0;
+
+	for (const struct conn *c = s->conns; p->listener->processes && c; c = c->next)
+		n += c->peer.listener == p->listener && c->peer.uid == p->uid;
+	return n >= s->server->limits.connections / USERS && p->listener->processes;
+}
+
 void conn_open(struct shard *s, const struct listener *l, int fd,
 	       const struct sockaddr_storage *from)
 {
@@ -118,7 +129,8 @@ void conn_open(struct shard *s, const struct listener *l, int fd,
 	if (l->tls)
 		c->tls = tls_session_new(l->web ? server->settings.web : server->settings.tls, fd,
 					 &e);
-	if ((l->tls && !c->tls) || !loop_watch(s->loop, &c->watch, EDGES, &e)) {
+	if ((l->tls && !c->tls) || has_its_share(s, &c->peer) ||
+	    !loop_watch(s->loop, &c->watch, EDGES, &e)) {
 		tls_session_free(c->tls);
 		close(fd);
 		mem_free(&server->alloc, c, sizeof(*c));

@@ -108,6 +108,13 @@ class Stream:
         self.taken += 1
         return self.reply.messages[self.taken - 1]
 
+    def end_or_message(self, seconds=20):
+        """The next message, or None if the stream ends first."""
+        try:
+            return self.next(seconds)
+        except Ended:
+            return None
+
     def quiet(self, seconds=0.3):
         """Nothing comes within this time."""
         try:

@@ -313,26 +313,30 @@ def many_streams_and_what_is_cancelled():
     d.register(B, selectors=MINE)
     check(all(ids(s.next()) == [A, B] for g, s in streams[1::2] if g is not clients[2]), "second messages")
     equal(held.reply.messages, [], "who gives no window")
-    # More than one user may have at once.
-    more = client(d)
-    refused = 0
-    for _ in range(120):
-        s = more.stream(API + "FetchX509Bundles", b"", HEADER)
+    d.close()
+
+
+@test
+def one_user_has_a_share_of_the_streams():
+    d = started(config="limits = { agent_rate = 100000, agent_burst = 100000 }\n")
+    d.register(A, selectors=MINE)
+    clients = [client(d) for _ in range(9)]
+    streams = [g.stream(API + "FetchX509Bundles", b"", HEADER) for g in clients for _ in range(120)]
+    opened, refused = 0, []
+    for s in streams:
         try:
             s.next()
+            opened += 1
         except Ended as e:
-            equal(e.reply.status, 14, f"too many ({e.reply.message})")
-            refused += 1
-    check(refused == 0, f"{refused} refused below the bound")
-    extra = [client(d) for _ in range(2)]
-    for g in extra:
-        for _ in range(60):
-            try:
-                g.stream(API + "FetchX509Bundles", b"", HEADER).next()
-            except Ended as e:
-                equal(e.reply.status, 14, "too many")
-                refused += 1
-    check(refused > 0, "no bound on the streams of a user")
+            equal(e.reply.status, 14, "too many")
+            refused.append(e.reply.message)
+    equal((opened, len(refused)), (1024, 9 * 120 - 1024), "streams of one user")
+    check(all("too many streams" in m for m in refused), refused[:2])
+    clients[0].close()  # what is given back can be had again
+    end = time.monotonic() + 10
+    while client(d).stream(API + "FetchX509Bundles", b"", HEADER).end_or_message() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    check(time.monotonic() < end, "nothing was given back")
     d.close()
 
 

@@ -915,6 +915,34 @@ static void bounds_streams(void **state)
 	net_close(&t);
 }
 
+/* Where everybody on the machine may come in, one user gets a fourth of the places. */
+static void bounds_connections_of_a_user(void **state)
+{
+	const struct server_limits l = { .connections = 20 };
+	int fds[10], open = 0;
+
+	(void)state;
+	open_net(&l);
+	t.local.processes = true;
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		fds[i] = net_connect(&t, &t.local);
+		net_talk(&t, fds[i], STR(PREFACE), NULL);
+		open += !t.closed;
+	}
+	assert_int_equal(open, 5);
+	assert_int_equal(server_connections(t.server), 5);
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+		close(fds[i]);
+	net_turns(&t, 5);
+	fds[0] = net_connect(&t, &t.local);
+	net_talk(&t, fds[0], STR("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), NULL);
+	assert_true(t.closed && t.n == 0); /* and HTTP/1 is not spoken there */
+	close(fds[0]);
+	net_turns(&t, 5);
+	t.local.processes = false;
+	net_close(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -936,6 +964,7 @@ int main(void)
 		cmocka_unit_test(takes_messages_both_ways),
 		cmocka_unit_test(floods_end_the_connection),
 		cmocka_unit_test(bounds_streams),
+		cmocka_unit_test(bounds_connections_of_a_user),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
