@@ -52,7 +52,7 @@ static bool end_of(struct str der, int64_t *ms, struct err *e)
 	AUTO_X509 *cert = NULL;
 	int64_t from_s, until_s;
 
-	if (!crypto_certificate(der, &cert, e) || !x509_times(cert, &from_s, &until_s))
+	if (!crypto_certificate(x509_chain_leaf(der), &cert, e) || !x509_times(cert, &from_s, &until_s))
 		return err_set(e, ERR_INTERNAL, "the signer's answer is no certificate");
 	*ms = until_s * 1000;
 	return true;
@@ -97,6 +97,14 @@ static void issued(struct issue *issue, bool ok, const struct err *e)
 	workload_touch_all(i->api, i);
 }
 
+static uint64_t reissue_of(const struct workload_api *w)
+{
+	const struct bundle_set *set = worker_bundle(w->worker);
+	const struct bundle *own = set ? bundle_find(set, w->core->trust_domain) : NULL;
+
+	return own ? own->reissue : 0;
+}
+
 /* A new key and a certificate for it. */
 static void make(struct workload_identity *i, const struct registry_entry *entry, int64_t uid)
 {
@@ -108,6 +116,7 @@ static void make(struct workload_identity *i, const struct registry_entry *entry
 	arena_reset(&i->arena);
 	i->busy = true;
 	i->next_ttl_s = issue_ttl(w->core, entry, false);
+	i->trust = reissue_of(w);
 	i->issue = (struct issue){
 		.worker = w->worker, .arena = &i->arena, .done = issued, .user = i, .uid = uid
 	};
@@ -210,12 +219,11 @@ void workload_identity_drop(struct workload_identity *i)
 static bool holds(const struct workload_identity *i)
 {
 	struct bundle_set *set = worker_bundle(i->api->worker);
-	struct str leaf = buf_str(&i->svid);
 	struct x509_svid svid;
 	struct err e = { 0 };
 
-	return set &&
-	       x509_svid_verify_der(set, &leaf, 1, workload_now_ms(i->api) / 1000, &svid, &e);
+	return set && x509_svid_verify_chain(set, buf_str(&i->svid),
+					     workload_now_ms(i->api) / 1000, &svid, &e);
 }
 
 void workload_identities_sweep(struct workload_api *w, bool bundles)
@@ -227,7 +235,8 @@ void workload_identities_sweep(struct workload_api *w, bool bundles)
 	for (struct workload_identity *i = w->identities; i; i = i->next) {
 		const struct registry_entry *entry = view ? registry_find(view, i->id) : NULL;
 
-		if (bundles && i->svid.n && !i->stale && !holds(i))
+		/* A tainted authority still verifies, but nobody should go on with its SVIDs. */
+		if (bundles && i->svid.n && !i->stale && (reissue_of(w) > i->trust || !holds(i)))
 			i->stale = true;
 		if (i->svid.n && i->expires_ms <= now && i->users)
 			workload_touch_all(w, i);

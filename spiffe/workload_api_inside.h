@@ -43,6 +43,7 @@ struct workload_identity {
 	/* What is there; svid.n == 0: nothing yet. */
 	struct buf svid, key; /* DER; PKCS#8 */
 	int64_t expires_ms, renew_ms, ttl_s, next_ttl_s;
+	uint64_t trust; /* the own bundle's `reissue` when it was asked for */
 	/* What is being made. */
 	bool busy, stale; /* stale: not to be shown any more, whenever it ends */
 	int64_t retry_ms; /* after a failure; 0: none */

@@ -37,13 +37,20 @@ static struct str scratch_pem(struct workload_api *w, struct buf *b, const char 
 	return buf_str(b);
 }
 
+static struct str scratch_chain(struct workload_api *w, struct buf *b, struct str chain)
+{
+	buf_in_arena(b, &w->scratch, PEM_MAX);
+	x509_chain_pem(b, chain);
+	return buf_str(b);
+}
+
 static void put_identity(struct workload_subscriber *s, struct buf *out, struct str name, size_t k)
 {
 	const struct workload_identity *i = s->shown[k];
 	struct buf chain, key;
 
 	sds_put_certificate(out, name,
-			    scratch_pem(s->api, &chain, "CERTIFICATE", buf_str(&i->svid)),
+			    scratch_chain(s->api, &chain, buf_str(&i->svid)),
 			    scratch_pem(s->api, &key, "PRIVATE KEY", buf_str(&i->key)));
 	out->failed = out->failed || !buf_ok(&chain) || !buf_ok(&key);
 	if (key.p)

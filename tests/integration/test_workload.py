@@ -159,6 +159,28 @@ def streams_follow_the_registry():
 
 
 @test
+def a_tainted_authority_is_left_at_once():
+    d = started()
+    d.register(A, selectors=MINE)
+    s = client(d).stream(API + "FetchX509SVID", b"", HEADER)
+    first = svids(s.next())[0][0]
+    old = next(a["id"] for a in d.admin("GET", "/v1/authorities").json["authorities"]
+               if a["kind"] == "x509" and a["state"] == "active")
+    new = d.admin("POST", "/v1/authorities/prepare", {"kind": "x509"}).json["id"]
+    both = svids(s.next())[0][0]
+    equal((both[1], len(both[3]) > len(first[3])), (first[1], True), "the bundle alone has changed")
+    d.admin("POST", "/v1/authorities/activate", {"id": new, "force": True})
+    check(s.quiet(), "an SVID that is as good as before was made anew")
+    equal(d.admin("POST", "/v1/authorities/taint", {"id": old}).status, 200, "taint")
+    second = svids(s.next())[0][0]
+    check(second[1] != first[1] and second[2] != first[2], "the SVID of the tainted authority stays")
+    equal(d.admin("POST", "/v1/authorities/revoke", {"id": old}).status, 200, "revoke")
+    third = svids(s.next())[0][0]
+    check(len(third[3]) < len(second[3]), "the bundle still holds the revoked authority")
+    d.close()
+
+
+@test
 def of_one_hint_the_older_stays():
     d = started()
     d.register(B, selectors=MINE, attributes={"hint": "x"})
