@@ -134,7 +134,7 @@ static bool authority_ok(const struct exchange *x)
 	const struct call *c = &x->call;
 
 	if (c->peer->listener->unix_socket)
-		return http_value_ok(x->h2.authority);
+		return !x->h2.authority.n || http_value_ok(x->h2.authority);
 	if (x->h2.authority.p && x->h2.has_host &&
 	    !str_eq(x->h2.authority, call_header(c, STR("host"))))
 		return false;
