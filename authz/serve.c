@@ -27,6 +27,7 @@
 #include "authz/setup.h"
 #include "authz/store/folder.h"
 #include "authz/web.h"
+#include "spiffe/attest_unix.h"
 #include "spiffe/registry.h"
 #include "spiffe/workload_api.h"
 
@@ -378,7 +379,7 @@ static bool open_workload_door(struct serving *s, struct err *e)
 	struct workload_api_settings ws = { .worker = &s->service.workers[s->nfronts],
 					    .next = { router_handle, &s->workload_site,
 						      router_refused },
-					    .selectors = workload_api_plain_selectors };
+					    .selectors = attest_unix_selectors };
 
 	if (s->nloops == s->nfronts)
 		return true;

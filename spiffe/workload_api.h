@@ -27,7 +27,7 @@ struct workload_api_settings {
 	struct worker *worker; /* of the loop */
 	struct loop *loop;
 	struct handler next; /* answers what is neither Workload API nor SDS: health */
-	/* The selectors a process holds, "unix:uid:1000" and so on, in @a. */
+	/* The selectors a process holds, in @a: attest_unix_selectors. */
 	bool (*selectors)(pid_t pid, uid_t uid, gid_t gid, struct arena *a, struct str **out,
 			  size_t *n, struct err *e);
 };
@@ -41,9 +41,5 @@ void workload_api_refused(void *api, const struct listener *l, const struct err 
 
 /* At the start of each turn of the loop, after worker_turn_begin: push what has changed. */
 void workload_api_turn(struct workload_api *w);
-
-/* Selectors from the socket's credentials alone: unix:uid and unix:gid. */
-bool workload_api_plain_selectors(pid_t pid, uid_t uid, gid_t gid, struct arena *a,
-				  struct str **out, size_t *n, struct err *e);
 
 #endif

@@ -4,23 +4,6 @@
 
 #define ATTESTATION_FAILED "attestation_failed"
 
-bool workload_api_plain_selectors(pid_t pid, uid_t uid, gid_t gid, struct arena *a,
-				  struct str **out, size_t *n, struct err *e)
-{
-	struct str *all = arena_alloc(a, 2 * sizeof(*all));
-
-	(void)pid;
-	if (all) {
-		all[0] = arena_printf(a, "unix:uid:%lu", (unsigned long)uid);
-		all[1] = arena_printf(a, "unix:gid:%lu", (unsigned long)gid);
-	}
-	if (!all || !all[0].p || !all[1].p)
-		return err_set(e, ERR_NOMEM, "no memory for the caller's selectors");
-	*out = all;
-	*n = 2;
-	return true;
-}
-
 bool workload_alive(const struct workload_caller *caller, struct err *e)
 {
 	uint64_t started = 0;

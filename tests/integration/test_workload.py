@@ -2,8 +2,11 @@
 """The SPIFFE Workload API on the real binary, as an unmodified client sees it."""
 import array
 import base64
+import grp
+import hashlib
 import json
 import os
+import pwd
 import re
 import socket
 import time
@@ -79,6 +82,27 @@ def who_is_nobody_gets_nothing():
         reply = g.call(API + method, request, HEADER)
         equal((reply.status, reply.messages, reply.blocks), (7, [], 1), method)
         check("no identity issued" in reply.message, reply)
+    d.close()
+
+
+@test
+def every_fact_of_the_kernel_may_be_asked_for():
+    """All selectors of an entry must be the caller's: one that is not, and it is somebody else's."""
+    d = started()
+    with open("/proc/self/exe", "rb") as f:
+        digest = hashlib.sha256(f.read()).hexdigest()
+    user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
+    facts = {"uid": f"unix:uid:{os.geteuid()}", "user": f"unix:user:{user}", "gid": f"unix:gid:{os.getegid()}",
+             "group": f"unix:group:{group}", "path": f"unix:path:{os.path.realpath('/proc/self/exe')}",
+             "sha256": f"unix:sha256:{digest}"}
+    for name, selector in facts.items():
+        d.register(f"spiffe://{TRUST_DOMAIN}/by/{name}", selectors=[selector])
+    d.register(f"spiffe://{TRUST_DOMAIN}/by/all", selectors=list(facts.values()))
+    for name, wrong in (("path", "unix:path:/usr/bin/true"), ("sha256", f"unix:sha256:{'0' * 64}"),
+                        ("user", "unix:user:nobody-of-this-name"), ("type", f"k8s:uid:{os.geteuid()}")):
+        d.register(f"spiffe://{TRUST_DOMAIN}/wrong/{name}", selectors=[*facts.values(), wrong])
+    equal(ids(client(d).stream(API + "FetchX509SVID", b"", HEADER).next()),
+          sorted(f"spiffe://{TRUST_DOMAIN}/by/{name}" for name in (*facts, "all")), "who this process is")
     d.close()
 
 
