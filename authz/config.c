@@ -442,8 +442,9 @@ static bool finish(struct config_reader *r, bool data_given)
 	struct config *c = r->c;
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
-	    !finish_public_url(r) || !finish_issuer(r) || !finish_files(r) || !finish_policy_keys(r) ||
-	    !finish_keys(r) || !finish_upstream(r) || !finish_listeners(r))
+	    !finish_public_url(r) || !finish_issuer(r) || !finish_files(r) ||
+	    !finish_policy_keys(r) || !finish_keys(r) || !finish_upstream(r) ||
+	    !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);
 	if (!c->policies.dir)

@@ -52,7 +52,8 @@ static bool end_of(struct str der, int64_t *ms, struct err *e)
 	AUTO_X509 *cert = NULL;
 	int64_t from_s, until_s;
 
-	if (!crypto_certificate(x509_chain_leaf(der), &cert, e) || !x509_times(cert, &from_s, &until_s))
+	if (!crypto_certificate(x509_chain_leaf(der), &cert, e) ||
+	    !x509_times(cert, &from_s, &until_s))
 		return err_set(e, ERR_INTERNAL, "the signer's answer is no certificate");
 	*ms = until_s * 1000;
 	return true;
@@ -222,8 +223,8 @@ static bool holds(const struct workload_identity *i)
 	struct x509_svid svid;
 	struct err e = { 0 };
 
-	return set && x509_svid_verify_chain(set, buf_str(&i->svid),
-					     workload_now_ms(i->api) / 1000, &svid, &e);
+	return set && x509_svid_verify_chain(set, buf_str(&i->svid), workload_now_ms(i->api) / 1000,
+					     &svid, &e);
 }
 
 void workload_identities_sweep(struct workload_api *w, bool bundles)

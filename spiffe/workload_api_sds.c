@@ -49,8 +49,7 @@ static void put_identity(struct workload_subscriber *s, struct buf *out, struct 
 	const struct workload_identity *i = s->shown[k];
 	struct buf chain, key;
 
-	sds_put_certificate(out, name,
-			    scratch_chain(s->api, &chain, buf_str(&i->svid)),
+	sds_put_certificate(out, name, scratch_chain(s->api, &chain, buf_str(&i->svid)),
 			    scratch_pem(s->api, &key, "PRIVATE KEY", buf_str(&i->key)));
 	out->failed = out->failed || !buf_ok(&chain) || !buf_ok(&key);
 	if (key.p)

@@ -118,8 +118,8 @@ static void reads_the_example_of_the_design(void **state)
 	assert_int_equal(c->limits.body, 65536);
 	assert_int_equal(c->limits.in_flight, 1 << 20);
 	assert_int_equal(c->limits.decision_ms, 250);
-	assert_int_equal(c->tls.nnames, 2);
-	assert_string_equal(c->tls.names[1], "10.0.0.1");
+	assert_int_equal(c->tls.san.nnames, 2);
+	assert_string_equal(c->tls.san.names[1], "10.0.0.1");
 	assert_int_equal(c->ttl.x509_s, 1800);
 	assert_int_equal(c->ttl.jwt_s, 60);
 	assert_int_equal(c->registry.require.nnames, 2);
