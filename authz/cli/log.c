@@ -178,7 +178,7 @@ static void put_export_path(struct cli *c, struct buf *b)
 	} filters[] = {
 		{ "--agent", "agent", false }, { "--decision", "decision", false },
 		{ "--since", "since", true },  { "--until", "until", true },
-		{ "--from", "from", false },
+		{ "--from", "from", false },   { "--format", "format", false },
 	};
 	char before = '?';
 

@@ -106,6 +106,8 @@ static const struct option tail_options[] = {
 };
 
 static const struct option export_options[] = {
+	{ "--format", "NAME", "jsonl (verifies by itself), csv, cef, ocsf, otlp, cloudevents", 0,
+	  false },
 	{ "--output", "FILE", "instead of standard output; only ever a whole export", 'o', false },
 	{ "--agent", "SPIFFE_ID", "only this agent's; others stand as hashes", 0, false },
 	{ "--decision", "WORD", "only permit, deny or ask", 0, false },
@@ -570,6 +572,8 @@ static const struct command audit_commands[] = {
 	  .run = run_audit_tail },
 	{ .name = "export",
 	  .help = "Write the log, or a part of it, as a file that verifies",
+	  .more = "\nOther formats than jsonl prove nothing; each row has the record's number and "
+		  "leaf hash.",
 	  .options = export_options,
 	  .connects = true,
 	  .run = run_audit_export },

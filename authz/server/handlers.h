@@ -119,10 +119,18 @@ void add_authority_metrics(struct buf *b, struct request *r);
 bool authority_finding(struct request *r, struct buf *message);
 
 /* log.c */
+struct audit_filter;
+/* A number of the query; *given tells whether it is there. */
+bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out, bool *given,
+	       struct err *e);
+/* agent, decision, kind, since, until, from, to. */
+bool query_log_filter(struct request *r, struct audit_filter *f, struct err *e);
 void handle_records(struct request *r);
-void handle_export(struct request *r);
 void handle_checkpoint(struct request *r);
 void handle_log_key(struct request *r);
+
+/* export.c */
+void handle_export(struct request *r);
 
 /* grpc_health.c */
 void handle_health_check(struct request *r);

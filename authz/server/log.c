@@ -1,8 +1,8 @@
-/* The log for those who may read it: records, export, checkpoint, key. */
+/* The log for those who may read it: records, checkpoint, key. export.c has the export. */
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "authz/audit/export.h"
+#include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/decide/admin.h"
 #include "authz/server/handlers.h"
@@ -12,8 +12,8 @@
 #define RECORDS_MAX 1000
 #define RECORDS_SCAN 100000 /* rows looked at for one answer */
 
-static bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out, bool *given,
-		      struct err *e)
+bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out, bool *given,
+	       struct err *e)
 {
 	struct str text;
 
@@ -45,7 +45,7 @@ static bool query_time(struct request *r, const char *name, int64_t *ms, struct 
 }
 
 /* agent, decision, kind, since, until, from, to. */
-static bool query_filter(struct request *r, struct audit_filter *f, struct err *e)
+bool query_log_filter(struct request *r, struct audit_filter *f, struct err *e)
 {
 	bool given;
 
@@ -115,104 +115,11 @@ void handle_records(struct request *r)
 		err_code(&e, ERR_INVALID, "invalid_request", "limit must be 1 to %d", RECORDS_MAX);
 	if (e.class != ERR_NONE ||
 	    !query_u64(r, "after", INT64_MAX - 1, &p.after, &p.has_after, &e) ||
-	    !query_filter(r, &p.filter, &e) || !write_page(r, &p, request_reply(r, 200), &e)) {
+	    !query_log_filter(r, &p.filter, &e) || !write_page(r, &p, request_reply(r, 200), &e)) {
 		request_fail(r, &e);
 		return;
 	}
 	request_send(r);
-}
-
-/* ---- export ---- */
-
-struct export
-{
-	struct audit_export *x;
-	struct audit_filter filter;
-	struct buf vkey;
-};
-
-/* An export is an act: it is on record, and a checkpoint covers it, before a byte leaves. */
-static void act_export(struct request *r, struct control *c)
-{
-	struct act_record rec;
-	struct buf note;
-
-	act_record_begin(&rec);
-	record_str(&rec.job.record, STR("kind"), STR("log.export"));
-	record_str(&rec.job.record, STR("pep"), r->caller.id);
-	buf_in_arena(&note, r->call->arena, 8192);
-	if (act_record_append(c, &rec, &r->failed))
-		(void)!audit_checkpoint(c->core->audit, &note, &r->failed);
-}
-
-static bool more_export(struct call *c, struct buf *out, struct err *e)
-{
-	struct request *r = c->user;
-	struct export *x = r->user;
-	bool done = false;
-
-	return audit_export_next(x->x, out, &done, e) && !done;
-}
-
-static void done_export(struct call *c)
-{
-	struct request *r = c->user;
-	struct export *x = r->user;
-
-	audit_export_close(x->x);
-	x->x = NULL;
-}
-
-static void reply_export(struct request *r)
-{
-	struct export *x = r->user;
-	struct audit_export_options o = { .folder = r->site->service->folder,
-					  .filter = x->filter,
-					  .alloc = &mem_system };
-	struct err e = { 0 };
-
-	buf_in_arena(&x->vkey, r->call->arena, 1024);
-	audit_vkey(r->worker->core->audit, &x->vkey);
-	o.vkey = buf_str(&x->vkey);
-	if (!audit_export_open(&o, &x->x, &e)) {
-		request_fail(r, &e);
-		return;
-	}
-	call_reply(r->call, 200, "application/jsonl", 0);
-	r->call->user = r;
-	r->call->reply.more = more_export;
-	r->call->reply.done = done_export;
-	call_finish(r->call);
-}
-
-void handle_export(struct request *r)
-{
-	static const char *const known[] = { "agent", "decision", "kind",     "since", "until",
-					     "from",  "to",	  "openings", NULL };
-	struct export *x;
-	struct str openings;
-	struct err e = { 0 };
-
-	if (!request_query_only(r, known))
-		return;
-	x = request_alloc(r, sizeof(*x));
-	if (!x)
-		return;
-	/* Openings are part of an export unless it is meant for long keeping: openings=no. */
-	x->filter.openings = true;
-	if (request_query(r, STR("openings"), &openings, &e)) {
-		x->filter.openings = str_eq(openings, STR("yes"));
-		if (!x->filter.openings && !str_eq(openings, STR("no")))
-			err_code(&e, ERR_INVALID, "invalid_request",
-				 "openings must be yes or no, not \"%.*s\"",
-				 STR_FMT(str_first(openings, 40)));
-	}
-	if (e.class != ERR_NONE || !query_filter(r, &x->filter, &e)) {
-		request_fail(r, &e);
-		return;
-	}
-	r->user = x;
-	request_on_control(r, act_export, reply_export);
 }
 
 /* ---- checkpoint and key ---- */
