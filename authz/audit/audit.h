@@ -17,6 +17,7 @@
 #include "include/writ/err.h"
 
 struct audit;
+struct closing; /* outcome.h */
 
 struct audit_config {
 	const char *folder;    /* the data folder; log.db and last-checkpoint live in it */
@@ -42,7 +43,10 @@ struct audit_job {
 	struct queue
 		*reply_to;    /* NULL: the task runs on the committer's thread and must not block */
 	struct record record; /* the draft, see record.h */
-	int wake;	      /* audit_append's own */
+	/* The decision that this record closes, or NULL. If it was closed before, the record is not
+	 * written: ERR_CONFLICT "closed_already". */
+	const struct closing *closing;
+	int wake; /* audit_append's own */
 	/* Filled before the task runs: */
 	bool ok;	/* on disk */
 	struct err err; /* if not: ERR_UNAVAILABLE, "audit_unavailable", and why */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "authz/audit/outcome.h"
 #include "authz/audit/rows.h"
 #include "authz/base/text.h"
 #include "include/writ/words.h"
@@ -32,7 +33,8 @@ static bool prepare(struct log *l, struct err *e)
 			  &l->tree, e) &&
 	       db_prepare(l->db,
 			  "INSERT OR IGNORE INTO checkpoint(size, note, range) VALUES (?1, ?2, ?3)",
-			  &l->checkpoint, e);
+			  &l->checkpoint, e) &&
+	       closings_prepare(l->db, &l->closed, e);
 }
 
 static bool open_db(struct log *l, const char *folder, const char *vfs, struct err *e)
@@ -49,7 +51,8 @@ static bool open_db(struct log *l, const char *folder, const char *vfs, struct e
 
 	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
 		return err_set(e, ERR_INVALID, "the data folder's path is too long");
-	return db_open(path, &options, &l->db, e) && rows_migrate(l->db, e) && prepare(l, e);
+	return db_open(path, &options, &l->db, e) && rows_migrate(l->db, e) &&
+	       closings_migrate(l->db, e) && prepare(l, e);
 }
 
 bool log_open(const struct audit_config *c, struct log **out, struct log_found *found,
@@ -100,6 +103,7 @@ void log_close(struct log *l)
 	db_finish(l->opening);
 	db_finish(l->tree);
 	db_finish(l->checkpoint);
+	db_finish(l->closed);
 	db_close(l->db);
 	sha256_free(l->sha);
 	if (l->folder >= 0)
@@ -165,6 +169,19 @@ static bool has_openings(const struct record *r)
 	return false;
 }
 
+/* Before anything else of the record is written: a decision is closed once. */
+static enum log_added close_decision(struct log *l, const struct closing *c, struct err *e)
+{
+	bool added;
+
+	if (!closings_add(l->db, l->closed, c, l->next.range.n, &added, e))
+		return LOG_FAILED;
+	if (added)
+		return LOG_ADDED;
+	err_code(e, ERR_CONFLICT, "closed_already", "this decision was closed before");
+	return LOG_REFUSED;
+}
+
 enum log_added log_add(struct log *l, const struct record *r, struct audit_job *to, struct err *e)
 {
 	struct record_own own = { .boot = { l->boot, 16 }, .node = str_c(l->node) };
@@ -179,6 +196,12 @@ enum log_added log_add(struct log *l, const struct record *r, struct audit_job *
 		err_code(e, ERR_UNAVAILABLE, "audit_unavailable",
 			 "the record does not fit into the log");
 		return LOG_REFUSED;
+	}
+	if (to && to->closing) {
+		enum log_added closed = close_decision(l, to->closing, e);
+
+		if (closed != LOG_ADDED)
+			return closed;
 	}
 	memcpy(own.prev, l->next.last_hash, SHA256_LEN);
 	own.seq = l->next.range.n;

@@ -35,7 +35,7 @@ struct log_found {
 struct log {
 	int folder; /* open while the log is; also read by the checkpointer */
 	struct db *db;
-	struct db_stmt *leaf, *opening, *tree, *checkpoint;
+	struct db_stmt *leaf, *opening, *tree, *checkpoint, *closed;
 	struct db_tx tx;
 	struct sha256 *sha;
 	struct buf text, openings; /* the leaf after its 0x00; salts and values side by side */

@@ -39,6 +39,8 @@ int run_federation_list(struct cli *c);
 int run_federation_add(struct cli *c);
 int run_federation_remove(struct cli *c);
 int run_federation_refresh(struct cli *c);
+/* outcome.c */
+int run_audit_open(struct cli *c);
 /* policy.c */
 int run_policy_check(struct cli *c);
 int run_policy_list(struct cli *c);

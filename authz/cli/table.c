@@ -105,6 +105,11 @@ static const struct option tail_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option open_options[] = {
+	{ "--older", "DURATION", "only those older than this (60s)", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option export_options[] = {
 	{ "--format", "NAME", "jsonl (verifies by itself), csv, cef, ocsf, otlp, cloudevents", 0,
 	  false },
@@ -602,6 +607,11 @@ static const struct command audit_commands[] = {
 		  "given or\nwitnesses are missing, 4 unreadable.",
 	  .options = verify_options,
 	  .run = run_audit_verify },
+	{ .name = "open",
+	  .help = "List permits of which nobody reported what became of them",
+	  .options = open_options,
+	  .connects = true,
+	  .run = run_audit_open },
 	{ .name = "checkpoint",
 	  .help = "Sign the log as it is now, and print that",
 	  .connects = true,

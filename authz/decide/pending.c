@@ -32,6 +32,7 @@ struct pending *pending_new(struct worker *w, struct err *e)
 	}
 	p->before = p->after = NULL;
 	p->owner = NULL;
+	p->job.closing = NULL;
 	buf_in_arena(&p->text, &p->arena, LIMIT_LEAF);
 	record_begin(&p->job.record, &p->text);
 	return p;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "authz/audit/outcome.h"
 #include "authz/decide/pending.h"
 
 bool worker_init(struct worker *w, struct core *core, struct home *home,
@@ -30,6 +31,7 @@ void worker_clear(struct worker *w)
 		arena_clear(&p->arena);
 		free(p);
 	}
+	closings_close(w->closings);
 	policy_state_free(w->state);
 	policy_state_free(w->candidate);
 	held_clear(&w->policy);

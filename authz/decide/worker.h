@@ -67,6 +67,7 @@ static inline void worker_count(atomic_uint_fast64_t *counter)
 }
 
 struct pending;
+struct closings;
 
 struct worker {
 	struct core *core;
@@ -83,6 +84,7 @@ struct worker {
 	struct chain staged;	      /* of pending->job.task.link */
 	struct pending *oldest, *newest, *spare;
 	size_t spares;
+	struct closings *closings; /* outcome.h: opened when first needed, or NULL */
 	struct worker_counters counters;
 };
 

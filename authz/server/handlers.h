@@ -131,6 +131,10 @@ void handle_log_key(struct request *r);
 
 /* export.c */
 void handle_export(struct request *r);
+/* outcome.c */
+void handle_outcome(struct request *r);
+void handle_usage(struct request *r);
+void handle_open(struct request *r);
 
 /* grpc_health.c */
 void handle_health_check(struct request *r);

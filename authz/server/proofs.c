@@ -5,32 +5,13 @@
 #include "authz/audit/read.h"
 #include "authz/audit/tiles.h"
 #include "authz/base/text.h"
+#include "authz/decide/outcome.h"
 #include "authz/server/handlers.h"
 #include "authz/server/service.h"
 
 #define PROOF_REPLY_MAX (4 * PROOF_FILE_MAX)
 
 /* --- what is asked for --- */
-
-/* "ev_<key id>_<seq>": the id in a decision's answer. */
-static bool read_id(struct request *r, struct str id, uint64_t *seq, struct err *e)
-{
-	struct audit_status s;
-	struct str key, number;
-	struct str prefix = STR("ev_");
-
-	if (!str_starts(id, prefix) || !str_cut(str_from(id, prefix.n), '_', &key, &number) ||
-	    !text_u64(number, (uint64_t)TREE_SIZE_MAX - 1, seq))
-		return err_code(e, ERR_INVALID, "invalid_request",
-				"\"%.*s\" is no evaluation id; expected ev_<key id>_<seq>",
-				STR_FMT(str_first(id, 60)));
-	audit_status(r->worker->core->audit, &s);
-	if (!str_eq(key, str_c(s.log_key_id)))
-		return err_code(e, ERR_NOT_FOUND, "not_found",
-				"%.*s is of another log: this one's key is %s",
-				STR_FMT(str_first(id, 60)), s.log_key_id);
-	return true;
-}
 
 struct number {
 	const char *name;
@@ -68,7 +49,7 @@ static bool read_ask(struct request *r, struct proof_ask *ask, struct err *e)
 					"record must be yes or no");
 	}
 	if (e->class == ERR_NONE && !seq.given && request_query(r, STR("id"), &text, e)) {
-		if (!read_id(r, text, &seq.v, e))
+		if (!evaluation_seq(r->worker->core, text, &seq.v, e))
 			return false;
 		seq.given = true;
 	}

@@ -78,6 +78,10 @@ const struct route routes[] = {
 	{ "GET", "/v1/audit/proof", SIDE_OPERATORS, READS_LOG, handle_proof },
 	{ "GET", "/tile/*", SIDE_OPERATORS, READS_LOG, handle_tile },
 	{ "GET", "/checkpoint", SIDE_OPERATORS, READS_LOG, handle_last_checkpoint },
+	/* PEPs are where decisions are; those who operate writ may be PEPs as well. */
+	{ "POST", "/v1/audit/outcome", BOTH, ROLE_PEP, handle_outcome },
+	{ "POST", "/v1/usage", BOTH, ROLE_PEP, handle_usage },
+	{ "GET", "/v1/audit/open", SIDE_OPERATORS, READS_LOG, handle_open },
 	{ "GET", "/v1/audit/key", SIDE_OPERATORS, READS_LOG, handle_log_key },
 	{ "GET", "/v1/status", SIDE_OPERATORS, READS_METRICS, handle_status },
 	{ "GET", "/v1/doctor", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_doctor },
