@@ -19,6 +19,7 @@
 #include "authz/base/log.h"
 #include "authz/config.h"
 #include "authz/decide/control.h"
+#include "authz/extauthz/grpc_front.h"
 #include "authz/extauthz/http_front.h"
 #include "authz/net/loop.h"
 #include "authz/net/operators.h"
@@ -476,6 +477,8 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.public_url = s->config->public_url;
 	s->service.batch_max = s->config->limits.batch;
 	s->service.ext_authz = http_front_check;
+	s->service.ext_authz_grpc = grpc_front_check;
+	s->service.ext_authz_refuse = grpc_front_refuse;
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };
 	s->operators_site = (struct site){ &s->core, SIDE_OPERATORS, &s->service };

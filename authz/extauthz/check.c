@@ -185,6 +185,8 @@ static void put_ids(struct run *r, const struct asked *first, struct check_verdi
 	}
 	if (buf_ok(&b))
 		v->evaluation_ids = buf_str(&b);
+	v->rule = first->answer.result.rule;
+	v->generation = first->answer.generation;
 }
 
 /* MCP's own codes where they say more than "denied": a tool that is hidden looks like one that is

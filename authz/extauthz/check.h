@@ -48,6 +48,8 @@ struct check_verdict {
 	struct str reason;	   /* stable code: "permitted", "no_rule", "invalid_json" ... */
 	struct str agent;	   /* SPIFFE ID, or empty */
 	struct str evaluation_ids; /* "ev_..", several with a comma; empty: no decision was made */
+	struct str rule;	   /* "policy/rule" of the first of them; may be empty */
+	uint64_t generation;	   /* of the policies that decided; 0: no decision was made */
 	int64_t retry_s;	   /* with 429: when to come again */
 };
 

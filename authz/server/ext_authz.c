@@ -7,3 +7,9 @@ void handle_ext_authz(struct request *r)
 {
 	r->site->service->ext_authz(r->worker, r->call, &r->caller, r->request_id, r->trace_id);
 }
+
+void handle_ext_authz_grpc(struct request *r)
+{
+	r->site->service->ext_authz_grpc(r->worker, r->call, &r->caller, r->request_id,
+					 r->trace_id);
+}

@@ -24,6 +24,7 @@ void handle_authzen_metadata(struct request *r);
 
 /* ext_authz.c */
 void handle_ext_authz(struct request *r);
+void handle_ext_authz_grpc(struct request *r);
 
 /* identity.c */
 void handle_attest(struct request *r);

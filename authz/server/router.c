@@ -5,6 +5,7 @@
 
 #include "authz/base/text.h"
 #include "authz/net/grpc.h"
+#include "authz/server/service.h"
 
 #define METHOD_NOT_ALLOWED "method_not_allowed"
 #define MEDIA_TYPE "media_type"
@@ -240,6 +241,7 @@ static void dispatch(const struct site *site, struct call *c)
 	r->request_id = call_header(c, STR("x-request-id"));
 	r->trace_id = trace_of(c);
 	route = find_route(c, side_of(site, c), &e);
+	r->denies = route && (route->roles & ROUTE_DENIES);
 	if (!route || !browser_proof(c, &e)) {
 		request_fail(r, &e);
 		return;
@@ -285,6 +287,11 @@ void router_refused(void *ctx, const struct listener *l, const struct err *e)
 
 static void send_failure(struct request *r, const struct err *e)
 {
+	if (r->denies) {
+		r->site->service->ext_authz_refuse(r->call, e);
+		call_finish(r->call);
+		return;
+	}
 	if (r->call->grpc && !strcmp(e->code, UNIMPLEMENTED)) {
 		grpc_fail(r->call, GRPC_UNIMPLEMENTED, e);
 	} else if (!strcmp(e->code, METHOD_NOT_ALLOWED)) {

@@ -26,6 +26,7 @@ struct request {
 	struct str request_id;
 	int64_t retry_ms; /* with ERR_RATE: when to come again */
 	const struct site *site;
+	bool denies;	  /* ROUTE_DENIES */
 	struct task task; /* of request_on_control */
 	void (*act)(struct request *r, struct control *c);
 	void (*reply)(struct request *r);
@@ -37,6 +38,9 @@ struct request {
 #define ROUTE_OPEN_LOCALLY (1u << 16) /* beside the roles: open on loopback and Unix sockets */
 
 #define ROUTE_BY_TRANSPORT (1u << 17) /* beside the roles: Authorization is not the caller's */
+/* Beside the roles: a refusal is a denial in the answer. An error would be a broken authorizer to a
+ * proxy, and some let everything pass then. */
+#define ROUTE_DENIES (1u << 18)
 #define ANY_METHOD "*"
 
 struct route {

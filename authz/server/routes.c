@@ -29,6 +29,8 @@ const struct route routes[] = {
 	  handle_openid_configuration },
 
 	/* gRPC */
+	{ "POST", "/envoy.service.auth.v3.Authorization/Check", GRPC,
+	  ROLE_PEP | ROLE_AGENT | ROUTE_DENIES, handle_ext_authz_grpc },
 	{ "POST", "/grpc.health.v1.Health/Check", GRPC | SIDE_WORKLOAD, 0, handle_health_check },
 	{ "POST", "/grpc.health.v1.Health/Watch", GRPC | SIDE_WORKLOAD, 0, handle_health_watch },
 

@@ -129,13 +129,17 @@ class Stream:
 
 
 class Client:
-    def __init__(self, where, authority="localhost", settings=b"", window=1 << 30):
+    def __init__(self, where, authority="localhost", settings=b"", window=1 << 30, tls=None):
         if isinstance(where, str):
             self.s = socket.socket(socket.AF_UNIX)
         else:
             self.s = socket.socket()
         self.s.settimeout(20)
         self.s.connect(where)
+        if tls:
+            tls.set_alpn_protocols(["h2"])
+            self.s = tls.wrap_socket(self.s, server_hostname=authority)
+            assert self.s.selected_alpn_protocol() == "h2", "no h2 by ALPN"
         self.authority, self.next_id, self.streams = authority, 1, {}
         self.inflater, self.block, self.buffer = Inflater(), b"", b""
         self.goaway, self.closed, self.pongs = False, False, 0

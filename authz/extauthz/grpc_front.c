@@ -1,0 +1,140 @@
+#include "authz/extauthz/grpc_front.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+
+#include "authz/base/text.h"
+#include "authz/extauthz/grpc_message.h"
+#include "authz/extauthz/parts.h"
+#include "authz/net/grpc.h"
+#include "spiffe/x509_svid.h"
+
+#define CERTIFICATE_MAX 32768 /* bytes of a PEM leaf */
+
+static void answer(struct check *c, const struct check_verdict *v)
+{
+	struct call *call = c->user;
+
+	grpc_message_write(grpc_reply(call, GRPC_RESPONSE_MAX), v);
+	call_finish(call);
+}
+
+void grpc_front_refuse(struct call *call, const struct err *e)
+{
+	/* Not 401: it is the proxy that has no credentials, and the client cannot help that. */
+	grpc_message_deny(grpc_reply(call, 1024), 403, str_c(e->code));
+}
+
+/* ---- what the proxy says ---- */
+
+static bool is_note(struct str name)
+{
+	return str_eq(name, STR("gateway")) || str_eq(name, STR("vhost")) ||
+	       str_starts(name, STR("x-"));
+}
+
+static bool take_settings(struct check *c, const struct grpc_described *d, struct err *e)
+{
+	for (size_t i = 0; i < d->nsettings; i++) {
+		const struct grpc_setting *s = &d->settings[i];
+
+		if (!is_note(s->name) && !check_setting(c, s->name, s->value, e))
+			return false;
+	}
+	return true;
+}
+
+static X509 *read_leaf(struct str pem)
+{
+	BIO *bio = pem.n <= CERTIFICATE_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
+	X509 *leaf = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+
+	BIO_free(bio);
+	ERR_clear_error();
+	return leaf;
+}
+
+/* A proxy reports the first URI of a certificate. One with more is no SVID, and who it names
+ * depends on who reads it (sheet 6.2). */
+static bool one_identity(struct check *c, const struct grpc_described *d, struct err *e)
+{
+	struct x509_svid svid;
+	struct str pem;
+	X509 *leaf;
+	bool ok;
+
+	if (!d->certificate.n)
+		return true;
+	if (!percent_decode(c->arena, d->certificate, &pem) || !(leaf = read_leaf(pem)))
+		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
+				"source.certificate is no certificate in PEM and percent codes");
+	ok = x509_svid_claim(leaf, &svid, e);
+	X509_free(leaf);
+	if (!ok)
+		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
+				"the client's certificate is no X.509-SVID; it must name one "
+				"SPIFFE ID and nothing else as URI");
+	return str_eq(str_c(svid.text), d->principal) ||
+	       err_code(e, ERR_FORBIDDEN, "agents_differ",
+			"source.principal and source.certificate name two clients");
+}
+
+/* What the proxy made of bytes that are not UTF-8 is a '!', so a text without any is the body that
+ * the upstream gets. One with some may not be. */
+static bool body_is_whole(const struct grpc_described *d, struct err *e)
+{
+	return !d->body_as_text || !memchr(d->body.p, '!', d->body.n) ||
+	       err_code(e, ERR_INVALID, "body_altered",
+			"the proxy sent the body as text, in which '!' may stand for other bytes; "
+			"set pack_as_bytes: true");
+}
+
+static bool describe(struct check *c, const struct grpc_described *d, struct err *e)
+{
+	struct traffic_request *q = &c->request;
+
+	if (!d->http)
+		return err_code(e, ERR_INVALID, "not_http",
+				"the proxy describes a TCP connection; only HTTP requests can be "
+				"judged, so use the HTTP filter");
+	if (!d->method.n || !d->target.n)
+		return err_code(e, ERR_INVALID, "not_described",
+				"the proxy does not say what the original %s is",
+				d->method.n ? "path" : "method");
+	q->method = d->method;
+	q->path = d->target;
+	(void)str_cut(d->target, '?', &q->path, &q->query);
+	q->host = d->host;
+	q->scheme = d->scheme;
+	q->headers = d->headers;
+	q->nheaders = d->nheaders;
+	q->body = d->body;
+	q->size = d->size;
+	c->principal = d->principal;
+	return take_settings(c, d, e) && body_is_whole(d, e) && one_identity(c, d, e);
+}
+
+void grpc_front_check(struct worker *w, struct call *call, const struct caller *caller,
+		      struct str request_id, struct str trace_id)
+{
+	struct check *c = check_new(w, call->arena);
+	struct grpc_described d;
+	struct err e;
+
+	if (!c) {
+		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+		grpc_front_refuse(call, &e);
+		call_finish(call);
+		return;
+	}
+	c->caller = caller;
+	c->request_id = request_id;
+	c->trace_id = trace_id;
+	c->may_answer_200 = true;
+	c->done = answer;
+	c->user = call;
+	if (grpc_message_read(call->body, call->arena, &d, &e) && describe(c, &d, &e))
+		check_run(c);
+	else
+		check_refuse(c, &e);
+}
