@@ -154,6 +154,15 @@ static struct stream *stream_get(struct lane *c)
 	return st;
 }
 
+/* gRPC has a type of its own, given with --header. */
+static bool has_type(const struct options *o)
+{
+	for (unsigned i = 0; i < o->nheaders; i++)
+		if (!strncasecmp(o->headers[i], "content-type:", 13))
+			return true;
+	return false;
+}
+
 bool load_h2_request(struct lane *c, int64_t start)
 {
 	const struct options *o = &c->load->o;
@@ -172,7 +181,7 @@ bool load_h2_request(struct lane *c, int64_t start)
 	nv[n++] = nv_of(":scheme", 7, o->tls ? "https" : "http");
 	nv[n++] = nv_of(":authority", 10, "localhost");
 	nv[n++] = nv_of(":path", 5, o->path);
-	if (c->load->body.n)
+	if (c->load->body.n && !has_type(o))
 		nv[n++] = nv_of("content-type", 12, "application/json");
 	for (unsigned i = 0; i < o->nheaders; i++) {
 		const char *colon = strchr(o->headers[i], ':');

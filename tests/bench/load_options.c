@@ -18,6 +18,8 @@ static const char usage[] =
 	"  --method M --path P  (GET, or POST with a body) (/)\n"
 	"  --body FILE          a run of '@' in it becomes a number, new for each request\n"
 	"  --header 'N: V'      up to 8\n"
+	"                  (content-type: application/grpc and te: trailers make it gRPC; the body is a\n"
+	"                  message with its five-byte prefix)\n"
 	"  --expect TEXT        must be in each answer\n"
 	"  --answers FILE       write each answer's body, one per line\n"
 	"  --tls, --cert F --key F, --ca F   TLS, with a client certificate, verifying the server\n"
