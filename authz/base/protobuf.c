@@ -25,7 +25,7 @@ void pb_fail_with(struct pb_reader *in, const struct pb_reader *inside)
 }
 
 /* One spelling of a number only: a last byte of zero would be a longer spelling of the same. */
-static bool varint(struct pb_reader *in, uint64_t *out)
+static bool long_varint(struct pb_reader *in, uint64_t *out)
 {
 	const unsigned char *p = (const unsigned char *)in->text.p;
 	uint64_t v = 0;
@@ -50,6 +50,18 @@ static bool varint(struct pb_reader *in, uint64_t *out)
 	}
 	pb_fail(in, "a number is past 64 bits");
 	return false;
+}
+
+/* Nearly all tags and lengths are one byte. */
+static inline bool varint(struct pb_reader *in, uint64_t *out)
+{
+	unsigned char c = in->at < in->text.n ? (unsigned char)in->text.p[in->at] : 0xff;
+
+	if (c >= 0x80)
+		return long_varint(in, out);
+	in->at++;
+	*out = c;
+	return true;
 }
 
 static bool take(struct pb_reader *in, uint64_t n, struct str *out)

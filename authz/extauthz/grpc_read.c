@@ -45,7 +45,7 @@ static void read_pair(struct pb_reader *in, const struct pb_field *f, struct str
 	pb_message(in, f, &entry);
 	while (pb_next(&entry, &g)) {
 		if (g.number == 1)
-			pb_string(&entry, &g, key);
+			pb_bytes(&entry, &g, key); /* what it may be is the caller's to say */
 		else if (g.number == value_field || g.number == 2)
 			pb_bytes(&entry, &g, value);
 	}
@@ -54,27 +54,31 @@ static void read_pair(struct pb_reader *in, const struct pb_field *f, struct str
 
 /* ---- headers ---- */
 
+/* RFC 9110 5.6.2, in lower case. */
 static bool name_fits(struct str s)
 {
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
+	static const bool token[256] = {
+		['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1,	    ['&'] = 1,	       ['\''] = 1,
+		['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1,	    ['^'] = 1,	       ['_'] = 1,
+		['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['a' ... 'z'] = 1,
+	};
 
-		if (c <= ' ' || c > '~' || (c >= 'A' && c <= 'Z') ||
-		    strchr("\"(),/:;<=>?@[\\]{}", c))
+	for (size_t i = 0; i < s.n; i++)
+		if (!token[(unsigned char)s.p[i]])
 			return false;
-	}
 	return s.n > 0;
 }
 
 static bool value_fits(struct str s)
 {
+	bool bad = false; /* no way out of the loop: the compiler takes many bytes at a time */
+
 	for (size_t i = 0; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];
 
-		if ((c < ' ' && c != '\t') || c == 0x7f)
-			return false;
+		bad |= (c < ' ' && c != '\t') || c == 0x7f;
 	}
-	return true;
+	return !bad;
 }
 
 static void add_header(struct message *m, struct pb_reader *in, struct str name, struct str value)
@@ -105,24 +109,23 @@ static void read_header_map(struct message *m, struct pb_reader *in, const struc
 	pb_fail_with(in, &map);
 }
 
-/* How often field @number stands in @in; inside field @outer if that is not 0. */
-static size_t count(struct pb_reader in, uint32_t outer, uint32_t number)
+/* How many entries of context_extensions, or headers in both forms. */
+static size_t count(struct pb_reader in, uint32_t number, uint32_t outer)
 {
 	struct pb_field f;
 	size_t n = 0;
 
 	while (pb_next(&in, &f)) {
+		n += f.number == number;
 		if (outer && f.number == outer && f.wire == PB_BYTES)
-			n += count(pb_reader(f.bytes), 0, number);
-		else if (!outer && f.number == number)
-			n++;
+			n += count(pb_reader(f.bytes), 1, 0);
 	}
 	return n;
 }
 
 static bool room_for_headers(struct message *m, struct pb_reader *http)
 {
-	size_t n = count(*http, 0, 3) + count(*http, 13, 1);
+	size_t n = count(*http, 3, 13);
 
 	if (n > GRPC_HEADERS_MAX) {
 		pb_fail(http, "there are more than 1000 headers");
@@ -240,7 +243,7 @@ static void read_setting(struct message *m, struct pb_reader *in, const struct p
 static void read_attributes(struct message *m, struct pb_reader *in)
 {
 	bool source_seen = false, request_seen = false;
-	size_t n = count(*in, 0, 10);
+	size_t n = count(*in, 10, 0);
 	struct pb_reader inside;
 	struct pb_field f;
 
