@@ -1,0 +1,91 @@
+#include "authz/audit/index_terms.h"
+
+#include "authz/audit/flat.h"
+
+const char *const index_members[] = { "trace_id", "agent", "rule",	 "tool",   "model",
+				      "reason",	  "pep",   "generation", "action", "rollout",
+				      "decision", "kind",  NULL };
+
+bool index_has_member(struct str name)
+{
+	for (size_t i = 0; index_members[i]; i++)
+		if (str_eq(name, str_c(index_members[i])))
+			return true;
+	return false;
+}
+
+/* FNV-1a with a finish that spreads every bit. Whoever finds two values of one hash makes a search
+ * for one of them look at the other's records, too, and nothing else. */
+static uint64_t hash(struct str name, struct str value)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < name.n; i++)
+		h = (h ^ (unsigned char)name.p[i]) * UINT64_C(0x100000001b3);
+	h = (h ^ 0xff) * UINT64_C(0x100000001b3); /* no byte of a text: ends the name */
+	for (size_t i = 0; i < value.n; i++)
+		h = (h ^ (unsigned char)value.p[i]) * UINT64_C(0x100000001b3);
+	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
+	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return h ^ h >> 33;
+}
+
+struct index_term index_term_of(struct str name, struct str value)
+{
+	uint64_t h = hash(name, value);
+	char bucket = (char)(h & 0xff);
+
+	if (!str_eq(name, STR("trace_id")))
+		return (struct index_term){ .hash = h };
+	return (struct index_term){ .hash = hash(name, (struct str){ &bucket, 1 }),
+				    .mark = (uint16_t)(h >> 8),
+				    .marked = true };
+}
+
+/* "authz.*" of "authz.decision"; empty without a dot or if it does not fit. */
+static struct str family(struct str kind, char out[static 64])
+{
+	struct str head, tail;
+
+	if (!str_cut(kind, '.', &head, &tail) || head.n + 2 > 64)
+		return (struct str){ NULL, 0 };
+	memcpy(out, head.p, head.n);
+	memcpy(out + head.n, ".*", 2);
+	return (struct str){ out, head.n + 2 };
+}
+
+bool index_terms(struct str leaf, struct index_term out[static INDEX_TERMS_MAX], size_t *n)
+{
+	struct flat f;
+	struct flat_member m;
+	char text[64];
+	struct str of;
+
+	*n = 0;
+	flat_begin(&f, leaf);
+	while (flat_next(&f, &m)) {
+		if (!m.value.n || !index_has_member(m.name) || *n + 2 > INDEX_TERMS_MAX)
+			continue;
+		out[(*n)++] = index_term_of(m.name, m.value);
+		of = str_eq(m.name, STR("kind")) ? family(m.value, text) : (struct str){ NULL, 0 };
+		if (of.n)
+			out[(*n)++] = index_term_of(m.name, of);
+	}
+	return !f.failed;
+}
+
+bool index_leaf_has(struct str leaf, struct str name, struct str value)
+{
+	struct flat f;
+	struct flat_member m;
+
+	flat_begin(&f, leaf);
+	while (flat_next(&f, &m)) {
+		if (!str_eq(m.name, name))
+			continue;
+		if (str_eq(name, STR("kind")) && str_ends(value, STR(".*")))
+			return str_starts(m.value, str_first(value, value.n - 1));
+		return str_eq(m.value, value);
+	}
+	return false;
+}
