@@ -1,11 +1,10 @@
-/* The commands of writ. What stands here is what parsing, help and the tests go by. */
+/*
+ * The commands of writ. What stands here is what parsing, help and the tests go by. The rows of
+ * `writ policy` and `writ audit` have their own files.
+ */
+#include "authz/cli/table.h"
 #include "authz/cli/cli.h"
 #include "authz/cli/commands.h"
-
-#define END_OPTIONS                        \
-	{                                  \
-		NULL, NULL, NULL, 0, false \
-	}
 
 static const struct option init_options[] = {
 	{ "--trust-domain", "NAME", "what all identities begin with (example.org)", 0, false },
@@ -384,158 +383,6 @@ static const struct command svid_commands[] = {
 	END_COMMANDS,
 };
 
-static const struct option policy_test_options[] = {
-	{ "--run", "PATTERN", "only tests whose \"FILE: NAME\" holds this (* and ? are wild)", 0,
-	  false },
-	{ "--coverage", NULL, "tell which rules and lines no test reached", 0, false },
-	{ "--threshold", "PERCENT", "fail if the coverage is below", 0, false },
-	{ "--junit", "FILE", "write the outcomes as JUnit XML, too", 0, false },
-	END_OPTIONS,
-};
-
-static const struct command policy_commands[] = {
-	{ .name = "check",
-	  .operands = "[DIR]",
-	  .most = 1,
-	  .help = "Check the policies in a folder, without a server",
-	  .more = "Prints file, line, column, and how to mend it. Errors stop a set from loading and\n"
-		  "give exit code 1; warnings do not.\n",
-	  .run = run_policy_check },
-	{ .name = "test",
-	  .operands = "[DIR]",
-	  .most = 1,
-	  .help = "Run the tests (*_test.lua) of the policies in a folder, without a server",
-	  .more = "Exit code 1 if a test fails, if none ran, or if the coverage is too small.\n",
-	  .options = policy_test_options,
-	  .run = run_policy_test },
-	{ .name = "bench",
-	  .operands = "[DIR]",
-	  .most = 1,
-	  .help = "Measure what an evaluation costs, over the requests of the tests",
-	  .run = run_policy_bench },
-	{ .name = "list",
-	  .help = "List the rules in force, or all generations",
-	  .options = policy_list_options,
-	  .connects = true,
-	  .run = run_policy_list },
-	{ .name = "show",
-	  .operands = "[GENERATION]",
-	  .most = 1,
-	  .help = "Show a generation (the one in force): hash, author, rules, files",
-	  .options = policy_show_options,
-	  .connects = true,
-	  .run = run_policy_show },
-	{ .name = "diff",
-	  .operands = "GENERATION [GENERATION] | --rollout [ROLLOUT]",
-	  .most = 2,
-	  .help = "Compare two generations, or one with that in force; or a roll-out's decisions",
-	  .more = "\nWith --rollout: what the candidate of a roll-out (the running one) decides "
-		  "otherwise than\nthe set in force, with counts and evaluation ids.",
-	  .options = policy_diff_options,
-	  .connects = true,
-	  .run = run_policy_diff },
-	{ .name = "sign",
-	  .operands = "[DIR]",
-	  .most = 1,
-	  .help = "Sign the policies in a folder, or print the public key",
-	  .more = "\nWrites DIR/policies.sig. A server with policies.key in its configuration takes "
-		  "no other sets,\nand none with a lower version than one before. Make a key with\n"
-		  "  openssl genpkey -algorithm ed25519 -out FILE\nand keep it off the server. "
-		  "Without DIR: prints what policies.key has to be.",
-	  .options = sign_options,
-	  .run = run_policy_sign },
-	{ .name = "apply",
-	  .operands = "DIR",
-	  .least = 1,
-	  .most = 1,
-	  .help = "Check the policies in a folder and put them into force",
-	  .options = apply_options,
-	  .connects = true,
-	  .run = run_policy_apply },
-	{ .name = "rollback",
-	  .operands = "[GENERATION]",
-	  .most = 1,
-	  .help = "Go back to a generation (the one before), and stay there",
-	  .more = "\nThe watched folder does not replace it until the next apply. A roll-out that runs "
-		  "is\naborted first; without GENERATION that is all.",
-	  .connects = true,
-	  .run = run_policy_rollback },
-	{ .name = "shadow",
-	  .operands = "DIR|GENERATION",
-	  .least = 1,
-	  .most = 1,
-	  .help = "Evaluate a candidate beside the set in force, without enforcing it",
-	  .more = "\nBoth decisions go on record. Gates end it by themselves; unless given, "
-		  "--max-error-rate\nis 0.01. One roll-out runs at a time; until it ends, nothing "
-		  "else is put into force.",
-	  .options = shadow_options,
-	  .connects = true,
-	  .run = run_policy_shadow },
-	{ .name = "canary",
-	  .operands = "DIR|GENERATION",
-	  .least = 1,
-	  .most = 1,
-	  .help = "Let a candidate decide for some of the agents",
-	  .more = "\nWhole agents, by a hash salted for each roll-out. Gates are judged every second "
-		  "over what\ncame since, and abort it by themselves; unless given, "
-		  "--max-deny-increase is 0.1 and\n--max-error-rate is 0.01.",
-	  .options = canary_options,
-	  .connects = true,
-	  .run = run_policy_canary },
-	{ .name = "promote",
-	  .operands = "[ROLLOUT]",
-	  .most = 1,
-	  .help = "Put the candidate of the roll-out into force for everybody",
-	  .connects = true,
-	  .run = run_policy_promote },
-	{ .name = "abort",
-	  .operands = "[ROLLOUT]",
-	  .most = 1,
-	  .help = "End the roll-out; the set in force stays",
-	  .connects = true,
-	  .run = run_policy_abort },
-	{ .name = "rollouts",
-	  .help = "List the roll-outs, and how they ended",
-	  .connects = true,
-	  .run = run_policy_rollouts },
-	{ .name = "who",
-	  .help = "Show which agents could be allowed a tool or model, and by which rules",
-	  .more = "\nRead from the rules in force and the registry; no Lua runs. A rule with a "
-		  "`when` may hit or\nnot: then it depends, and the line is told. What an agent would "
-		  "be told about one request:\nwrit evaluate, writ policy explain --dry.",
-	  .options = who_options,
-	  .connects = true,
-	  .run = run_policy_who },
-	{ .name = "what",
-	  .help = "Show which tools and models an agent could be allowed, and by which rules",
-	  .more = "\nRead from the rules in force and the registry; no Lua runs. A rule with a "
-		  "`when` may hit or\nnot: then it depends, and the line is told. Other kinds of "
-		  "resources are listed nowhere, so\nthey are not among the results.",
-	  .options = what_options,
-	  .connects = true,
-	  .run = run_policy_what },
-	{ .name = "replay",
-	  .operands = "[DIR|GENERATION]",
-	  .most = 1,
-	  .help = "Compute recorded decisions again, and show those that change",
-	  .more = "\nBy the policies in a folder, by a stored generation, or (to check the record) by "
-		  "the one\nthat decided. Reads the data folder on this machine beside the server. "
-		  "Exit code: 0 none\nchanged, 1 some changed or failed, 2 wrong usage.",
-	  .options = replay_options,
-	  .run = run_policy_replay },
-	{ .name = "explain",
-	  .operands = "[EVALUATION_ID|SEQ|DIR]",
-	  .most = 1,
-	  .help = "Show how a decision came about, rule by rule",
-	  .more = "\nA recorded decision is computed again from the data folder on this machine. "
-		  "With --dry a\nrequest that was never made is decided by the policies in force, or "
-		  "by those in DIR.",
-	  .options = explain_options,
-	  .connects = true,
-	  .run = run_policy_explain },
-	END_COMMANDS,
-};
-
 static const struct command federation_commands[] = {
 	{ .name = "list",
 	  .help = "List foreign trust domains and how fresh their bundles are",
@@ -643,9 +490,11 @@ const struct command cli_commands[] = {
 	  .more = "\nExit code: 0 permit, 1 deny or failed, 2 wrong usage.",
 	  .connects = true,
 	  .run = run_evaluate },
-	{ .name = "policy", .help = "Check, apply and compare policies", .sub = policy_commands },
+	{ .name = "policy",
+	  .help = "Check, apply and compare policies",
+	  .sub = cli_policy_commands },
 	{ .name = "federation", .help = "Trust other trust domains", .sub = federation_commands },
-	{ .name = "audit", .help = "Read, export and verify the log", .sub = audit_commands },
+	{ .name = "audit", .help = "Read, export and verify the log", .sub = cli_audit_commands },
 	{ .name = "status", .help = "Show how the server is", .connects = true, .run = run_status },
 	{ .name = "doctor",
 	  .help = "Name every weakened default",

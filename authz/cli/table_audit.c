@@ -1,0 +1,92 @@
+/* The rows of `writ audit`: the log, and what others can check of it. */
+#include "authz/cli/commands.h"
+#include "authz/cli/table.h"
+
+static const struct option tail_options[] = {
+	{ "--follow", NULL, "go on with new records", 'f', false },
+	{ "--lines", "N", "begin with the last N (20)", 'n', false },
+	END_OPTIONS,
+};
+
+static const struct option export_options[] = {
+	{ "--output", "FILE", "instead of standard output; only ever a whole export", 'o', false },
+	{ "--agent", "SPIFFE_ID", "only this agent's; others stand as hashes", 0, false },
+	{ "--decision", "WORD", "only permit, deny or ask", 0, false },
+	{ "--since", "TIME", "RFC 3339, or 7d for a week ago", 0, false },
+	{ "--until", "TIME", "RFC 3339, or 1h for an hour ago", 0, false },
+	{ "--from", "SEQ", "only from this record on", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option prove_options[] = {
+	{ "--output", "FILE", "instead of standard output; usually *.tlog-proof", 'o', false },
+	{ "--bare", NULL, "without the record itself: who checks it must have its bytes", 0,
+	  false },
+	END_OPTIONS,
+};
+
+static const struct option publish_options[] = {
+	{ "--entries", NULL, "the records, too, not only their hashes", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option verify_options[] = {
+	{ "--key", "VKEY", "the log's key from outside (`writ audit key`), or @FILE", 0, false },
+	{ "--checkpoint", "FILE", "a checkpoint held from before: the log must extend it", 0,
+	  false },
+	{ "--at-least", "N", "the log must hold at least N records", 0, false },
+	{ "--witness-policy", "FILE", "who else must have signed (C2SP tlog-policy)", 0, false },
+	{ "--record", "FILE", "the record of a proof that does not hold it", 0, false },
+	{ "--server", "URL", "instead of a file: export the log of a running server", 0, false },
+	{ "--svid", "FILE", "our X.509-SVID for an https:// server (PEM)", 0, false },
+	{ "--svid-key", "FILE", "its private key (PEM)", 0, false },
+	{ "--bundle", "FILE", "authorities to believe the server by (PEM)", 0, false },
+	END_OPTIONS,
+};
+
+const struct command cli_audit_commands[] = {
+	{ .name = "tail",
+	  .help = "Show the last records",
+	  .options = tail_options,
+	  .connects = true,
+	  .run = run_audit_tail },
+	{ .name = "export",
+	  .help = "Write the log, or a part of it, as a file that verifies",
+	  .options = export_options,
+	  .connects = true,
+	  .run = run_audit_export },
+	{ .name = "prove",
+	  .operands = "EVALUATION_ID|SEQ",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Prove one record: its receipt, which verifies by itself",
+	  .options = prove_options,
+	  .connects = true,
+	  .run = run_audit_prove },
+	{ .name = "publish",
+	  .operands = "DIR",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Write the log's tree as files that any web server can serve",
+	  .more = "\nReads the data folder on this machine. A run that was cut off is finished by "
+		  "the next.",
+	  .options = publish_options,
+	  .run = run_audit_publish },
+	{ .name = "verify",
+	  .operands = "[FILE|DIR]",
+	  .most = 1,
+	  .help = "Check an export, a folder of tiles, a proof, or a server's log",
+	  .more = "\nExit code: 0 holds, 1 broken, 2 wrong usage, 3 consistent but no key was "
+		  "given or\nwitnesses are missing, 4 unreadable.",
+	  .options = verify_options,
+	  .run = run_audit_verify },
+	{ .name = "checkpoint",
+	  .help = "Sign the log as it is now, and print that",
+	  .connects = true,
+	  .run = run_audit_checkpoint },
+	{ .name = "key",
+	  .help = "Print the log's verifier key",
+	  .connects = true,
+	  .run = run_audit_key },
+	END_COMMANDS,
+};
