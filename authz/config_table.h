@@ -65,6 +65,10 @@ bool config_read_names(struct config_reader *r, const char *path, int max,
 		       const char *const *choices, struct config_names *out);
 bool config_read_callers(struct config_reader *r, const struct setting *s);
 
+/* After all settings are read: check those that depend on each other, fill in what follows from
+ * others. @data_given: the file says where the data folder is. */
+bool config_finish(struct config_reader *r, bool data_given);
+
 /* Set the default of @s. */
 bool config_set_initial(struct config_reader *r, const struct setting *s);
 
