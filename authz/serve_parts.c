@@ -1,0 +1,187 @@
+/*
+ * The parts behind the doors: the signer, what all who decide share, the log, control. Each is
+ * made from the settings and started here, with what it calls back.
+ */
+#include "authz/serving.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "authz/base/log.h"
+#include "authz/decide/control.h"
+#include "authz/setup.h"
+#include "spiffe/registry.h"
+
+#define LIMIT_KEYS_AGENTS 65536
+#define LIMIT_KEYS_ADDRESSES 16384
+
+static bool sign_checkpoint(void *ctx, struct str text, uint8_t signature[static 64], struct err *e)
+{
+	struct serving *s = ctx;
+	AUTO_BUF out;
+	struct signer_job job = { .op = SIGNER_CHECKPOINT, .checkpoint = text, .out = &out };
+
+	buf_init(&out, mem_system, 64);
+	if (!signer_call(s->log_signer, &job, e))
+		return false;
+	if (out.n != 64)
+		return err_set(e, ERR_INTERNAL, "the signer gave %zu bytes for a signature", out.n);
+	memcpy(signature, out.p, 64);
+	return true;
+}
+
+/* log.db or writ.db: whatever is done without them would be undone by the next start. */
+static void storage_is_lost(void *ctx, const struct err *e)
+{
+	struct serving *s = ctx;
+
+	log_event(LOG_ERROR, "storage.lost",
+		  "why=\"%s\" next=\"writ stops; check the disk and start it again\"", e->msg);
+	(void)!write(s->wake[1], "!", 1);
+}
+
+bool serving_open_folder(struct serving *s, struct err *e)
+{
+	if (!folder_open(NULL, s->config->data, &s->folder, e))
+		return false;
+	s->has_folder = true;
+	return true;
+}
+
+/* How long things live. Whoever configures a longer life than the signer's usual bound raises it;
+ * registrations cannot. */
+void serving_fill_ttls(struct core *core, const struct config *c)
+{
+	core->x509_ttl = c->ttl.x509_s;
+	core->jwt_ttl = c->ttl.jwt_s;
+	core->x509_ttl_max = c->ttl.x509_s > SIGNER_X509_TTL_MAX_S ? c->ttl.x509_s
+								   : SIGNER_X509_TTL_MAX_S;
+	core->jwt_ttl_max = c->ttl.jwt_s > SIGNER_JWT_TTL_MAX_S ? c->ttl.jwt_s
+								: SIGNER_JWT_TTL_MAX_S;
+	core->join_token_ttl = c->ttl.join_token_s;
+	core->leeway_s = c->ttl.leeway_s;
+	core->orphan_ms = c->registry.orphan_s * 1000;
+	core->token_max = c->limits.token;
+}
+
+bool serving_start_signer(struct serving *s, struct err *e)
+{
+	char *keys = folder_path(&s->folder, "keys");
+	struct signer_config c = { .folder = keys,
+				   .trust_domain = str_c(s->config->trust_domain),
+				   .issuer = str_c(s->config->jwt.issuer),
+				   .x509_ttl_max_s = s->core.x509_ttl_max,
+				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
+				   .authority_ttl_s = s->config->ttl.authority_s,
+				   .channels = (unsigned)s->nloops + 2 };
+	bool ok = (keys || err_set(e, ERR_NOMEM, "no memory")) &&
+		  setup_keys(s->config, getenv("CREDENTIALS_DIRECTORY"), &s->arena, &c, e) &&
+		  signer_start(&c, &s->signer, e);
+
+	free(keys);
+	if (!ok)
+		return false;
+	s->log_signer = signer_client_new(s->signer, e);
+	return s->log_signer != NULL;
+}
+
+bool serving_fill_core(struct serving *s, struct err *e)
+{
+	const struct config_limits *l = &s->config->limits;
+	struct core *core = &s->core;
+	struct caller_rules *callers;
+	struct bundle_set *bundle;
+
+	core->clock = &clock_system;
+	core->trust_domain = str_c(s->config->trust_domain);
+	core->issuer = str_c(s->config->jwt.issuer);
+	core->server_id = arena_printf(&s->arena, "spiffe://%s" SPIFFE_SERVER_PATH,
+				       s->config->trust_domain);
+	core->json = (struct json_limits){
+		.string = l->string, .depth = l->depth, .members = l->members, .values = l->values
+	};
+	core->decision_ns = (int64_t)l->decision_ms * 1000000;
+	random_bytes(core->search_key, sizeof(core->search_key));
+	core->agent_limit = limit_new(l->agent_rate, l->agent_burst, LIMIT_KEYS_AGENTS, e);
+	core->attest_limit = core->agent_limit ? limit_new(l->attest_rate, l->attest_burst,
+							   LIMIT_KEYS_ADDRESSES, e)
+					       : NULL;
+	if (!core->attest_limit || !core->server_id.p)
+		return err_set(e, ERR_NOMEM, "no memory for the limits");
+	callers = setup_callers(s->config, e);
+	if (!callers)
+		return false;
+	slot_publish(&core->callers, &callers->shared);
+	bundle = setup_bundle(s->config, signer_public(s->signer), e);
+	if (!bundle)
+		return false;
+	slot_publish(&core->bundles, &bundle->shared);
+	return true;
+}
+
+bool serving_open_log(struct serving *s, struct err *e)
+{
+	struct str origin = arena_printf(&s->arena, "%s/writ", s->config->trust_domain);
+	struct audit_config c = { .folder = s->folder.path,
+				  .origin = origin.p,
+				  .node = s->config->node,
+				  .queue = s->config->limits.queue,
+				  .checkpoint_ms = s->config->audit.checkpoint_ms,
+				  .clock = &clock_system,
+				  .sign = sign_checkpoint,
+				  .ctx = s,
+				  .fatal = storage_is_lost };
+	struct audit_status status;
+
+	memcpy(c.public_key, signer_public(s->signer)->log_key, sizeof(c.public_key));
+	if (!origin.p)
+		return err_set(e, ERR_NOMEM, "no memory");
+	if (!audit_open(&c, &s->core.audit, e))
+		return false;
+	audit_status(s->core.audit, &status);
+	memcpy(s->core.log_key_id, status.log_key_id, sizeof(s->core.log_key_id));
+	return true;
+}
+
+bool serving_start_control(struct serving *s, struct err *e)
+{
+	char *db = folder_path(&s->folder, "writ.db");
+	struct str *names = arena_zero(&s->arena, (s->config->tls.san.nnames + 1) * sizeof(*names));
+	struct control_config c = {
+		.core = &s->core,
+		.db_path = db,
+		.policies = s->config->policies.dir,
+		.policy_keys = s->config->policies.key,
+		.watch = s->config->policies.watch,
+		.files_only = s->config->policies.files_only,
+		.limits = { s->config->limits.policy_instructions, s->config->limits.policy_ms,
+			    s->config->limits.policy_memory },
+		.attest = setup_attest(s->config, &s->arena),
+		.registry_require = setup_require(s->config),
+		.registry_max = s->config->registry.max_entries,
+		.signer = s->signer,
+		.certificate = &s->certificate,
+		.names = names,
+		.nnames = s->config->tls.san.nnames,
+		.fatal = storage_is_lost,
+		.ctx = s,
+		.authorities = { .data = s->folder.path,
+				 .ttl_s = s->config->ttl.authority_s,
+				 .x509_ttl_max_s = s->core.x509_ttl_max,
+				 .jwt_ttl_max_s = s->core.jwt_ttl_max,
+				 .leeway_s = s->core.leeway_s,
+				 .upstream_bundle = s->config->authority.bundle }
+	};
+	struct control *control = NULL;
+	bool ok;
+
+	c.federation = (struct federation_settings){ s->config->fetch.ca_file,
+						     s->config->fetch.private_ok,
+						     s->config->federation.keep_s };
+	for (size_t i = 0; names && i < s->config->tls.san.nnames; i++)
+		names[i] = str_c(s->config->tls.san.names[i]);
+	ok = db && names && c.attest ? control_open(&c, &control, e)
+				     : err_set(e, ERR_NOMEM, "no memory");
+	free(db);
+	return ok && control_start(control, e);
+}
