@@ -1,5 +1,9 @@
 #include "authz/cli/policy_data.h"
 
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
@@ -7,6 +11,8 @@
 
 bool policy_data_open(const struct cli *c, struct policy_data *d, struct err *e)
 {
+	char path[4200];
+
 	if (cli_value(c, "--server"))
 		return err_code(
 			e, ERR_INVALID, "wrong_usage",
@@ -14,6 +20,12 @@ bool policy_data_open(const struct cli *c, struct policy_data *d, struct err *e)
 			"not --server");
 	if (!api_config(c, &d->config, e))
 		return false;
+	if (snprintf(path, sizeof(path), "%s/log.db", d->config->data) < (int)sizeof(path) &&
+	    access(path, R_OK) != 0)
+		return err_code(e, ERR_NOT_FOUND, "no_log",
+				"%s cannot be read: %s; run this as the server's user, on its "
+				"machine, and name its configuration with --config",
+				path, strerror(errno));
 	d->limits = (struct policy_limits){ d->config->limits.policy_instructions,
 					    d->config->limits.policy_ms,
 					    d->config->limits.policy_memory };

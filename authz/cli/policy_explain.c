@@ -183,6 +183,24 @@ static bool read_id(const char *text, uint64_t *seq)
 			seq);
 }
 
+/* Every log has a record 12: an id that names another log's key is not about ours. */
+static bool of_our_log(const struct policy_data *d, const char *text, struct err *e)
+{
+	struct str key, seq;
+	char ours[9];
+
+	if (!str_starts(str_c(text), STR("ev_")))
+		return true;
+	policy_data_key_id(d, ours);
+	if (str_cut(str_from(str_c(text), 3), '_', &key, &seq) &&
+	    (!ours[0] || str_eq(key, str_c(ours))))
+		return true;
+	return err_code(e, ERR_NOT_FOUND, "unknown_evaluation",
+			"%.80s is of another log: the key of the one in %s is %s; name the server "
+			"that decided with --config",
+			text, d->config->data, ours);
+}
+
 static bool explain_row(struct replay *r, uint64_t seq, struct replay_row *row,
 			struct policy_trace *t, struct err *e)
 {
@@ -231,7 +249,8 @@ static int explain_recorded(struct cli *c, const char *text)
 	rc.limits = d.limits;
 	rc.from = seq;
 	rc.to = seq + 1;
-	if (!replay_open(&rc, &r, &e) || !explain_row(r, seq, &row, &t, &e)) {
+	if (!of_our_log(&d, text, &e) || !replay_open(&rc, &r, &e) ||
+	    !explain_row(r, seq, &row, &t, &e)) {
 		exit_code = cli_fail(c, &e);
 	} else {
 		snprintf(policies, sizeof(policies), "generation %" PRIu64, row.generation);

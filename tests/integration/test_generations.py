@@ -355,6 +355,17 @@ def explain_names_rule_and_line():
     d.writ("policy", "explain", "99999", code=1)
     d.writ("policy", "explain", "nonsense", code=2)
     d.writ("policy", "explain", code=2)
+    other = d.writ("policy", "explain", f"ev_00000000_{seq}", code=1).stderr
+    check("is of another log: the key of the one in" in other, f"an id of another log: {other}")
+
+
+@test
+def without_a_log_it_is_said_where_one_was_looked_for():
+    d = Deployment()
+    for command in (["replay"], ["explain", "1"], ["explain", "ev_0a1b2c3d_1"]):
+        said = d.writ("policy", *command, code=1).stderr
+        check("writ-data/log.db cannot be read: No such file" in said and "--config" in said, f"{command}: {said}")
+    check(not os.path.exists(d.path("writ-data", "log.db")), "looking made a log")
 
 
 @test
