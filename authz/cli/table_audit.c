@@ -8,7 +8,14 @@ static const struct option tail_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option open_options[] = {
+	{ "--older", "DURATION", "only those older than this (60s)", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option export_options[] = {
+	{ "--format", "NAME", "jsonl (verifies by itself), csv, cef, ocsf, otlp, cloudevents", 0,
+	  false },
 	{ "--output", "FILE", "instead of standard output; only ever a whole export", 'o', false },
 	{ "--agent", "SPIFFE_ID", "only this agent's; others stand as hashes", 0, false },
 	{ "--decision", "WORD", "only permit, deny or ask", 0, false },
@@ -52,6 +59,8 @@ const struct command cli_audit_commands[] = {
 	  .run = run_audit_tail },
 	{ .name = "export",
 	  .help = "Write the log, or a part of it, as a file that verifies",
+	  .more = "\nOther formats than jsonl prove nothing; each row has the record's number and "
+		  "leaf hash.",
 	  .options = export_options,
 	  .connects = true,
 	  .run = run_audit_export },
@@ -80,6 +89,11 @@ const struct command cli_audit_commands[] = {
 		  "given or\nwitnesses are missing, 4 unreadable.",
 	  .options = verify_options,
 	  .run = run_audit_verify },
+	{ .name = "open",
+	  .help = "List permits of which nobody reported what became of them",
+	  .options = open_options,
+	  .connects = true,
+	  .run = run_audit_open },
 	{ .name = "checkpoint",
 	  .help = "Sign the log as it is now, and print that",
 	  .connects = true,
