@@ -89,6 +89,15 @@ static void take_off(struct check_verdict *v, struct str name)
 		v->remove[v->nremove++] = name;
 }
 
+/* Headers of ours that writ itself does not set anew. */
+static bool is_forged(struct str name)
+{
+	return str_starts(name, STR("x-writ-")) && !str_eq(name, STR("x-writ-agent")) &&
+	       !str_eq(name, STR("x-writ-decision-id"));
+}
+
+#define STRIP_OWN 3 /* authorization, the peer header, x-forwarded-client-cert */
+
 /* What a client could have forged, and what would serve the upstream as a proof to writ. */
 static void strip(const struct run *r, struct check_verdict *v)
 {
@@ -96,14 +105,29 @@ static void strip(const struct run *r, struct check_verdict *v)
 
 	if (r->agent.token_for_writ)
 		take_off(v, STR("authorization"));
-	for (size_t i = 0; i < q->nheaders; i++) {
-		struct str name = q->headers[i].name;
+	for (size_t i = 0; i < q->nheaders; i++)
+		if (str_eq(q->headers[i].name, r->c->peer_header) ||
+		    str_eq(q->headers[i].name, STR("x-forwarded-client-cert")))
+			take_off(v, q->headers[i].name);
+	for (size_t i = 0; i < q->nheaders; i++)
+		if (is_forged(q->headers[i].name))
+			take_off(v, q->headers[i].name);
+}
 
-		if ((str_starts(name, STR("x-writ-")) && !str_eq(name, STR("x-writ-agent")) &&
-		     !str_eq(name, STR("x-writ-decision-id"))) ||
-		    str_eq(name, r->c->peer_header) || str_eq(name, STR("x-forwarded-client-cert")))
-			take_off(v, name);
-	}
+/* There is room for all that strip takes off, or the request does not pass: a long row of headers
+ * must not push the one that matters out of the list. */
+static bool can_strip(const struct run *r, struct err *e)
+{
+	const struct traffic_request *q = &r->c->request;
+	size_t n = 0;
+
+	for (size_t i = 0; i < q->nheaders; i++)
+		n += is_forged(q->headers[i].name);
+	return n <= CHECK_REMOVE_MAX - STRIP_OWN ||
+	       err_code(e, ERR_INVALID, "forged_headers",
+			"%zu headers begin with x-writ-; they are writ's own, and a client has no "
+			"business sending them",
+			n);
 }
 
 static void allow(struct run *r, struct check_verdict *v)
@@ -409,7 +433,7 @@ void check_run(struct check *c)
 
 	if (!r)
 		return;
-	if (!check_agent_find(c, &r->agent, &r->refused)) {
+	if (!can_strip(r, &r->refused) || !check_agent_find(c, &r->agent, &r->refused)) {
 		refuse_run(r);
 		return;
 	}

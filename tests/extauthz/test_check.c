@@ -187,6 +187,66 @@ static void verdicts(void **state)
 	rig_stop(&r);
 }
 
+/* Whatever else a client sends, what says who it is does not reach the upstream. */
+static void nothing_forged_passes(void **state)
+{
+	static const char *const forged[] = { "x-writ-a", "x-writ-b", "x-writ-c",
+					      "x-writ-d", "x-writ-e", "x-writ-f" };
+	static const struct caller proxy = { .id = STR_INIT("spiffe://test.example/proxy"),
+					     .roles = ROLE_PEP,
+					     .proof = PROOF_MTLS };
+	struct err e;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	rig_agent(&r, A1, "finance");
+	for (size_t n = 0; n <= ARRAY_LEN(forged); n++) {
+		struct http_header headers[ARRAY_LEN(forged) + 3];
+		struct seen s = { .done = false };
+		struct check *c;
+		struct arena a;
+		size_t found = 0;
+
+		arena_init(&a, &mem_system, 1 << 24);
+		c = check_new(&r.worker, &a);
+		assert_non_null(c);
+		for (size_t i = 0; i < n; i++)
+			headers[i] = (struct http_header){ str_c(forged[i]), STR("1") };
+		headers[n] = (struct http_header){ STR("x-peer"), STR(A1) };
+		headers[n + 1] = (struct http_header){ STR("x-forwarded-client-cert"), STR("x") };
+		headers[n + 2] = (struct http_header){ STR("content-type"),
+						       STR("application/json") };
+		c->caller = &proxy;
+		assert_true(check_setting(c, STR("protocol"), STR("mcp"), &e) &&
+			    check_setting(c, STR("server"), STR("files"), &e) &&
+			    check_setting(c, STR("peer"), STR("x-peer"), &e));
+		c->request.method = STR("POST");
+		c->request.path = STR("/mcp");
+		c->request.headers = headers;
+		c->request.nheaders = n + 3;
+		c->request.body = STR(CALL("read"));
+		c->done = note;
+		c->user = &s;
+		worker_turn_begin(&r.worker);
+		check_run(c);
+		while (!s.done && rig_pump(&r, 5000))
+			;
+		if (n > 5) {
+			assert_true(str_eq(s.v.reason, STR("forged_headers")));
+			assert_false(s.v.allow);
+		} else {
+			assert_true(s.v.allow);
+			for (size_t i = 0; i < n + 2; i++)
+				for (size_t k = 0; k < s.v.nremove; k++)
+					found += str_eq(s.v.remove[k], headers[i].name);
+			assert_int_equal(found, n + 2);
+		}
+		arena_clear(&a);
+	}
+	rig_stop(&r);
+}
+
 /* ---- memory ---- */
 
 /* Each allocation fails in turn, for the arena's bound is exact: what comes of it is a refusal or
@@ -239,6 +299,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(verdicts),
+		cmocka_unit_test(nothing_forged_passes),
 		cmocka_unit_test(memory_fails),
 	};
 
