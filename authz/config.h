@@ -149,6 +149,8 @@ struct config {
 	} ttl;
 	struct {
 		uint32_t checkpoint_ms; /* between signed checkpoints, if the log grew */
+		/* Rules as "field PATH" and "detector NAME". */
+		struct config_names mask;
 	} audit;
 	struct config_limits limits;
 };

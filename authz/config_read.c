@@ -273,6 +273,8 @@ bool config_read_setting(struct config_reader *r, const struct setting *s)
 		return read_choice(r, s);
 	case SET_NAMES:
 		return config_read_names(r, s->name, (int)s->max, s->choices, at);
+	case SET_MASK:
+		return config_read_mask(r, s);
 	case SET_ISSUERS:
 		return config_read_issuers(r, s);
 	case SET_LISTEN:
@@ -314,6 +316,7 @@ bool config_set_initial(struct config_reader *r, const struct setting *s)
 	case SET_NAMES:
 	case SET_LISTEN:
 	case SET_CALLERS:
+	case SET_MASK:
 	case SET_ISSUERS:
 		return true;
 	}

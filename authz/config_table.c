@@ -132,6 +132,9 @@ const struct setting config_settings[] = {
 	MS("audit.checkpoint", audit.checkpoint_ms, 100, 3600000, "1s",
 	   "between signed checkpoints, if the log grew"),
 
+	{ "audit.mask", SET_MASK, false, AT(audit.mask), 0, 64, "none", NULL,
+	  "what of requests is not written down: fields, and detectors of secrets" },
+
 	SIZE("limits.body", limits.body, KIB, 4 * MIB, "1MiB", "a request body"),
 	SIZE("limits.in_flight", limits.in_flight, 64 * KIB, 4096LL * MIB, "16MiB",
 	     "all requests being served, together"),
@@ -317,6 +320,7 @@ void config_show(const struct config *c, const struct setting *s, struct buf *ou
 		buf_printf(out, "%s", s->choices[*(const int *)(const void *)at]);
 		return;
 	case SET_NAMES:
+	case SET_MASK:
 		show_names((const struct config_names *)(const void *)at, out);
 		return;
 	case SET_ISSUERS:

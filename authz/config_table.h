@@ -23,6 +23,7 @@ enum setting_type {
 	SET_NAMES,   /* a list of strings */
 	SET_LISTEN,  /* an address, or a table of addresses and options */
 	SET_CALLERS,
+	SET_MASK,    /* a list of tables: what records leave out */
 	SET_ISSUERS, /* a list of tables: whose tokens attest agents */
 };
 
@@ -60,6 +61,7 @@ bool config_fail_type(struct config_reader *r, const char *path, const char *exp
 /* Read the value on top of the Lua stack into the setting (and leave it there). */
 bool config_read_setting(struct config_reader *r, const struct setting *s);
 bool config_read_listen(struct config_reader *r, const struct setting *s);
+bool config_read_mask(struct config_reader *r, const struct setting *s);
 bool config_read_issuers(struct config_reader *r, const struct setting *s);
 bool config_read_names(struct config_reader *r, const char *path, int max,
 		       const char *const *choices, struct config_names *out);

@@ -108,6 +108,8 @@ bool serving_fill_core(struct serving *s, struct err *e)
 					       : NULL;
 	if (!core->attest_limit || !core->server_id.p)
 		return err_set(e, ERR_NOMEM, "no memory for the limits");
+	if (!setup_mask(s->config, &s->arena, &core->mask, e))
+		return false;
 	callers = setup_callers(s->config, e);
 	if (!callers)
 		return false;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "authz/audit/mask.h"
 #include "spiffe/x509_svid.h"
 
 #define REFRESH_HINT_S 300
@@ -101,6 +102,28 @@ static const struct attest_issuer *issuers_of(const struct config_issuers *from,
 			return NULL;
 	}
 	return out;
+}
+
+bool setup_mask(const struct config *c, struct arena *a, const struct mask **out, struct err *e)
+{
+	struct mask *m = NULL;
+
+	*out = NULL;
+	if (c->audit.mask.nnames) {
+		m = arena_zero(a, sizeof(*m));
+		if (!m)
+			return err_set(e, ERR_NOMEM, "no memory for audit.mask");
+	}
+	for (size_t i = 0; i < c->audit.mask.nnames; i++) {
+		struct str rule = str_c(c->audit.mask.names[i]), kind, what;
+
+		/* Tried when the file was read. */
+		if (!str_cut(rule, ' ', &kind, &what) ||
+		    !(str_eq(kind, STR("field")) ? mask_add_field : mask_add_detector)(m, what, e))
+			return false;
+	}
+	*out = m;
+	return true;
 }
 
 const struct attest_config *setup_attest(const struct config *c, struct arena *a)

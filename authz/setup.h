@@ -27,6 +27,11 @@ MUST_USE bool setup_keys(const struct config *c, const char *credentials, struct
 /* `registry.require` as a sum of enum registry_require. */
 unsigned setup_require(const struct config *c);
 
+/* `audit.mask` compiled, in @a. *@out is NULL if there are no rules. */
+struct mask;
+MUST_USE bool setup_mask(const struct config *c, struct arena *a, const struct mask **out,
+			 struct err *e);
+
 /* `attest` as its module takes it; texts and lists in @a or the config. NULL: out of memory. */
 const struct attest_config *setup_attest(const struct config *c, struct arena *a);
 

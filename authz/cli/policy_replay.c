@@ -206,7 +206,7 @@ static void put_text(struct cli *c, const struct report *r, const char *folder, 
 		enum replay_verdict verdict;
 		const char *text;
 	} lines[] = {
-		{ REPLAY_REDACTED, "redacted, so not computed again" },
+		{ REPLAY_REDACTED, "redacted (erased or masked), so not computed again" },
 		{ REPLAY_TIMED, "ran out of time, which cannot be repeated" },
 		{ REPLAY_ENGINE, "decided by another version of writ" },
 		{ REPLAY_UNKNOWN, "the policies that decided are not stored" },

@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 
+#include "authz/audit/mask.h"
 #include "authz/base/text.h"
 #include "authz/decide/rollout_beside.h"
 #include "authz/decide/worker.h"
@@ -20,6 +21,7 @@ struct inquiry {
 	struct beside *beside;		    /* the other set's answer; NULL: no roll-out */
 	int64_t now_ms, started_ns;
 	uint8_t policy_hash[32];
+	size_t masked;		       /* values that the record does not have */
 	struct decision_answer answer; /* last: its errors are not cleared as a whole */
 };
 
@@ -233,6 +235,56 @@ static bool known_action(struct str name)
 	return false;
 }
 
+/* The canonical request, as the mask says; how many values it replaced. NULL: none. */
+static size_t put_request(struct buf *b, const struct decision_request *q, const struct mask *m)
+{
+	size_t hits = 0;
+
+	buf_lit(b, "{\"action\":");
+	hits += mask_canonical(m, b, STR("action"), q->action);
+	if (q->context) {
+		buf_lit(b, ",\"context\":");
+		hits += mask_canonical(m, b, STR("context"), q->context);
+	}
+	if (q->http) { /* part of the call: a digest, and what is bound to it, covers it */
+		buf_lit(b, ",\"http\":");
+		hits += mask_canonical(m, b, STR("http"), q->http);
+	}
+	buf_lit(b, ",\"resource\":");
+	hits += mask_canonical(m, b, STR("resource"), q->resource);
+	buf_lit(b, ",\"subject\":");
+	hits += mask_canonical(m, b, STR("subject"), q->subject);
+	buf_char(b, '}');
+	return hits;
+}
+
+/* The opening `input` without what rules mask. It has no digest: that is of the request as it came,
+ * and a short secret can be guessed by it. p == NULL: nothing was masked, or (*failed) no memory.
+ */
+static struct str write_masked(struct inquiry *i, struct arena *a, bool *failed)
+{
+	const struct decision_request *q = &i->d->request;
+	struct buf b, request, id;
+
+	buf_in_arena(&request, a, (size_t)4 * LIMIT_BODY);
+	buf_in_arena(&id, a, (size_t)4 * LIMIT_REQUEST_ID);
+	buf_in_arena(&b, a, (size_t)4 * LIMIT_BODY);
+	i->masked = put_request(&request, q, i->w->core->mask);
+	i->masked += mask_text(i->w->core->mask, q->request_id, &id);
+	*failed = !buf_ok(&request) || !buf_ok(&id);
+	if (*failed || !i->masked)
+		return (struct str){ NULL, 0 };
+	buf_printf(&b, "{\"masked\":%zu,\"request\":", i->masked);
+	buf_add(&b, buf_str(&request));
+	if (id.n) {
+		buf_lit(&b, ",\"request_id\":");
+		buf_json(&b, buf_str(&id));
+	}
+	buf_char(&b, '}');
+	*failed = !buf_ok(&b);
+	return *failed ? (struct str){ NULL, 0 } : buf_str(&b);
+}
+
 /* The opening `input`: the canonical request, its digest, and the caller's request id. */
 static struct str write_input(struct inquiry *i, struct arena *a)
 {
@@ -241,6 +293,8 @@ static struct str write_input(struct inquiry *i, struct arena *a)
 	const struct decision_request *q = &i->d->request;
 	uint8_t hash[SHA256_LEN];
 	size_t at_digest, from;
+	struct str masked;
+	bool failed;
 	struct buf b;
 
 	buf_in_arena(&b, a, (size_t)4 * LIMIT_BODY);
@@ -249,27 +303,18 @@ static struct str write_input(struct inquiry *i, struct arena *a)
 	buf_add(&b, str_c(zeros));
 	buf_lit(&b, "\",\"request\":");
 	from = b.n;
-	buf_lit(&b, "{\"action\":");
-	json_canonical(&b, q->action);
-	if (q->context) {
-		buf_lit(&b, ",\"context\":");
-		json_canonical(&b, q->context);
-	}
-	if (q->http) { /* part of the call: a digest, and what is bound to it, covers it */
-		buf_lit(&b, ",\"http\":");
-		json_canonical(&b, q->http);
-	}
-	buf_lit(&b, ",\"resource\":");
-	json_canonical(&b, q->resource);
-	buf_lit(&b, ",\"subject\":");
-	json_canonical(&b, q->subject);
-	buf_char(&b, '}');
+	(void)put_request(&b, q, NULL);
 	if (!buf_ok(&b))
 		return (struct str){ NULL, 0 };
 	sha256_of(i->w->sha, str_from(buf_str(&b), from), hash);
 	memcpy(i->answer.digest, "sha256:", 7);
 	text_hex(hash, sizeof(hash), i->answer.digest + 7);
 	i->answer.digest[71] = '\0';
+	if (i->w->core->mask) {
+		masked = write_masked(i, a, &failed);
+		if (failed || masked.p)
+			return masked;
+	}
 	memcpy(b.p + at_digest, i->answer.digest + 7, 64);
 	if (q->request_id.n) {
 		buf_lit(&b, ",\"request_id\":");
@@ -342,6 +387,33 @@ struct str decide_answer_opening(const struct policy_result *r, struct arena *a)
 	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
 }
 
+/* A policy may have put a secret of the request into its words. @r is a copy. */
+static bool mask_reply(struct inquiry *i, struct policy_result *r, struct arena *a)
+{
+	struct str *const texts[] = { &r->error, &r->message };
+
+	for (size_t k = 0; k < ARRAY_LEN(texts); k++) {
+		struct buf b;
+
+		buf_in_arena(&b, a, LIMIT_BODY);
+		i->masked += mask_text(i->w->core->mask, *texts[k], &b);
+		if (!buf_ok(&b))
+			return false;
+		*texts[k] = buf_str(&b);
+	}
+	return true;
+}
+
+static struct str write_reply(struct inquiry *i, struct arena *a)
+{
+	struct policy_result r;
+
+	if (!i->w->core->mask || !has_reply(&i->answer.result))
+		return decide_answer_opening(&i->answer.result, a);
+	r = i->answer.result;
+	return mask_reply(i, &r, a) ? decide_answer_opening(&r, a) : (struct str){ NULL, 0 };
+}
+
 /* The leaf. Members in ascending order of name. */
 static bool write_record(struct inquiry *i, struct pending *p)
 {
@@ -349,7 +421,7 @@ static bool write_record(struct inquiry *i, struct pending *p)
 	struct str action = text_of(i->d->request.action, STR("name"));
 	struct str input = write_input(i, &p->arena);
 	struct str facts = write_facts(i, &p->arena);
-	struct str reply = decide_answer_opening(r, &p->arena);
+	struct str reply = write_reply(i, &p->arena);
 	struct record *rec = &p->job.record;
 
 	if (!input.p || !facts.p || (has_reply(r) && !reply.p))
@@ -367,6 +439,8 @@ static bool write_record(struct inquiry *i, struct pending *p)
 	record_int(rec, STR("generation"), (int64_t)i->answer.generation);
 	record_commit(rec, OPENING_INPUT, input, i->w->sha);
 	record_str(rec, STR("kind"), STR("authz.decision"));
+	if (i->masked)
+		record_int(rec, STR("masked"), (int64_t)i->masked);
 	record_str(rec, STR("model"), r->model);
 	record_str(rec, STR("pep"), i->d->caller->id);
 	record_hash(rec, STR("policy_sha256"), i->policy_hash);

@@ -135,6 +135,8 @@ static bool write_record(struct outcome_report *o, const struct closing_found *f
 	number(rec, STR("input_tokens"), o->input_tokens);
 	record_str(rec, STR("kind"),
 		   o->kind == CLOSING_OUTCOME ? STR("authz.outcome") : STR("authz.usage"));
+	if (o->masked)
+		record_int(rec, STR("masked"), (int64_t)o->masked);
 	record_str(rec, STR("outcome"), o->outcome);
 	number(rec, STR("output_tokens"), o->output_tokens);
 	record_str(rec, STR("pep"), o->caller->id);

@@ -28,6 +28,7 @@ struct outcome_report {
 	uint64_t seq;	   /* of the decision */
 	struct str text;   /* the whole report as canonical JSON: what a repetition repeats */
 	struct str detail; /* of it: foreign, so it goes into an opening; p == NULL: none */
+	size_t masked;	   /* values that the detail is without */
 	struct str outcome;
 	int64_t duration_ms; /* this and the following: -1 is not said */
 	int64_t input_tokens, output_tokens, cost_micros;

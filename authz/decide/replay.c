@@ -237,8 +237,23 @@ static void read_leaf(struct replay *r, struct said *s)
 		s->side.answer = r->row.openings[OPENING_ANSWER].value;
 }
 
+/* What the record never had cannot be decided again either. */
+static bool masked(const struct audit_row *row)
+{
+	struct flat_member m;
+	struct flat f;
+
+	flat_begin(&f, row->text);
+	while (flat_next(&f, &m))
+		if (str_eq(m.name, STR("masked")))
+			return true;
+	return false;
+}
+
 static bool redacted(const struct audit_row *row)
 {
+	if (masked(row))
+		return true;
 	for (int i = 0; i < OPENING_COUNT; i++)
 		if (row->leaf.commits[i].n && !row->openings[i].held)
 			return true;

@@ -32,7 +32,7 @@ enum replay_verdict {
 	REPLAY_SAME,
 	REPLAY_CHANGED,
 	REPLAY_SETTLED,	 /* denied before the policies were asked: no policy changes it */
-	REPLAY_REDACTED, /* an opening was erased: not guessed */
+	REPLAY_REDACTED, /* an opening was erased, or values masked: not guessed */
 	REPLAY_TIMED,	 /* it ran out of time, which no second run can repeat */
 	REPLAY_ENGINE,	 /* decided by another version of the engine */
 	REPLAY_UNKNOWN,	 /* the policies that decided are not stored, or do not load */

@@ -1,5 +1,6 @@
 #include "authz/decide/search.h"
 
+#include "authz/audit/mask.h"
 #include "authz/decide/pending.h"
 #include "authz/decide/worker.h"
 
@@ -163,38 +164,49 @@ static bool fill(struct page *p)
 
 /* ---- the record ---- */
 
-static void part(struct buf *b, bool *first, struct str name, const struct json *v)
+static size_t part(struct buf *b, bool *first, struct str name, const struct json *v,
+		   const struct mask *m)
 {
 	if (!v)
-		return;
+		return 0;
 	buf_char(b, *first ? '{' : ',');
 	*first = false;
 	buf_json(b, name);
 	buf_char(b, ':');
-	json_canonical(b, v);
+	return mask_canonical(m, b, name, v);
+}
+
+static size_t put_request(const struct search *s, struct buf *b, const struct mask *m)
+{
+	bool first = true;
+	size_t hits = part(b, &first, STR("action"), s->request.action, m);
+
+	hits += part(b, &first, STR("context"), s->request.context, m);
+	hits += part(b, &first, STR("resource"), s->request.resource, m);
+	hits += part(b, &first, STR("subject"), s->request.subject, m);
+	buf_char(b, '}');
+	return hits;
 }
 
 void search_canonical(const struct search *s, struct buf *b)
 {
-	bool first = true;
-
-	part(b, &first, STR("action"), s->request.action);
-	part(b, &first, STR("context"), s->request.context);
-	part(b, &first, STR("resource"), s->request.resource);
-	part(b, &first, STR("subject"), s->request.subject);
-	buf_char(b, '}');
+	(void)put_request(s, b, NULL);
 }
 
-static struct str write_input(const struct search *s, struct arena *a)
+/* With what rules mask left out; *masked says how many values. */
+static struct str write_input(const struct search *s, const struct mask *m, struct arena *a,
+			      size_t *masked)
 {
-	struct buf b;
+	struct buf b, id;
 
 	buf_in_arena(&b, a, (size_t)4 * LIMIT_BODY);
+	buf_in_arena(&id, a, (size_t)4 * LIMIT_REQUEST_ID);
 	buf_lit(&b, "{\"request\":");
-	search_canonical(s, &b);
-	if (s->request.request_id.n) {
+	*masked = put_request(s, &b, m) + mask_text(m, s->request.request_id, &id);
+	b.failed = b.failed || !buf_ok(&id);
+	if (id.n) {
 		buf_lit(&b, ",\"request_id\":");
-		buf_json(&b, s->request.request_id);
+		buf_json(&b, buf_str(&id));
 	}
 	buf_char(&b, '}');
 	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
@@ -207,7 +219,8 @@ static bool write_record(const struct page *page, struct pending *p)
 					    STR_INIT("action") };
 	const struct policy_set *set = worker_policy(page->w);
 	const struct search *s = page->s;
-	struct str input = write_input(s, &p->arena);
+	size_t masked;
+	struct str input = write_input(s, page->w->core->mask, &p->arena, &masked);
 	struct record *rec = &p->job.record;
 
 	if (!input.p)
@@ -219,6 +232,8 @@ static bool write_record(const struct page *page, struct pending *p)
 	record_int(rec, STR("generation"), set ? (int64_t)set->generation : 0);
 	record_commit(rec, OPENING_INPUT, input, page->w->sha);
 	record_str(rec, STR("kind"), STR("authz.search"));
+	if (masked)
+		record_int(rec, STR("masked"), (int64_t)masked);
 	record_str(rec, STR("pep"), s->caller->id);
 	if (set)
 		record_hash(rec, STR("policy_sha256"), set->hash);

@@ -24,6 +24,7 @@
 #include "spiffe/signer.h"
 
 struct control;
+struct mask;
 
 /* What all workers share. */
 struct core {
@@ -40,7 +41,8 @@ struct core {
 	char log_key_id[9];
 	struct limit *agent_limit, *attest_limit;
 	struct refusals refusals;
-	uint8_t search_key[32]; /* of page tokens, made at the start */
+	const struct mask *mask; /* what records leave out (audit/mask.h); NULL: nothing */
+	uint8_t search_key[32];	 /* of page tokens, made at the start */
 	struct control *control;
 	struct json_limits json;	   /* of request bodies */
 	int64_t decision_ns;		   /* deadline of a record */

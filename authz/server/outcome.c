@@ -2,6 +2,7 @@
  * /v1/audit/open: of what nobody said anything yet. */
 #include <inttypes.h>
 
+#include "authz/audit/mask.h"
 #include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/decide/outcome.h"
@@ -65,7 +66,7 @@ static bool read_outcome(struct outcome_report *o, const struct json *body, stru
 				"not_executed");
 	if (detail) {
 		buf_in_arena(&b, o->arena, OUTCOME_DETAIL_MAX);
-		json_canonical(&b, detail);
+		o->masked = mask_canonical(o->worker->core->mask, &b, STR("detail"), detail);
 		if (!buf_ok(&b))
 			return err_code(e, ERR_TOO_LARGE, "too_large",
 					"detail is longer than %d bytes; report a summary",
