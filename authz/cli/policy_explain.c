@@ -15,10 +15,11 @@
 
 /* What is explained, beside the trace. */
 struct subject {
-	const char *id;		   /* evaluation id; NULL: a dry run */
-	const char *policies;	   /* which */
-	const char *verdict;	   /* of replay, or NULL */
-	struct str request, facts; /* JSON */
+	const char *id;			    /* evaluation id; NULL: a dry run */
+	const char *policies;		    /* which */
+	const char *verdict;		    /* of replay, or NULL */
+	struct str request, facts;	    /* JSON */
+	const struct replay_shadow *shadow; /* NULL: no roll-out decided it as well */
 };
 
 static const char *const decisions[] = {
@@ -34,6 +35,18 @@ static void add_conditions(struct buf *b, const struct trace_rule *r)
 		buf_printf(b, ",\"met\":%s}", r->conditions[i].met ? "true" : "false");
 	}
 	buf_char(b, ']');
+}
+
+static void add_shadow(struct buf *b, const struct replay_shadow *w)
+{
+	buf_lit(b, ",\"shadow\":{\"decision\":");
+	buf_json(b, w->decision);
+	buf_lit(b, ",\"reason\":");
+	buf_json(b, w->reason);
+	buf_lit(b, ",\"rule\":");
+	buf_json(b, w->rule);
+	buf_printf(b, ",\"generation\":%" PRIu64 ",\"rollout\":%" PRIu64 "}", w->generation,
+		   w->rollout);
 }
 
 static void write_json(struct buf *b, const struct subject *s, const struct policy_trace *t,
@@ -54,6 +67,8 @@ static void write_json(struct buf *b, const struct subject *s, const struct poli
 	buf_printf(b, ",\"replay\":\"%s\",\"instructions\":%u,\"reached_rules\":%s",
 		   s->verdict ? s->verdict : "", t->result.instructions,
 		   t->reached ? "true" : "false");
+	if (s->shadow)
+		add_shadow(b, s->shadow);
 	buf_lit(b, ",\"request\":");
 	buf_add(b, s->request);
 	buf_lit(b, ",\"facts\":");
@@ -119,6 +134,18 @@ static void write_rule(struct buf *b, const struct trace_rule *r)
 	}
 }
 
+/* "permit, rule, by finance/payments" */
+static void put_verdict(struct buf *b, struct str decision, struct str reason, struct str rule)
+{
+	print_safe(b, decision);
+	buf_lit(b, ", ");
+	print_safe(b, reason);
+	if (rule.n) {
+		buf_lit(b, ", by ");
+		print_safe(b, rule);
+	}
+}
+
 static void write_text(struct buf *b, const struct subject *s, const struct policy_trace *t,
 		       bool all)
 {
@@ -127,13 +154,15 @@ static void write_text(struct buf *b, const struct subject *s, const struct poli
 	if (s->id)
 		put_named(b, "evaluation", str_c(s->id));
 	put_named(b, "policies", str_c(s->policies));
-	buf_printf(b, "decision: %s, ", decisions[r->decision]);
-	print_safe(b, r->reason);
-	if (r->rule.n) {
-		buf_lit(b, ", by ");
-		print_safe(b, r->rule);
-	}
+	buf_lit(b, "decision: ");
+	put_verdict(b, str_c(decisions[r->decision]), r->reason, r->rule);
 	buf_char(b, '\n');
+	if (s->shadow) {
+		buf_lit(b, "beside it: ");
+		put_verdict(b, s->shadow->decision, s->shadow->reason, s->shadow->rule);
+		buf_printf(b, " (generation %" PRIu64 " in roll-out %" PRIu64 ", without effect)\n",
+			   s->shadow->generation, s->shadow->rollout);
+	}
 	if (s->verdict && strcmp(s->verdict, replay_verdict_names[REPLAY_SAME]) != 0)
 		buf_printf(b, "this is NOT what is on record (%s): see writ policy replay\n",
 			   s->verdict);
@@ -258,6 +287,7 @@ static int explain_recorded(struct cli *c, const char *text)
 		s.verdict = replay_verdict_names[row.verdict];
 		s.request = replay_opening(r, OPENING_INPUT);
 		s.facts = replay_opening(r, OPENING_FACTS);
+		s.shadow = row.shadow.decision.n ? &row.shadow : NULL;
 		exit_code = put_trace(c, &s, &t);
 	}
 	replay_close(r);

@@ -227,9 +227,9 @@ const struct command cli_policy_commands[] = {
 	  .operands = "[EVALUATION_ID|SEQ|DIR]",
 	  .most = 1,
 	  .help = "Show how a decision came about, rule by rule",
-	  .more = "\nA recorded decision is computed again from the data folder on this machine. "
-		  "With --dry a\nrequest that was never made is decided by the policies in force, or "
-		  "by those in DIR.",
+	  .more = "\nA recorded decision is computed again from the data folder on this machine; what a "
+		  "roll-out\nsaid beside it is read from the record. With --dry a request that was "
+		  "never made is decided\nby the policies in force, or by those in DIR.",
 	  .options = explain_options,
 	  .connects = true,
 	  .run = run_policy_explain },

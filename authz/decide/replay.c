@@ -44,6 +44,7 @@ struct said {
 	struct replay_side side;
 	struct str engine, hash;
 	uint64_t generation;
+	struct replay_shadow shadow;
 };
 
 struct replay {
@@ -211,10 +212,24 @@ static void read_leaf(struct replay *r, struct said *s)
 		struct str name;
 		struct str *to;
 	} wanted[] = {
-		{ STR("decision"), &s->side.decision }, { STR("engine"), &s->engine },
-		{ STR("model"), &s->side.model },	{ STR("policy_sha256"), &s->hash },
-		{ STR("reason"), &s->side.reason },	{ STR("rule"), &s->side.rule },
+		{ STR("decision"), &s->side.decision },
+		{ STR("engine"), &s->engine },
+		{ STR("model"), &s->side.model },
+		{ STR("policy_sha256"), &s->hash },
+		{ STR("reason"), &s->side.reason },
+		{ STR("rule"), &s->side.rule },
+		{ STR("shadow_decision"), &s->shadow.decision },
+		{ STR("shadow_reason"), &s->shadow.reason },
+		{ STR("shadow_rule"), &s->shadow.rule },
 		{ STR("tool"), &s->side.tool },
+	};
+	const struct {
+		struct str name;
+		uint64_t *to;
+	} numbers[] = {
+		{ STR("generation"), &s->generation },
+		{ STR("rollout"), &s->shadow.rollout },
+		{ STR("shadow_generation"), &s->shadow.generation },
 	};
 	struct flat_member m;
 	struct flat f;
@@ -222,12 +237,10 @@ static void read_leaf(struct replay *r, struct said *s)
 	*s = (struct said){ 0 };
 	flat_begin(&f, r->row.text);
 	while (flat_next(&f, &m)) {
-		if (!m.is_string) {
-			if (str_eq(m.name, STR("generation")) && m.integer > 0)
-				s->generation = (uint64_t)m.integer;
-			continue;
-		}
-		for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+		for (size_t i = 0; !m.is_string && i < ARRAY_LEN(numbers); i++)
+			if (str_eq(m.name, numbers[i].name) && m.integer > 0)
+				*numbers[i].to = (uint64_t)m.integer;
+		for (size_t i = 0; m.is_string && i < ARRAY_LEN(wanted); i++)
 			if (str_eq(m.name, wanted[i].name)) {
 				*wanted[i].to = plain(r, m.value);
 				break;
@@ -442,7 +455,8 @@ bool replay_next(struct replay *r, struct replay_row *row, bool *got, struct err
 				    .time_ms = r->row.leaf.time_ms,
 				    .generation = s.generation,
 				    .agent = plain(r, r->row.leaf.agent),
-				    .was = s.side };
+				    .was = s.side,
+				    .shadow = s.shadow };
 	return judge(r, &s, row, e);
 }
 

@@ -51,6 +51,13 @@ struct replay_side {
 	struct str answer; /* the opening `answer`, or empty */
 };
 
+/* What the other set of a roll-out said beside a decision, without effect; from the record. */
+struct replay_shadow {
+	struct str decision; /* empty: no roll-out ran */
+	struct str reason, rule;
+	uint64_t rollout, generation;
+};
+
 struct replay_row {
 	uint64_t seq;
 	int64_t time_ms;
@@ -59,6 +66,7 @@ struct replay_row {
 	enum replay_verdict verdict;
 	unsigned settler;	    /* of REPLAY_SETTLED: in replay_settlers */
 	struct replay_side was, is; /* is: of REPLAY_SAME and REPLAY_CHANGED only */
+	struct replay_shadow shadow;
 };
 
 struct replay;

@@ -153,10 +153,17 @@ def a_shadow_is_recorded_and_enforces_nothing():
                  'writ_rollout_decisions{set="candidate",decision="ask"} 12'):
         check(line + "\n" in metrics, f"{line} is not in the metrics")
     check("rollout.kind: shadow" in d.writ("status", code=0).stdout, "writ status")
-    # A record with a shadow verifies, replays and is explained as any other.
+    # A record with a shadow verifies, replays and is explained as any other, with what stood beside it.
     d.writ("audit", "verify", "--key", d.log_key(), d.export(), code=0)
     equal(json.loads(d.writ("policy", "replay", "--json", code=0).stdout)["same"], 15, "replayed")
-    check("finance/payments" in d.writ("policy", "explain", typo[0]["context"]["evaluation_id"], code=0).stdout, "explained")
+    explained = d.writ("policy", "explain", typo[0]["context"]["evaluation_id"], code=0).stdout
+    check("finance/payments" in explained and "beside it: ask, approval_required, by finance/payment over 500 "
+          "(generation 2 in roll-out 1, without effect)\n" in explained, explained)
+    equal(json.loads(d.writ("policy", "explain", "--json", typo[0]["context"]["evaluation_id"], code=0).stdout)["shadow"],
+          {"decision": "ask", "reason": "approval_required", "rule": "finance/payment over 500", "generation": 2,
+           "rollout": 1}, "explained as JSON")
+    before = d.writ("policy", "explain", plain["context"]["evaluation_id"], code=0).stdout
+    check("beside" not in before, f"nothing ran beside the first one: {before}")
     # Promoted, it decides; rolled back, it does not.
     equal(start(d, "promote")["state"], "promoted", "promoted")
     reply = d.evaluate("payments/create", {"amount": 500}).json
