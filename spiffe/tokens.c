@@ -128,8 +128,8 @@ static bool check_count(struct tokens *t, struct str id, int64_t now_ms, struct 
 		return false;
 	if (row && db_column_int(s, 0) >= TOKEN_PER_AGENT)
 		return err_code(e, ERR_CONFLICT, "too_many_tokens",
-				"%d join tokens of %.*s wait to be used; revoke some, or let them "
-				"expire",
+				"%d join tokens of %.*s wait to be used; let some expire, or suspend "
+				"the agent and resume it, which takes all of them back",
 				TOKEN_PER_AGENT, STR_FMT(str_first(id, 250)));
 	return true;
 }

@@ -129,6 +129,13 @@ static bool take_option(struct cli *c, int argc, char **argv, int *i, int *exit_
 	return true;
 }
 
+/* The IDs of authorities are base64url, so one in 64 begins with a dash. No option has one dash and
+ * a word: what is that long is an operand, if the command takes any. */
+static bool is_dashed_operand(const struct cli *c, const char *arg)
+{
+	return c->command->most > 0 && arg[1] != '-' && strlen(arg) >= 24;
+}
+
 static bool take_arguments(struct cli *c, int argc, char **argv, int i, int *exit_code)
 {
 	bool only_operands = false;
@@ -136,7 +143,8 @@ static bool take_arguments(struct cli *c, int argc, char **argv, int i, int *exi
 	for (; i < argc; i++) {
 		if (!only_operands && strcmp(argv[i], "--") == 0) {
 			only_operands = true;
-		} else if (!only_operands && argv[i][0] == '-' && argv[i][1]) {
+		} else if (!only_operands && argv[i][0] == '-' && argv[i][1] &&
+			   !is_dashed_operand(c, argv[i])) {
 			if (!take_option(c, argc, argv, &i, exit_code))
 				return false;
 		} else if (c->noperands < (size_t)c->command->most) {

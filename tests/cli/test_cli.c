@@ -92,6 +92,12 @@ static const struct {
 	{ "writ try do x --flag=1", 2, "--flag takes no value" },
 	{ "writ try do x -fn", 2, "unknown option -fn" },
 	{ "writ try do x -q", 2, "unknown option -q" },
+	{ "writ try do -ruSN9eF_eWfIBoHJ7eUwpzl7bBItnVw", 0,
+	  "name=- flag=0 json=0 key=- [-ruSN9eF_eWfIBoHJ7eUwpzl7bBItnVw]" },
+	{ "writ plain -ruSN9eF_eWfIBoHJ7eUwpzl7bBItnVw", 2, "unknown option -ruSN9eF" },
+	{ "writ try do --uSN9eF_eWfIBoHJ7eUwpzl7bBItnVw", 2, "unknown option --uSN9eF" },
+	{ "writ try do -- --uSN9eF_eWfIBoHJ7eUwpzl7bBItnVw", 0,
+	  "name=- flag=0 json=0 key=- [--uSN9eF_eWfIBoHJ7eUwpzl7bBItnVw]" },
 	{ "writ try do x --bad --json", 2,
 	  "{\"error\":{\"status\":400,\"code\":\"wrong_usage\",\"message\":\"unknown option --bad" },
 };

@@ -196,6 +196,7 @@ static void keeps_its_bounds(void **state)
 		assert_true(make(&w, text, &e));
 	assert_false(make(&w, text, &e));
 	assert_string_equal(e.code, "too_many_tokens");
+	assert_non_null(strstr(e.msg, "suspend the agent and resume it"));
 	assert_string_equal(use(&w, text, NOW), "");
 	listed = 0;
 	assert_true(tokens_list(w.tokens, STR(BOT), NOW, count, NULL, &e));
