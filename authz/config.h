@@ -75,6 +75,13 @@ struct config_issuers {
 	size_t n;
 };
 
+/* Where records are sent on (audit/sink.h). */
+struct sink_settings;
+struct config_sinks {
+	struct sink_settings *items;
+	size_t n;
+};
+
 struct config_limits {
 	size_t body, in_flight, string, headers, url, token;
 	uint32_t depth, members, values, batch, queue;
@@ -151,6 +158,7 @@ struct config {
 		uint32_t checkpoint_ms; /* between signed checkpoints, if the log grew */
 		/* Rules as "field PATH" and "detector NAME". */
 		struct config_names mask;
+		struct config_sinks sinks;
 	} audit;
 	struct config_limits limits;
 };

@@ -277,6 +277,8 @@ bool config_read_setting(struct config_reader *r, const struct setting *s)
 		return config_read_mask(r, s);
 	case SET_ISSUERS:
 		return config_read_issuers(r, s);
+	case SET_SINKS:
+		return config_read_sinks(r, s);
 	case SET_LISTEN:
 		return config_read_listen(r, s);
 	case SET_CALLERS:
@@ -318,6 +320,7 @@ bool config_set_initial(struct config_reader *r, const struct setting *s)
 	case SET_CALLERS:
 	case SET_MASK:
 	case SET_ISSUERS:
+	case SET_SINKS:
 		return true;
 	}
 	return true;

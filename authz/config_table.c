@@ -131,6 +131,8 @@ const struct setting config_settings[] = {
 
 	MS("audit.checkpoint", audit.checkpoint_ms, 100, 3600000, "1s",
 	   "between signed checkpoints, if the log grew"),
+	{ "audit.sinks", SET_SINKS, false, AT(audit.sinks), 0, 16, "none", NULL,
+	  "where each record is sent on: files, standard output, syslog, webhooks, OTLP" },
 
 	{ "audit.mask", SET_MASK, false, AT(audit.mask), 0, 64, "none", NULL,
 	  "what of requests is not written down: fields, and detectors of secrets" },
@@ -226,6 +228,7 @@ static void help_type(struct buf *b, const struct setting *s)
 		[SET_LISTEN] = "address",
 		[SET_CALLERS] = "list of tables",
 		[SET_ISSUERS] = "list of tables",
+		[SET_SINKS] = "list of tables",
 	};
 
 	buf_printf(b, "%s", names[s->type]);
@@ -325,6 +328,9 @@ void config_show(const struct config *c, const struct setting *s, struct buf *ou
 		return;
 	case SET_ISSUERS:
 		show_issuers((const struct config_issuers *)(const void *)at, out);
+		return;
+	case SET_SINKS:
+		config_show_sinks((const struct config_sinks *)(const void *)at, out);
 		return;
 	case SET_LISTEN:
 		show_listeners(c, (enum config_door)s->offset, out);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "authz/audit/sink.h"
 #include "authz/base/log.h"
 #include "authz/decide/control.h"
 #include "authz/setup.h"
@@ -143,6 +144,37 @@ bool serving_open_log(struct serving *s, struct err *e)
 	audit_status(s->core.audit, &status);
 	memcpy(s->core.log_key_id, status.log_key_id, sizeof(s->core.log_key_id));
 	return true;
+}
+
+static void sink_changed(void *ctx, const char *name, const struct err *why)
+{
+	(void)ctx;
+	if (why)
+		log_event(
+			LOG_WARN, "audit.sink",
+			"name=%s why=\"%s\" effect=\"records wait in the log and are sent later\"",
+			name, why->msg);
+	else
+		log_event(LOG_INFO, "audit.sink", "name=%s effect=\"it takes records again\"",
+			  name);
+}
+
+bool serving_start_sinks(struct serving *s, struct err *e)
+{
+	struct sinks_config c = {
+		.folder = s->folder.path,
+		.origin = arena_printf(&s->arena, "%s/writ", s->config->trust_domain).p,
+		.items = s->config->audit.sinks.items,
+		.n = s->config->audit.sinks.n,
+		.ca_file = s->config->fetch.ca_file,
+		.clock = &clock_system,
+		.say = sink_changed,
+	};
+
+	if (!c.n)
+		return true;
+	return c.origin ? sinks_open(&c, &s->service.sinks, e)
+			: err_set(e, ERR_NOMEM, "no memory for the sinks");
 }
 
 bool serving_start_control(struct serving *s, struct err *e)

@@ -65,6 +65,8 @@ bool serving_start_signer(struct serving *s, struct err *e);
 bool serving_fill_core(struct serving *s, struct err *e);
 bool serving_open_log(struct serving *s, struct err *e);
 bool serving_start_control(struct serving *s, struct err *e);
+/* Those of the configuration; none is fine. */
+bool serving_start_sinks(struct serving *s, struct err *e);
 
 /* ---- the doors ---- */
 

@@ -269,11 +269,29 @@ static bool shake_hands(struct trip *t, struct err *e)
 	return true;
 }
 
+static bool send_plain(struct trip *t, struct str bytes, struct err *e)
+{
+	while (bytes.n) {
+		ssize_t n = send(t->fd, bytes.p, bytes.n, MSG_NOSIGNAL);
+
+		if (n >= 0)
+			bytes = str_from(bytes, (size_t)n);
+		else if (errno != EAGAIN && errno != EINTR)
+			return err_code(e, ERR_UNAVAILABLE, "no_connection", "cannot send: %s",
+					strerror(errno));
+		else if (!wait_for(t, POLLOUT, e))
+			return false;
+	}
+	return true;
+}
+
 static bool send_all(struct trip *t, struct str bytes, struct err *e)
 {
 	bool broken;
 	size_t n = 0;
 
+	if (t->url->plain)
+		return send_plain(t, bytes, e);
 	while (bytes.n) {
 		ERR_clear_error();
 		if (SSL_write_ex(t->ssl, bytes.p, bytes.n, &n) == 1)
@@ -282,6 +300,24 @@ static bool send_all(struct trip *t, struct str bytes, struct err *e)
 			return broken ? openssl_says(e, "cannot send") : false;
 	}
 	return true;
+}
+
+static bool read_plain(struct trip *t, char *p, size_t n, size_t *got, struct err *e)
+{
+	for (;;) {
+		ssize_t rc;
+
+		if (!wait_for(t, POLLIN, e))
+			return false;
+		rc = recv(t->fd, p, n, 0);
+		if (rc >= 0) {
+			*got = (size_t)rc;
+			return true;
+		}
+		if (errno != EAGAIN && errno != EINTR)
+			return err_code(e, ERR_UNAVAILABLE, "no_connection", "cannot read: %s",
+					strerror(errno));
+	}
 }
 
 static bool read_some(void *ctx, char *p, size_t n, size_t *got, struct err *e)
@@ -295,6 +331,8 @@ static bool read_some(void *ctx, char *p, size_t n, size_t *got, struct err *e)
 		/* Also when bytes keep coming, one by one: a drip must not outlive the deadline. */
 		if (!in_time(t, &left, e))
 			return false;
+		if (t->url->plain)
+			return read_plain(t, p, n, got, e);
 		ERR_clear_error();
 		if (SSL_read_ex(t->ssl, p, n, got) == 1)
 			return true;
@@ -311,20 +349,26 @@ static bool ask(struct trip *t, struct err *e)
 	const char *colon = strchr(t->url->host, ':');
 	AUTO_BUF b;
 
-	buf_init(&b, mem_system, 2 * FETCH_URL_MAX);
-	buf_printf(&b, "GET %s HTTP/1.1\r\nHost: %s%s%s", t->url->path, colon ? "[" : "",
-		   t->url->host, colon ? "]" : "");
-	if (strcmp(t->url->port, "443") != 0)
+	buf_init(&b, mem_system, (size_t)4 * FETCH_URL_MAX);
+	buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %s%s%s", t->f->post.p ? "POST" : "GET",
+		   t->url->path, colon ? "[" : "", t->url->host, colon ? "]" : "");
+	if (strcmp(t->url->port, t->url->plain ? "80" : "443") != 0)
 		buf_printf(&b, ":%s", t->url->port);
 	buf_lit(&b, "\r\nConnection: close\r\nAccept: ");
 	if (!t->f->types)
 		buf_lit(&b, "application/json");
 	for (size_t i = 0; t->f->types && t->f->types[i]; i++)
 		buf_printf(&b, "%s%s", i ? ", " : "", t->f->types[i]);
-	buf_lit(&b, "\r\nAccept-Encoding: identity\r\nUser-Agent: writ/" WRIT_VERSION "\r\n\r\n");
+	buf_lit(&b, "\r\nAccept-Encoding: identity\r\nUser-Agent: writ/" WRIT_VERSION "\r\n");
+	if (t->f->post.p) {
+		buf_printf(&b, "Content-Type: %s\r\nContent-Length: %zu\r\n", t->f->post_type,
+			   t->f->post.n);
+		buf_add(&b, t->f->headers);
+	}
+	buf_lit(&b, "\r\n");
 	if (!buf_ok(&b))
 		return err_set(e, ERR_NOMEM, "no memory for a request");
-	return send_all(t, buf_str(&b), e);
+	return send_all(t, buf_str(&b), e) && (!t->f->post.p || send_all(t, t->f->post, e));
 }
 
 static void trip_end(struct trip *t)
@@ -347,8 +391,9 @@ static bool go(const struct fetch *f, const struct clock *clock, const struct fe
 	};
 	const struct response_source source = { read_some, &t };
 	const struct response_want want = { 0 };
-	bool ok = host_allowed(f, url, e) && connect_any(&t, e) && shake_hands(&t, e) &&
-		  ask(&t, e) && response_read(&source, &want, r, e);
+	bool ok = host_allowed(f, url, e) && connect_any(&t, e) &&
+		  (url->plain || shake_hands(&t, e)) && ask(&t, e) &&
+		  response_read(&source, &want, r, e);
 
 	trip_end(&t);
 	return ok || err_prefix(e, "%s", url->host);
@@ -444,4 +489,31 @@ bool fetch_get(const struct fetch *f, struct buf *body, struct err *e)
 		*body = r.body;
 		return true;
 	}
+}
+
+bool fetch_post(const struct fetch *f, struct buf *body, int *status, struct err *e)
+{
+	const struct clock *clock = f->clock ? f->clock : &clock_system;
+	int64_t ms = f->timeout_ms ? f->timeout_ms : FETCH_TIMEOUT_MS;
+	int64_t deadline = clock_mono_ns(clock) + ms * 1000000;
+	struct fetch_url url;
+	struct response r = { 0 };
+	bool ok;
+
+	*status = 0;
+	if (!fetch_url_parse_local(f->url, &url, e))
+		return false;
+	buf_init(&r.body, mem_system, f->body_max ? f->body_max : FETCH_BODY_MAX);
+	ok = go(f, clock, &url, deadline, &r, e);
+	if (ok)
+		*status = r.status;
+	if (ok && (r.status < 200 || r.status > 299))
+		ok = err_code(e, ERR_INTERNAL, "unexpected_status",
+			      "%s answered with status %d, expected 200", url.host, r.status);
+	if (!ok) {
+		buf_clear(&r.body);
+		return false;
+	}
+	*body = r.body;
+	return true;
 }

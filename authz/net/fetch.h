@@ -1,5 +1,6 @@
 /*
- * fetch - one guarded GET over https: foreign bundles, JWK Sets, discovery documents.
+ * fetch - one guarded GET over https: foreign bundles, JWK Sets, discovery documents; or one POST,
+ *         to where the configuration sends records.
  *
  * Purpose    Whoever makes writ fetch something would like to choose what, from where, how much
  *            and for how long. So: https only, TLS 1.2 or later; the URL stands in the
@@ -37,11 +38,16 @@ struct fetch_url {
 	char port[6];
 	char path[FETCH_URL_MAX]; /* with the query; begins with '/' */
 	bool literal;		  /* the host is an address */
+	bool plain;		  /* http, which fetch_url_parse refuses */
 };
 
 /* "https://HOST[:PORT][/PATH][?QUERY]": no user info, no fragment, ASCII. Refused with
  * ERR_INVALID "invalid_url". */
 MUST_USE bool fetch_url_parse(struct str text, struct fetch_url *out, struct err *e);
+
+/* The same, and "http://" to an address of this machine itself (127.0.0.0/8, [::1]): a collector
+ * beside us needs no certificate. For URLs that stand in the configuration only. */
+MUST_USE bool fetch_url_parse_local(struct str text, struct fetch_url *out, struct err *e);
 
 /* May writ connect there? Addresses of special use (IANA's registries: private, shared, loopback,
  * link-local, multicast, documentation, benchmarks, reserved, also inside a mapped IPv6 address)
@@ -63,6 +69,11 @@ struct fetch {
 	/* Judge the chain instead of Web PKI: as sent, leaf first, at least one. */
 	bool (*judge)(void *ctx, STACK_OF(X509) * chain, struct err *e);
 	void *ctx;
+	/* Of fetch_post: the body, its media type, and further lines "Name: value\r\n" or nothing.
+	 */
+	struct str post;
+	const char *post_type;
+	struct str headers;
 	const atomic_bool *stop;   /* give up within 100 ms when it is set; or NULL */
 	const struct clock *clock; /* NULL: the system's */
 };
@@ -74,5 +85,10 @@ struct fetch {
  * Every message names the URL's host. On success the body is in @body, set up by the caller or
  * zero. */
 MUST_USE bool fetch_get(const struct fetch *f, struct buf *body, struct err *e);
+
+/* POST f->post to a URL by fetch_url_parse_local; any status from 200 to 299 will do, whatever
+ * comes with it, and nothing is redirected. Refusals as above; *status is that of the answer, 0 if
+ * there was none. @body as above. */
+MUST_USE bool fetch_post(const struct fetch *f, struct buf *body, int *status, struct err *e);
 
 #endif

@@ -78,7 +78,7 @@ static const char *read_v6(struct str s, struct fetch_url *out)
 
 static const char *read_authority(struct str s, struct fetch_url *out)
 {
-	struct str host = s, port = STR("443"), tail = { NULL, 0 };
+	struct str host = s, port = out->plain ? STR("80") : STR("443"), tail = { NULL, 0 };
 	const char *why;
 	uint64_t number;
 
@@ -122,24 +122,47 @@ static const char *read_path(struct str s, struct fetch_url *out)
 	return NULL;
 }
 
-bool fetch_url_parse(struct str text, struct fetch_url *out, struct err *e)
+static bool parse(struct str text, struct str scheme, struct fetch_url *u, struct err *e)
 {
-	struct fetch_url u = { .host = "" };
-	struct str rest = str_from(text, strlen("https://"));
+	struct str rest = str_from(text, scheme.n);
 	const char *why;
 	size_t end = 0;
 
 	if (text.n > FETCH_URL_MAX)
 		return bad_url(text, "it is longer than 2,048 bytes", e);
-	if (!str_starts(text, STR("https://")))
+	if (!str_starts(text, scheme))
 		return bad_url(text, "it does not begin with https://", e);
 	while (end < rest.n && !memchr("/?#\\", rest.p[end], 4))
 		end++;
-	why = read_authority(str_first(rest, end), &u);
+	why = read_authority(str_first(rest, end), u);
 	if (!why)
-		why = read_path(str_from(rest, end), &u);
-	if (why)
-		return bad_url(text, why, e);
+		why = read_path(str_from(rest, end), u);
+	return why ? bad_url(text, why, e) : true;
+}
+
+bool fetch_url_parse(struct str text, struct fetch_url *out, struct err *e)
+{
+	struct fetch_url u = { .host = "" };
+
+	if (!parse(text, STR("https://"), &u, e))
+		return false;
+	*out = u;
+	return true;
+}
+
+bool fetch_url_parse_local(struct str text, struct fetch_url *out, struct err *e)
+{
+	struct fetch_url u = { .host = "", .plain = true };
+
+	if (!str_starts(text, STR("http://")))
+		return fetch_url_parse(text, out, e);
+	if (!parse(text, STR("http://"), &u, e))
+		return false;
+	if (!u.literal || (strncmp(u.host, "127.", 4) != 0 && strcmp(u.host, "::1") != 0))
+		return bad_url(text,
+			       "what goes over it is not encrypted, so its host must be this "
+			       "machine by address, 127.0.0.1 or [::1]",
+			       e);
 	*out = u;
 	return true;
 }

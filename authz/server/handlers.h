@@ -130,6 +130,11 @@ void handle_records(struct request *r);
 void handle_checkpoint(struct request *r);
 void handle_log_key(struct request *r);
 
+/* sinks.c: their part of /v1/status, /metrics and /v1/doctor. */
+void sinks_add_status(struct request *r, struct buf *b);
+void sinks_add_metrics(struct request *r, struct buf *b);
+void sinks_add_findings(struct request *r, struct buf *b);
+
 /* export.c */
 void handle_export(struct request *r);
 /* outcome.c */

@@ -196,6 +196,7 @@ void handle_metrics(struct request *r)
 	add_rollout_metrics(b, r);
 	add_authority_metrics(b, r);
 	federation_add_metrics(r, b);
+	sinks_add_metrics(r, b);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	one(b, "process_start_time_seconds", "gauge", "Start of the process.",
 	    (uint64_t)(s->started_ms / 1000));
@@ -265,6 +266,7 @@ void handle_status(struct request *r)
 	add_rollout_status(b, r);
 	add_audit_status(b, r);
 	add_authority_status(b, r);
+	sinks_add_status(r, b);
 	buf_lit(b, ",\"listen\":{");
 	for (size_t i = 0; i < s->nlisteners; i++) {
 		if (i)
@@ -304,6 +306,7 @@ void handle_doctor(struct request *r)
 		buf_char(b, '}');
 	}
 	federation_add_findings(r, b);
+	sinks_add_findings(r, b);
 	buf_lit(b, "]}");
 	request_send(r);
 }

@@ -34,6 +34,7 @@ struct service {
 	int64_t started_ms;
 	atomic_bool draining;
 	struct signer *signer;
+	struct sinks *sinks; /* NULL: none is configured */
 	struct server *agents_door;
 	struct worker *workers; /* of the front loops */
 	size_t nworkers;

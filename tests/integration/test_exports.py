@@ -4,11 +4,9 @@ import csv
 import hashlib
 import io
 import json
-import os
 
-from harness import AGENT, TRUST_DOMAIN, Deployment, check, equal, is_error, leaves, main, test
+from harness import AGENT, Deployment, check, equal, is_error, leaves, main, test
 
-ORIGIN = TRUST_DOMAIN + "/writ"
 shared = None
 
 

@@ -93,6 +93,43 @@ static void reads_urls(void **state)
 	}
 }
 
+/* For sinks: http, too, but to this machine only, by its address. */
+static void reads_local_urls(void **state)
+{
+	static const struct {
+		const char *url, *host, *port; /* no host: refused */
+	} cases[] = {
+		{ "http://127.0.0.1:4318/v1/logs", "127.0.0.1", "4318" },
+		{ "http://127.1.2.3/", "127.1.2.3", "80" },
+		{ "http://[::1]:4318/", "::1", "4318" },
+		{ "https://example.org/", "example.org", "443" },
+		{ "http://localhost:4318/", NULL, NULL },
+		{ "http://127.evil.example/", NULL, NULL },
+		{ "http://10.0.0.1/", NULL, NULL },
+		{ "http://[::ffff:127.0.0.1]/", NULL, NULL },
+		{ "http://0.0.0.0/", NULL, NULL },
+		{ "http://collector/", NULL, NULL },
+		{ "http://u@127.0.0.1/", NULL, NULL },
+		{ "http://127.0.0.1/a\r\nX: y", NULL, NULL },
+		{ "HTTP://127.0.0.1/", NULL, NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct fetch_url u;
+		struct err e = { 0 };
+		bool ok = fetch_url_parse_local(str_c(cases[i].url), &u, &e);
+
+		if (ok != (cases[i].host != NULL))
+			fail_msg("%s: %s", cases[i].url, ok ? "accepted" : e.msg);
+		if (!ok)
+			continue;
+		assert_string_equal(u.host, cases[i].host);
+		assert_int_equal(u.plain, cases[i].url[4] == ':');
+		assert_string_equal(u.port, cases[i].port);
+	}
+}
+
 static void bounds_urls(void **state)
 {
 	char text[FETCH_URL_MAX + 2] = "https://h/";
@@ -629,10 +666,15 @@ static void says_when_nobody_is_there(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reads_urls),	      cmocka_unit_test(bounds_urls),
-		cmocka_unit_test(judges_addresses),   cmocka_unit_test(takes_what_it_asked_for),
-		cmocka_unit_test(knows_its_servers),  cmocka_unit_test(keeps_its_deadline),
-		cmocka_unit_test(gives_up_when_told), cmocka_unit_test(says_when_nobody_is_there),
+		cmocka_unit_test(reads_urls),
+		cmocka_unit_test(reads_local_urls),
+		cmocka_unit_test(bounds_urls),
+		cmocka_unit_test(judges_addresses),
+		cmocka_unit_test(takes_what_it_asked_for),
+		cmocka_unit_test(knows_its_servers),
+		cmocka_unit_test(keeps_its_deadline),
+		cmocka_unit_test(gives_up_when_told),
+		cmocka_unit_test(says_when_nobody_is_there),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
