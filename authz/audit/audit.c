@@ -108,6 +108,7 @@ static bool open_parts(struct audit *a, struct err *e)
 	a->note_size = found.checkpoint_size;
 	atomic_store(&a->size, a->log->head.range.n);
 	atomic_store(&a->checkpoint_size, found.checkpoint_size);
+	atomic_store(&a->forget, found.unclean); /* the run before may have been cut off at it */
 	return start(a, &a->committer, committer_main, &a->committing, e) &&
 	       write_opening(a, &found, e) &&
 	       start(a, &a->checkpointer, checkpointer_main, &a->checkpointing, e);

@@ -105,6 +105,16 @@ static void move_the_wal(struct audit *a)
 	queue_wake(a->jobs);
 }
 
+/* A reader kept the WAL from being emptied after an erasure. */
+static void try_to_forget(struct audit *a)
+{
+	struct order o = { .what = ORDER_FORGET };
+	struct err e;
+
+	if (atomic_load(&a->forget) && db_checkpoint(a->wal, DB_PASSIVE, NULL, NULL, &e))
+		(void)!order_run(a, &o, &e);
+}
+
 static int until_tick_ms(const struct audit *a)
 {
 	int64_t passed = (clock_mono_ns(&clock_system) - a->tick_ns) / 1000000;
@@ -127,6 +137,7 @@ void *checkpointer_main(void *audit)
 			serve_requests(a, &c);
 		else if (until_tick_ms(a) == 0) {
 			a->tick_ns = clock_mono_ns(&clock_system);
+			try_to_forget(a);
 			if (atomic_load(&a->size) != a->note_size &&
 			    atomic_load(&a->state) == STATE_OK)
 				(void)checkpoint_counted(a, &e);

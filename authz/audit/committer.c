@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "authz/audit/erase.h"
 #include "authz/audit/parts.h"
 
 /* --- waiting --- */
@@ -250,7 +251,36 @@ static bool run_batch(struct audit *a, struct order *store, bool last, struct er
 	return ok;
 }
 
+/* Openings and the record that says that they are gone: both or neither. Alone in its transaction:
+ * what it fails of must not fail decisions. */
+static bool run_erasure(struct audit *a, struct order *o)
+{
+	struct err *e = &o->err;
+
+	if (atomic_load(&a->state) != STATE_OK)
+		return err_code(e, ERR_UNAVAILABLE, "audit_unavailable",
+				"the audit log cannot be written: %s", atomic_load(&a->trouble));
+	if (!log_begin(a->log, e) || !log_erase(a->log, o->erasure, e) ||
+	    log_add(a->log, &o->job->record, o->job, e) != LOG_ADDED || !log_commit(a->log, e)) {
+		log_rollback(a->log);
+		note_failure(a, e);
+		return false;
+	}
+	atomic_store(&a->size, a->log->head.range.n);
+	return true;
+}
+
 /* --- the WAL --- */
+
+/* What was erased is still in old pages of the WAL. */
+static bool empty_the_wal(struct audit *a, struct err *e)
+{
+	if (!db_checkpoint(a->log->db, DB_TRUNCATE, NULL, NULL, e))
+		return false;
+	a->log->bytes = a->wal_asked = 0;
+	atomic_store(&a->forget, false);
+	return true;
+}
 
 /* Pages are counted as bytes: each is written once, whatever the number of batches it took. The
  * checkpointer moves most of them while commits go on; the rest, and going back to the start of
@@ -293,6 +323,11 @@ static void serve_orders(struct audit *a)
 		if (o->what == ORDER_HEAD) {
 			o->range = a->log->head.range;
 			finish_order(o, true);
+			continue;
+		}
+		if (o->what == ORDER_ERASE || o->what == ORDER_FORGET) {
+			finish_order(o, o->what == ORDER_ERASE ? run_erasure(a, o)
+							       : empty_the_wal(a, &o->err));
 			continue;
 		}
 		while (o->what == ORDER_LAST && a->pending.n)

@@ -159,6 +159,25 @@ bool closings_find(struct closings *c, uint64_t seq, enum closing_kind kind, str
 	return true;
 }
 
+bool closings_of(struct closings *c, uint64_t seq, uint64_t by[static 2], size_t *n, struct err *e)
+{
+	static const enum closing_kind kinds[2] = { CLOSING_OUTCOME, CLOSING_USAGE };
+	bool row;
+
+	*n = 0;
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		AUTO_RESET *s = c->closed;
+
+		db_bind_int(s, 1, (int64_t)seq);
+		db_bind_int(s, 2, kinds[i]);
+		if (!db_step(s, &row, e))
+			return false;
+		if (row)
+			by[(*n)++] = (uint64_t)db_column_int(s, 0);
+	}
+	return true;
+}
+
 bool closings_has_outcome(struct closings *c, uint64_t seq, bool *closed, struct err *e)
 {
 	AUTO_RESET *s = c->closed;

@@ -68,6 +68,10 @@ MUST_USE bool closings_find(struct closings *c, uint64_t seq, enum closing_kind 
 			    struct str text, struct arena *a, struct closing_found *out,
 			    struct err *e);
 
+/* The records that close @seq; *n is 0 to 2. */
+MUST_USE bool closings_of(struct closings *c, uint64_t seq, uint64_t by[static 2], size_t *n,
+			  struct err *e);
+
 /* Is decision @seq closed by an outcome? */
 MUST_USE bool closings_has_outcome(struct closings *c, uint64_t seq, bool *closed, struct err *e);
 

@@ -40,7 +40,9 @@ void waiter_wake(int fd);
 /* What the checkpointer and audit_close want of the committer. */
 struct order {
 	struct waiter waiter;
-	enum { ORDER_HEAD, ORDER_STORE, ORDER_LAST } what;
+	enum { ORDER_HEAD, ORDER_STORE, ORDER_LAST, ORDER_ERASE, ORDER_FORGET } what;
+	struct erasure *erasure; /* ERASE: what, and */
+	struct audit_job *job;	 /* the record that says so */
 	struct tree_range range; /* HEAD: the committed one, filled in; STORE: of the note */
 	struct str note;	 /* STORE */
 	bool ok;
@@ -79,6 +81,7 @@ struct audit {
 	atomic_size_t waiting;
 	atomic_uint wal_pages;
 	atomic_bool restart;	       /* set by the checkpointer: one RESTART, please */
+	atomic_bool forget;	       /* the WAL holds what was erased: empty it */
 	atomic_bool closing;	       /* no new records */
 	atomic_bool stop;	       /* both threads end when they have nothing left */
 	_Atomic(const char *) trouble; /* why the state is not OK; static text */

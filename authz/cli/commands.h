@@ -39,8 +39,14 @@ int run_federation_list(struct cli *c);
 int run_federation_add(struct cli *c);
 int run_federation_remove(struct cli *c);
 int run_federation_refresh(struct cli *c);
-/* outcome.c */
+/* outcome.c, redact.c */
 int run_audit_open(struct cli *c);
+int run_audit_redact(struct cli *c);
+int run_audit_hold(struct cli *c);
+/* The option's time in ms, RFC 3339 or so long ago; *ms stays if it is not given. False: misuse. */
+bool cli_moment(struct cli *c, const char *option, int64_t *ms, int *exit_code);
+/* A whole file (mode 0644), or none. */
+bool cli_write_file(const char *path, struct str text, struct err *e);
 /* policy.c */
 int run_policy_check(struct cli *c);
 int run_policy_list(struct cli *c);

@@ -242,7 +242,7 @@ static void put_text(struct cli *c, const struct report *r, const char *folder, 
 			(double)r->total * 1e9 / (double)r->ns);
 }
 
-static bool read_moment(struct cli *c, const char *option, int64_t *ms, int *exit_code)
+bool cli_moment(struct cli *c, const char *option, int64_t *ms, int *exit_code)
 {
 	const char *text = cli_value(c, option);
 	int64_t seconds;
@@ -316,8 +316,8 @@ static bool read_options(struct cli *c, struct replay_config *rc, uint64_t *show
 		*exit_code = cli_misuse(c, "--ids %.60s: expected a number up to %d", ids, IDS_MAX);
 		return false;
 	}
-	return read_moment(c, "--since", &rc->since_ms, exit_code) &&
-	       read_moment(c, "--until", &rc->until_ms, exit_code);
+	return cli_moment(c, "--since", &rc->since_ms, exit_code) &&
+	       cli_moment(c, "--until", &rc->until_ms, exit_code);
 }
 
 int run_policy_replay(struct cli *c)

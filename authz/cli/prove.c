@@ -32,7 +32,7 @@ static bool is_covered(const struct answer *a)
 }
 
 /* Into a folder's file at once or not at all. */
-static bool write_file(const char *path, struct str text, struct err *e)
+bool cli_write_file(const char *path, struct str text, struct err *e)
 {
 	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	char folder[4096];
@@ -62,7 +62,7 @@ static int print_proof(struct cli *c, const struct answer *a)
 		return cli_fail(c, &e);
 	}
 	if (output && strcmp(output, "-") != 0) {
-		if (!write_file(output, text->s, &e))
+		if (!cli_write_file(output, text->s, &e))
 			return cli_fail(c, &e);
 		if (!c->json)
 			fprintf(c->out,

@@ -8,6 +8,33 @@ static const struct option tail_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option redact_options[] = {
+	{ "--record", "ID", "an evaluation id or number; with what was reported on it", 0, true },
+	{ "--agent", "SPIFFE_ID", "all records of this agent", 0, false },
+	{ "--person", "TEXT", "all records in whose openings this is the whole of a text", 0,
+	  false },
+	{ "--since", "TIME", "only from then on: RFC 3339, or 7d for a week ago", 0, false },
+	{ "--until", "TIME", "only before", 0, false },
+	{ "--field", "PATH", "only the opening it is in: args.password goes with all of the input",
+	  0, true },
+	{ "--reason", "TEXT", "goes on record; required; no personal data", 0, false },
+	{ "--basis", "CODE", "the legal basis, such as gdpr-17", 0, false },
+	{ "--report", "FILE", "write what was erased, with proofs, as JSON", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option hold_options[] = {
+	{ "--agent", "SPIFFE_ID", "add: records of this agent", 0, false },
+	{ "--from", "SEQ", "add: records from this one on", 0, false },
+	{ "--to", "SEQ", "add: records before this one", 0, false },
+	{ "--since", "TIME", "add: records from then on: RFC 3339, or 7d for a week ago", 0,
+	  false },
+	{ "--until", "TIME", "add: records before", 0, false },
+	{ "--all", NULL, "add: all records", 0, false },
+	{ "--reason", "TEXT", "goes on record; required to add and to remove", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option open_options[] = {
 	{ "--older", "DURATION", "only those older than this (60s)", 0, false },
 	END_OPTIONS,
@@ -89,6 +116,24 @@ const struct command cli_audit_commands[] = {
 		  "given or\nwitnesses are missing, 4 unreadable.",
 	  .options = verify_options,
 	  .run = run_audit_verify },
+	{ .name = "redact",
+	  .help = "Erase what records were about, for good; the proofs stay",
+	  .more = "\nErased are openings: requests, facts, answers. A commitment is over a whole "
+		  "opening, so there\nis no erasing of a part of one. Records under a legal hold are "
+		  "refused. Copies that were\nexported before are beyond the server's reach.",
+	  .options = redact_options,
+	  .connects = true,
+	  .run = run_audit_redact },
+	{ .name = "hold",
+	  .operands = "add|list|remove [HOLD]",
+	  .least = 1,
+	  .most = 2,
+	  .help = "Legal holds: records that may not be erased",
+	  .more = "\nA hold counts for the records that all of its conditions fit, those to come "
+		  "included.",
+	  .options = hold_options,
+	  .connects = true,
+	  .run = run_audit_hold },
 	{ .name = "open",
 	  .help = "List permits of which nobody reported what became of them",
 	  .options = open_options,

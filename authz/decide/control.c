@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "authz/audit/hold.h"
 #include "authz/base/log.h"
 #include "authz/decide/federation.h"
 #include "authz/decide/import.h"
@@ -139,8 +140,8 @@ static bool open_stores(struct control *c, struct err *e)
 	rc.db = c->db;
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
 	       attest_open(c->config.attest ? c->config.attest : &nothing, c->db, &c->attest, e) &&
-	       generations_open(c->db, &c->generations, e) && control_folder_open(c, e) &&
-	       rollouts_open(c, e) &&
+	       generations_open(c->db, &c->generations, e) && holds_migrate(c->db, e) &&
+	       control_folder_open(c, e) && rollouts_open(c, e) &&
 	       authorities_open(c, &c->config.authorities, &c->authorities, e);
 }
 

@@ -142,6 +142,12 @@ void handle_outcome(struct request *r);
 void handle_usage(struct request *r);
 void handle_open(struct request *r);
 
+/* redact.c */
+void handle_redact(struct request *r);
+void handle_holds(struct request *r);
+void handle_hold_add(struct request *r);
+void handle_hold_remove(struct request *r);
+
 /* grpc_health.c */
 void handle_health_check(struct request *r);
 void handle_health_watch(struct request *r);
