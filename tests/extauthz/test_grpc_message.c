@@ -381,10 +381,11 @@ static void no_memory(void **state)
 static bool field_of(struct str message, uint32_t number, struct pb_field *out)
 {
 	struct pb_reader in = pb_reader(message);
-	struct pb_field f;
+	struct pb_field f = { .number = 0 };
 	struct err e = { 0 };
 	bool found = false;
 
+	*out = (struct pb_field){ .number = 0 };
 	while (pb_next(&in, &f))
 		if (f.number == number && !found) {
 			*out = f;
@@ -397,7 +398,7 @@ static bool field_of(struct str message, uint32_t number, struct pb_field *out)
 
 static uint64_t code_of(struct str message)
 {
-	struct pb_field f;
+	struct pb_field f = { .number = 0 };
 
 	if (!field_of(message, 1, &f) || !field_of(f.bytes, 1, &f))
 		return 0;
@@ -406,7 +407,7 @@ static uint64_t code_of(struct str message)
 
 static uint64_t http_of(struct str message)
 {
-	struct pb_field f;
+	struct pb_field f = { .number = 0 };
 
 	assert_true(field_of(message, 2, &f));
 	assert_true(field_of(f.bytes, 1, &f));
@@ -461,7 +462,7 @@ static void an_allow(void **state)
 		"\x2a\x0d"
 		"authorization");
 	struct buf b = fresh();
-	struct pb_field f;
+	struct pb_field f = { .number = 0 };
 	struct str got;
 
 	(void)state;
@@ -487,7 +488,7 @@ static void metadata(void **state)
 					     "generation" };
 	static const char *const values[] = { "ev_1", "no_rule", "spiffe://a/b", "p/r", NULL };
 	struct buf b = fresh();
-	struct pb_field f, k, val, inner;
+	struct pb_field f = { .number = 0 }, k = f, val = f, inner = f;
 	struct pb_reader in;
 	size_t n = 0;
 
