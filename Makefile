@@ -6,7 +6,7 @@ CC      := gcc
 endif
 CFLAGS  ?= -O2 -g
 B       ?= build
-PKGS    := libcrypto libssl jansson libmicrohttpd gnutls libnghttp2 lua5.4 sqlite3
+PKGS    := libcrypto libssl jansson libmicrohttpd gnutls libnghttp2 lua5.4 sqlite3 yaml-0.1
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wpointer-arith -Wstrict-prototypes \
            -Wmissing-prototypes -Wvla -Wformat=2 -Wno-format-nonliteral -Wundef -Wcast-qual
 NEEDED   = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(EXTRA) -fstack-protector-strong -fno-strict-aliasing \

@@ -13,7 +13,9 @@
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
+#include "authz/cli/doctor_envoy.h"
 #include "authz/cli/print.h"
+#include "authz/cli/yaml.h"
 #include "authz/setup.h"
 
 #define X509_TTL_LONG (24 * 3600)
@@ -25,7 +27,7 @@ enum severity { INFO, WARNING, ERROR };
 static const char *const severities[] = { "info", "warning", "error" };
 
 #define FINDINGS_MAX 256
-#define FINDINGS_BYTES (1024 * 1024)
+#define FINDINGS_BYTES (64 * 1024 * 1024) /* with a proxy's configuration */
 
 struct report {
 	struct cli *c;
@@ -248,8 +250,31 @@ static void ask_server(struct report *r)
 	client_reply_clear(&reply);
 }
 
+/* ---- a proxy's configuration ---- */
+
+static void found_in_envoy(void *ctx, const struct envoy_finding *f)
+{
+	put(ctx, str_c(f->severity), str_c(f->name), str_c(f->message));
+}
+
+static void check_envoy(struct report *r, const char *path, const struct config *cfg)
+{
+	const struct json *root = NULL;
+	struct err e = { 0 };
+	AUTO_BUF text;
+
+	buf_init(&text, mem_system, YAML_BYTES_MAX + 1);
+	if (!api_read_file(path, YAML_BYTES_MAX, &text, &e))
+		find(r, ERROR, "envoy_unreadable", "%s", e.msg);
+	else if (!yaml_read(buf_str(&text), &r->arena, &root, &e))
+		find(r, ERROR, "envoy_unreadable", "%s: %s", path, e.msg);
+	else
+		doctor_envoy(root, cfg->limits.body, found_in_envoy, r);
+}
+
 int run_doctor(struct cli *c)
 {
+	const char *envoy = cli_value(c, "--envoy");
 	struct report r = { .c = c };
 	AUTO_CONFIG *cfg = NULL;
 	struct err e = { 0 };
@@ -259,6 +284,8 @@ int run_doctor(struct cli *c)
 		fprintf(c->out, "{\"findings\":[");
 	if (!api_config(c, &cfg, &e)) {
 		find(&r, ERROR, "bad_config", "%s", e.msg);
+	} else if (envoy) {
+		check_envoy(&r, envoy, cfg);
 	} else {
 		check_listeners(&r, cfg);
 		check_callers(&r, cfg);

@@ -15,6 +15,11 @@ static const struct option init_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option doctor_options[] = {
+	{ "--envoy", "FILE", "look into an Envoy configuration (YAML or JSON) instead", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option register_options[] = {
 	{ "--owner", "OWNER", "who answers for the agent; required", 0, false },
 	{ "--purpose", "TEXT", "what it is for, in one line", 0, false },
@@ -308,6 +313,7 @@ const struct command cli_commands[] = {
 	{ .name = "status", .help = "Show how the server is", .connects = true, .run = run_status },
 	{ .name = "doctor",
 	  .help = "Name every weakened default",
+	  .options = doctor_options,
 	  .connects = true,
 	  .run = run_doctor },
 	{ .name = "version", .help = "Print the version", .run = run_version },
