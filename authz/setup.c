@@ -193,6 +193,7 @@ bool setup_listeners(const struct config *c, struct arena *a, struct listener **
 		who[(*n)++] = (struct listener_caller){ .roles = from->caller_roles,
 							.id = str_c(from->caller_id),
 							.server = str_c(from->server),
+							.protocol = str_c(from->protocol),
 							.admin_socket = from->door == DOOR_ADMIN };
 	}
 	*out = l;

@@ -44,6 +44,7 @@ struct listener_caller {
 	unsigned roles; /* 0 and no id: nobody without proof */
 	struct str id; /* a SPIFFE ID whose registration and entries tell its roles; may be empty */
 	struct str server;
+	struct str protocol; /* of ext_authz routes that do not say theirs; may be empty */
 	bool bare;
 	bool admin_socket;
 };

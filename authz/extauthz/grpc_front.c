@@ -33,8 +33,14 @@ static bool is_note(struct str name)
 	       str_starts(name, STR("x-"));
 }
 
+/* The listener's own protocol comes first: Istio has no settings of a route. */
 static bool take_settings(struct check *c, const struct grpc_described *d, struct err *e)
 {
+	const struct call *call = c->user;
+	const struct listener_caller *l = call->peer->listener->user;
+
+	if (l && l->protocol.n && !check_setting(c, STR("protocol"), l->protocol, e))
+		return false;
 	for (size_t i = 0; i < d->nsettings; i++) {
 		const struct grpc_setting *s = &d->settings[i];
 
@@ -79,14 +85,27 @@ static bool one_identity(struct check *c, const struct grpc_described *d, struct
 			"source.principal and source.certificate name two clients");
 }
 
-/* What the proxy made of bytes that are not UTF-8 is a '!', so a text without any is the body that
- * the upstream gets. One with some may not be. */
+/* "00-4bf9...-00f0...-01": how agentgateway names a request. Envoy's names are numbers. */
+static bool is_traceparent(struct str id)
+{
+	return id.n == 55 && id.p[2] == '-' && id.p[35] == '-' && id.p[52] == '-';
+}
+
+/* What the proxy made of bytes that are not UTF-8 is a '!' (Envoy) or U+FFFD (agentgateway), so a
+ * text without any is the body that the upstream gets. One with some may not be. */
 static bool body_is_whole(const struct grpc_described *d, struct err *e)
 {
-	return !d->body_as_text || !memchr(d->body.p, '!', d->body.n) ||
+	static const char replacement[] = "\xef\xbf\xbd";
+	bool doubt;
+
+	if (!d->body_as_text)
+		return true;
+	doubt = memmem(d->body.p, d->body.n, replacement, 3) ||
+		(!is_traceparent(d->id) && memchr(d->body.p, '!', d->body.n));
+	return !doubt ||
 	       err_code(e, ERR_INVALID, "body_altered",
-			"the proxy sent the body as text, in which '!' may stand for other bytes; "
-			"set pack_as_bytes: true");
+			"the proxy sent the body as text, in which '!' or U+FFFD may stand for "
+			"other bytes; set pack_as_bytes: true");
 }
 
 static bool describe(struct check *c, const struct grpc_described *d, struct err *e)

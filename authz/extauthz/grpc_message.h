@@ -26,13 +26,14 @@ struct grpc_setting {
 };
 
 struct grpc_described {
-	bool http; /* false: a TCP connection, of which there is nothing to read */
+	bool http;     /* false: a TCP connection, of which there is nothing to read */
+	struct str id; /* Envoy: a number; agentgateway: a traceparent */
 	struct str method, host, scheme;
 	struct str target;		   /* path and query, as sent */
 	const struct http_header *headers; /* in lower case, without pseudo-headers */
 	size_t nheaders;
 	struct str body;
-	bool body_as_text; /* bytes that are not UTF-8 have become '!' (sheet 1.6) */
+	bool body_as_text; /* bytes that are not UTF-8 have become others (sheet 1.6) */
 	int64_t size;
 	struct str principal;	/* source.principal: what the proxy verified; may be empty */
 	struct str certificate; /* source.certificate: PEM in percent codes; may be empty */

@@ -145,6 +145,9 @@ static void read_http_field(struct message *m, struct pb_reader *in, const struc
 	struct str name, value;
 
 	switch (f->number) {
+	case 1:
+		pb_bytes(in, f, &d->id);
+		break;
 	case 2:
 		pb_string(in, f, &d->method);
 		break;

@@ -95,6 +95,7 @@ static bool setting(struct front *f, struct str text)
 static bool read_own_path(struct front *f, struct str *original)
 {
 	struct str rest = str_from(f->call->path, sizeof(PREFIX) - 1), own = rest, one;
+	const struct listener_caller *l = f->call->peer->listener->user;
 
 	*original = (struct str){ NULL, 0 };
 	if (str_cut(rest, '/', &own, &rest))
@@ -112,6 +113,8 @@ static bool read_own_path(struct front *f, struct str *original)
 				    "settings after commas",
 				    STR_FMT(str_first(one, 40)));
 	f->check->only_401_403 = f->proxy->only_401_403;
+	if (l && l->protocol.n && !check_setting(f->check, STR("protocol"), l->protocol, &f->e))
+		return false;
 	while (own.n) {
 		one = own;
 		if (!str_cut(own, ',', &one, &own))

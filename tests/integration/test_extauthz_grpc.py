@@ -50,7 +50,7 @@ def pair(number, key, value, at=2):
 
 
 def request(body=None, settings=MCP, principal=AGENT, method="POST", path="/mcp", headers=(), host="files.example",
-            scheme="https", size=None, raw=True, header_map=False, certificate=None, more=b""):
+            scheme="https", ident="17", size=None, raw=True, header_map=False, certificate=None, more=b""):
     """A CheckRequest as Envoy fills it."""
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
@@ -58,7 +58,7 @@ def request(body=None, settings=MCP, principal=AGENT, method="POST", path="/mcp"
     if body is not None:
         lines.append(("content-type", "application/json"))
     lines += headers
-    http = field(1, "17") + field(2, method)
+    http = field(1, ident) + field(2, method)
     if header_map:
         http += field(13, b"".join(pair(1, k, v, 3) for k, v in lines))
     else:
@@ -212,6 +212,11 @@ def the_body_is_the_one_the_upstream_gets():
     a = ask(call(arguments={"path": "/a!"}), raw=False)
     denied(a, 3, 400, "body_altered")
     equal(ask(call(arguments={"path": "/a!"})).code, 0, "as bytes it is fine")
+    agentgateway = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    exclaims, replaced = (json.dumps(call(arguments={"path": s}), ensure_ascii=False).encode() for s in ("/a!", "/a\ufffd"))
+    equal(ask(exclaims, raw=False, ident=agentgateway).code, 0, "its mark is another")
+    denied(ask(replaced, raw=False, ident=agentgateway), 3, 400, "body_altered")
+    denied(ask(replaced, raw=False), 3, 400, "body_altered")
     denied(ask(json.dumps(call("list")).encode() + b"\0{}"), 3, 400, "invalid_json")
     denied(ask(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"re\xffad"}}'), 3, 400, "invalid_json")
 
@@ -341,6 +346,25 @@ def a_proxy_without_rights_gets_a_denial_not_an_error():
     web = Client(("127.0.0.1", d.port), authority="evil.example")
     equal(send(request(call()), client=web).why, "host_refused", "a fixed caller answers to local names")
     web.close()
+
+
+@test
+def a_listener_says_its_protocol():
+    """Istio sends no settings: the door tells the protocol, the caller's entry the server."""
+    d = Deployment(policies=POLICIES, config='callers = { { unix_user = "root", role = { "admin", "pep" }, server = "files" } }\n')
+    d.config = d.config.replace(f'"127.0.0.1:{d.port}", caller = "pep"', '"writ-data/a.sock", protocol = "mcp"')
+    d.write("writ.lua", d.config)
+    d.start()
+    d.register()
+    g = Client(d.path("writ-data", "a.sock"))
+    a = send(request(call(), {}), client=g)
+    equal(a.code, 0, repr(a))
+    a = send(request({"model": "gpt-large", "max_tokens": 5, "messages": []}, {}, path="/v1/chat/completions"), client=g)
+    equal((a.code, a.json.get("jsonrpc")), (3, "2.0"), f"nothing else there: {a}")
+    equal(send(request(None, {"protocol": "http"}, method="GET", path="/orders", host="shop.example"), client=g).code, 0,
+          "a route's own setting wins")
+    g.close()
+    d.close()
 
 
 @test
