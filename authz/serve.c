@@ -4,6 +4,7 @@
  * doors first, then who decides, then who writes, then who signs.
  */
 #include "authz/serve.h"
+#include "authz/audit/index.h"
 #include "authz/audit/sink.h"
 
 #include <errno.h>
@@ -90,10 +91,10 @@ static bool start(struct serving *s, const char *config_path, struct err *e)
 	s->service.signer = s->signer;
 	s->service.listeners = s->listeners;
 	s->service.nlisteners = s->nlisteners;
-	return serving_fill_core(s, e) && serving_open_log(s, e) && serving_start_control(s, e) &&
-	       serving_open_agents_door(s, e) && serving_open_workload_door(s, e) &&
-	       serving_start_sinks(s, e) && serving_open_operators_door(s, e) &&
-	       serving_run_fronts(s, e);
+	return serving_fill_core(s, e) && serving_open_log(s, e) && serving_open_index(s, e) &&
+	       serving_start_control(s, e) && serving_open_agents_door(s, e) &&
+	       serving_open_workload_door(s, e) && serving_start_sinks(s, e) &&
+	       serving_open_operators_door(s, e) && serving_run_fronts(s, e);
 }
 
 static bool is_fixed(const struct listener *l)
@@ -199,6 +200,7 @@ static void stop(struct serving *s)
 		control_stop(s->core.control);
 	sinks_close(s->service.sinks);
 	s->service.sinks = NULL;
+	index_close(s->service.index);
 	audit_close(s->core.audit);
 	s->core.audit = NULL; /* a task that comes back now finds that nothing can be recorded */
 	for (size_t i = 0; i < s->nloops && s->fronts; i++)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "authz/audit/index.h"
 #include "authz/audit/sink.h"
 #include "authz/base/log.h"
 #include "authz/decide/control.h"
@@ -144,6 +145,13 @@ bool serving_open_log(struct serving *s, struct err *e)
 	audit_status(s->core.audit, &status);
 	memcpy(s->core.log_key_id, status.log_key_id, sizeof(s->core.log_key_id));
 	return true;
+}
+
+bool serving_open_index(struct serving *s, struct err *e)
+{
+	const struct index_config c = { .folder = s->folder.path };
+
+	return index_open(&c, &s->service.index, e);
 }
 
 static void sink_changed(void *ctx, const char *name, const struct err *why)

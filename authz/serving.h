@@ -64,6 +64,8 @@ void serving_fill_ttls(struct core *core, const struct config *c);
 bool serving_start_signer(struct serving *s, struct err *e);
 bool serving_fill_core(struct serving *s, struct err *e);
 bool serving_open_log(struct serving *s, struct err *e);
+/* Behind the log, and never in its way: what it cannot do it tries again. */
+bool serving_open_index(struct serving *s, struct err *e);
 bool serving_start_control(struct serving *s, struct err *e);
 /* Those of the configuration; none is fine. */
 bool serving_start_sinks(struct serving *s, struct err *e);

@@ -91,5 +91,11 @@ int run_audit_key(struct cli *c);
 int run_audit_prove(struct cli *c);
 int run_audit_publish(struct cli *c);
 int run_audit_verify(struct cli *c);
+/* A time for a query: "7d" is that long ago, anything else is for the server to read. */
+void audit_put_moment(struct buf *b, const char *text);
+/* search.c */
+int run_audit_search(struct cli *c);
+int run_audit_show(struct cli *c);
+int run_audit_reindex(struct cli *c);
 
 #endif

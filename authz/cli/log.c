@@ -111,7 +111,7 @@ static int tail_page(struct cli *c, struct walk *w, uint32_t *got)
 		snprintf(path, sizeof(path), "/v1/audit/records?after=%" PRIu64 "&limit=%d",
 			 w->after, TAIL_PAGE);
 	else
-		snprintf(path, sizeof(path), "/v1/audit/records?limit=%d", TAIL_PAGE);
+		snprintf(path, sizeof(path), "/v1/audit/records?limit=%d&order=oldest", TAIL_PAGE);
 	if (!api_call(c, API_ADMIN, "GET", path, (struct str){ 0 }, &a, &exit_code))
 		return exit_code;
 	records = json_get_type(a.value, STR("records"), JSON_ARRAY);
@@ -158,7 +158,7 @@ int run_audit_tail(struct cli *c)
 }
 
 /* "7d" is that long ago; anything else is a time the server reads. */
-static void put_moment(struct buf *b, const char *text)
+void audit_put_moment(struct buf *b, const char *text)
 {
 	char at[CLOCK_RFC3339_MAX];
 	int64_t seconds;
@@ -191,7 +191,7 @@ static void put_export_path(struct cli *c, struct buf *b)
 		buf_printf(b, "%c%s=", before, filters[i].name);
 		before = '&';
 		if (filters[i].moment)
-			put_moment(b, value);
+			audit_put_moment(b, value);
 		else
 			client_encode(b, str_c(value));
 	}

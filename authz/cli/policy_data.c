@@ -21,11 +21,14 @@ bool policy_data_open(const struct cli *c, struct policy_data *d, struct err *e)
 	if (!api_config(c, &d->config, e))
 		return false;
 	if (snprintf(path, sizeof(path), "%s/log.db", d->config->data) < (int)sizeof(path) &&
-	    access(path, R_OK) != 0)
-		return err_code(e, ERR_NOT_FOUND, "no_log",
-				"%s cannot be read: %s; run this as the server's user, on its "
-				"machine, and name its configuration with --config",
-				path, strerror(errno));
+	    access(path, R_OK) != 0) {
+		err_code(e, ERR_NOT_FOUND, "no_log",
+			 "%s cannot be read: %s; run this as the server's user, on its machine, "
+			 "and name its configuration with --config",
+			 path, strerror(errno));
+		policy_data_close(d);
+		return false;
+	}
 	d->limits = (struct policy_limits){ d->config->limits.policy_instructions,
 					    d->config->limits.policy_ms,
 					    d->config->limits.policy_memory };

@@ -127,6 +127,21 @@ bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out,
 /* agent, decision, kind, since, until, from, to. */
 bool query_log_filter(struct request *r, struct audit_filter *f, struct err *e);
 void handle_records(struct request *r);
+/* records.c */
+void handle_records(struct request *r);
+void handle_record(struct request *r);
+void handle_reindex(struct request *r);
+/* The index: a member of the status, and metrics. */
+void add_index_status(struct buf *b, struct request *r);
+void add_index_metrics(struct buf *b, struct request *r);
+
+/* log.c */
+/* A query parameter as a number up to @max. False: refused, e is set. */
+bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out, bool *given,
+	       struct err *e);
+/* As RFC 3339 in UTC, or milliseconds since 1970. Absent: *ms stays. */
+bool query_time(struct request *r, const char *name, int64_t *ms, struct err *e);
+void handle_export(struct request *r);
 void handle_checkpoint(struct request *r);
 void handle_log_key(struct request *r);
 

@@ -184,6 +184,7 @@ void handle_metrics(struct request *r)
 	one(b, "writ_log_waiting", "gauge", "Records waiting for the disk.", log.waiting);
 	one(b, "writ_log_batches_total", "counter", "Transactions of the log.", log.batches);
 	one(b, "writ_log_refused_total", "counter", "Records the log could not take.", log.refused);
+	add_index_metrics(b, r);
 	one(b, "writ_connections", "gauge", "Open connections at the agents' door.",
 	    door.connections);
 	one(b, "writ_requests_total", "counter", "Requests at the agents' door.", door.requests);
@@ -265,6 +266,7 @@ void handle_status(struct request *r)
 	add_policy_status(b, standing);
 	add_rollout_status(b, r);
 	add_audit_status(b, r);
+	add_index_status(b, r);
 	add_authority_status(b, r);
 	sinks_add_status(r, b);
 	buf_lit(b, ",\"listen\":{");

@@ -1,4 +1,5 @@
-/* The log for those who may read it: records, checkpoint, key. export.c has the export. */
+/* The log for those who may read it: filters, checkpoint, key. Records are in records.c, the export
+ * in export.c. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -7,10 +8,6 @@
 #include "authz/decide/admin.h"
 #include "authz/server/handlers.h"
 #include "authz/server/service.h"
-
-#define RECORDS_DEFAULT 100
-#define RECORDS_MAX 1000
-#define RECORDS_SCAN 100000 /* rows looked at for one answer */
 
 bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out, bool *given,
 	       struct err *e)
@@ -27,7 +24,7 @@ bool query_u64(struct request *r, const char *name, uint64_t max, uint64_t *out,
 }
 
 /* RFC 3339 in UTC, or milliseconds since 1970. */
-static bool query_time(struct request *r, const char *name, int64_t *ms, struct err *e)
+bool query_time(struct request *r, const char *name, int64_t *ms, struct err *e)
 {
 	struct str text;
 	uint64_t v;
@@ -62,64 +59,6 @@ bool query_log_filter(struct request *r, struct audit_filter *f, struct err *e)
 		return false;
 	return query_u64(r, "from", INT64_MAX, &f->from, &given, e) &&
 	       query_u64(r, "to", INT64_MAX, &f->to, &given, e);
-}
-
-struct page {
-	uint64_t limit, after;
-	bool has_after;
-	struct audit_filter filter;
-};
-
-static bool write_page(struct request *r, struct page *p, struct buf *b, struct err *e)
-{
-	struct audit_reader *reader;
-	uint64_t size, n = 0, left_from, left_to;
-	struct audit_row row;
-	bool got = true, ok;
-
-	if (!audit_reader_open(r->site->service->folder, &mem_system, &reader, e))
-		return false;
-	ok = audit_reader_size(reader, &size, e);
-	if (ok && p->has_after)
-		p->filter.from = p->after + 1;
-	ok = ok && audit_reader_start(reader, &p->filter, e);
-	buf_lit(b, "{\"records\":[");
-	while (ok && n < p->limit) {
-		ok = audit_reader_next(reader, RECORDS_SCAN, &row, &got, e);
-		if (!ok || !got)
-			break;
-		if (n++)
-			buf_char(b, ',');
-		buf_add(b, row.text);
-	}
-	if (ok) {
-		audit_reader_left(reader, &left_from, &left_to);
-		buf_printf(b, "],\"next\":%" PRIu64 ",\"size\":%" PRIu64 "}",
-			   left_from ? left_from - 1 : 0, size);
-	}
-	audit_reader_close(reader);
-	return ok;
-}
-
-void handle_records(struct request *r)
-{
-	static const char *const known[] = { "after", "limit", "agent", "decision", "kind",
-					     "since", "until", "from",	"to",	    NULL };
-	struct page p = { .limit = RECORDS_DEFAULT };
-	struct err e = { 0 };
-	bool given;
-
-	if (!request_query_only(r, known))
-		return;
-	if (query_u64(r, "limit", RECORDS_MAX, &p.limit, &given, &e) && !p.limit)
-		err_code(&e, ERR_INVALID, "invalid_request", "limit must be 1 to %d", RECORDS_MAX);
-	if (e.class != ERR_NONE ||
-	    !query_u64(r, "after", INT64_MAX - 1, &p.after, &p.has_after, &e) ||
-	    !query_log_filter(r, &p.filter, &e) || !write_page(r, &p, request_reply(r, 200), &e)) {
-		request_fail(r, &e);
-		return;
-	}
-	request_send(r);
 }
 
 /* ---- checkpoint and key ---- */

@@ -75,6 +75,8 @@ const struct route routes[] = {
 	{ "POST", "/v1/authorities/taint", SIDE_OPERATORS, ROLE_ADMIN, handle_authority_taint },
 	{ "POST", "/v1/authorities/revoke", SIDE_OPERATORS, ROLE_ADMIN, handle_authority_revoke },
 	{ "GET", "/v1/audit/records", SIDE_OPERATORS, READS_LOG, handle_records },
+	{ "GET", "/v1/audit/record", SIDE_OPERATORS, READS_LOG, handle_record },
+	{ "POST", "/v1/audit/reindex", SIDE_OPERATORS, ROLE_ADMIN, handle_reindex },
 	{ "GET", "/v1/audit/export", SIDE_OPERATORS, READS_LOG, handle_export },
 	{ "POST", "/v1/audit/checkpoint", SIDE_OPERATORS, READS_LOG, handle_checkpoint },
 	{ "GET", "/v1/audit/proof", SIDE_OPERATORS, READS_LOG, handle_proof },

@@ -10,8 +10,10 @@
 #ifndef WRIT_SERVER_SERVICE_H
 #define WRIT_SERVER_SERVICE_H
 
+#include "authz/audit/index.h"
 #include "authz/decide/worker.h"
 #include "authz/net/server.h"
+#include "authz/server/readers.h"
 
 /* A weakened default, by name: what `writ doctor` lists. */
 struct finding {
@@ -35,6 +37,8 @@ struct service {
 	atomic_bool draining;
 	struct signer *signer;
 	struct sinks *sinks; /* NULL: none is configured */
+	struct index *index;	/* of the log; set before the doors open */
+	struct readers readers; /* the operators' home thread's */
 	struct server *agents_door;
 	struct worker *workers; /* of the front loops */
 	size_t nworkers;
