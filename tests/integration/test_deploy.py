@@ -1,0 +1,121 @@
+#!/usr/bin/env -S python3 -B
+"""The files of scripts/deploy that no program here can run: their syntax, and their fields by the tables of those who
+read them (fact sheet ext-authz 10 and 11)."""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+try:
+    import yaml
+except ImportError:  # another Python stands before Debian's, whose package scripts/packages installs
+    if sys.executable == "/usr/bin/python3":
+        raise
+    os.execv("/usr/bin/python3", ["/usr/bin/python3", "-B", *sys.argv])
+
+from harness import ROOT, WRIT, check, equal, main, test
+
+DEPLOY = os.path.join(ROOT, "scripts", "deploy")
+BODY_LIMIT = 1048576 - 131072  # limits.body, less what a CheckRequest holds besides the body
+SETTINGS = {"protocol", "server", "style", "peer", "audience", "batches", "headers", "gateway", "vhost"}
+
+
+def documents(name):
+    with open(os.path.join(DEPLOY, name), encoding="utf-8") as f:
+        return list(yaml.safe_load_all(f))
+
+
+def only(mapping, known, where):
+    check(set(mapping) <= set(known), f"{where}: {sorted(set(mapping) - set(known))} is no field of it")
+
+
+@test
+def every_file_is_well_formed():
+    for name in sorted(os.listdir(DEPLOY)):
+        if name.endswith(".yaml"):
+            check(all(isinstance(d, dict) for d in documents(name)), name)
+
+
+@test
+def istio():
+    mesh, policy, rule = documents("istio.yaml")
+    [provider] = mesh["extensionProviders"]
+    grpc = provider["envoyExtAuthzGrpc"]
+    only(grpc, ("service", "port", "failOpen", "statusOnError", "timeout", "includeRequestBodyInCheck"), "envoyExtAuthzGrpc")
+    only(grpc["includeRequestBodyInCheck"], ("maxRequestBytes", "allowPartialMessage", "packAsBytes"), "includeRequestBodyInCheck")
+    equal((grpc["failOpen"], grpc["statusOnError"]), (False, "503"), "fails closed, and says so")
+    equal(grpc["includeRequestBodyInCheck"], {"maxRequestBytes": BODY_LIMIT, "allowPartialMessage": False, "packAsBytes": True},
+          "the body")
+    equal((policy["kind"], policy["spec"]["action"], policy["spec"]["provider"]),
+          ("AuthorizationPolicy", "CUSTOM", {"name": provider["name"]}), "the policy names the provider")
+    equal((rule["kind"], rule["spec"]["host"], rule["spec"]["trafficPolicy"]["tls"]["mode"]),
+          ("DestinationRule", grpc["service"], "MUTUAL"), "the rule is for the provider's host")
+
+
+@test
+def agentgateway():
+    [doc] = documents("agentgateway.yaml")
+    [route] = doc["binds"][0]["listeners"][0]["routes"]
+    auth = route["policies"]["extAuthz"]
+    only(auth, ("host", "policies", "protocol", "failureMode", "includeRequestHeaders", "includeRequestBody", "cache"), "extAuthz")
+    only(auth["protocol"]["grpc"], ("context", "metadata"), "grpc")
+    only(auth["protocol"]["grpc"]["context"], SETTINGS, "context")
+    equal(auth["failureMode"], {"denyWithStatus": 503}, "fails closed")
+    equal(auth["includeRequestBody"], {"maxRequestBytes": BODY_LIMIT, "allowPartialMessage": False, "packAsBytes": True}, "body")
+    check("cache" not in auth, "a cached answer has no record")
+
+
+@test
+def kgateway():
+    [doc] = documents("kgateway.yaml")
+    auth = doc["spec"]["traffic"]["extAuth"]
+    only(auth, ("backendRef", "cache", "conditional", "failureMode", "forwardBody", "grpc", "http", "url"), "extAuth")
+    only(auth["grpc"], ("contextExtensions", "requestMetadata"), "grpc")
+    only(auth["grpc"]["contextExtensions"], SETTINGS, "contextExtensions")
+    equal((auth["failureMode"], auth["forwardBody"]), ("FailClosed", {"maxSize": BODY_LIMIT}), "fails closed, with bodies")
+
+
+@test
+def kubernetes():
+    """The configuration is one that writ takes, and the policies load."""
+    docs = {(d["kind"], d["metadata"]["name"]): d for d in documents("kubernetes.yaml")}
+    [container] = docs["StatefulSet", "writ"]["spec"]["template"]["spec"]["containers"]
+    equal(container["command"][1:], ["serve", "--config", "/etc/writ/writ.lua"], "the command")
+    equal(docs["StatefulSet", "writ"]["spec"]["replicas"], 1, "one writer of one log")
+    equal(docs["Service", "writ"]["spec"]["selector"], docs["StatefulSet", "writ"]["spec"]["selector"]["matchLabels"], "selector")
+    volumes = {v["name"] for v in docs["StatefulSet", "writ"]["spec"]["template"]["spec"]["volumes"]} | {"data"}
+    equal({m["name"] for m in container["volumeMounts"]}, volumes, "all volumes are mounted")
+    with tempfile.TemporaryDirectory(prefix="writ-deploy-") as d:
+        os.mkdir(os.path.join(d, "policies"))
+        config = docs["ConfigMap", "writ-config"]["data"]["writ.lua"]
+        for path, text in (("writ.lua", config.replace("/var/lib/writ", d).replace("/etc/writ", d)),
+                           *((f"policies/{n}", t) for n, t in docs["ConfigMap", "writ-policies"]["data"].items())):
+            with open(os.path.join(d, path), "w", encoding="utf-8") as f:
+                f.write(text)
+        done = subprocess.run([WRIT, "doctor", "--config", "writ.lua"], cwd=d, capture_output=True, text=True, timeout=60,
+                              check=False)
+        equal(done.returncode, 0, done.stdout)
+        done = subprocess.run([WRIT, "policy", "check", "policies"], cwd=d, capture_output=True, text=True, timeout=60,
+                              check=False)
+        equal(done.returncode, 0, done.stdout + done.stderr)
+
+
+@test
+def systemd():
+    with open(os.path.join(DEPLOY, "writ.service"), encoding="utf-8") as f:
+        text = f.read()
+    for line in ("ExecStart=/usr/local/bin/writ serve --config /etc/writ/writ.lua", "NoNewPrivileges=yes",
+                 "ProtectSystem=strict", "CapabilityBoundingSet=", "StateDirectory=writ"):
+        check(f"\n{line}\n" in text, line)
+    if not shutil.which("systemd-analyze"):
+        return
+    with tempfile.TemporaryDirectory(prefix="writ-deploy-") as d:
+        unit = os.path.join(d, "writ.service")
+        with open(unit, "w", encoding="utf-8") as f:
+            f.write(text.replace("/usr/local/bin/writ", WRIT))
+        done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+        equal((done.returncode, [line for line in done.stderr.splitlines() if "writ.service" in line]), (0, []), done.stderr)
+
+
+main()
