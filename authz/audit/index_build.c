@@ -13,7 +13,8 @@ struct index_build {
 	struct index_store *store;
 	struct index_head head;
 	struct index_progress progress;
-	bool again; /* begin anew */
+	bool again;   /* begin anew */
+	bool reading; /* the log: what fails now is not the index */
 	struct index_post *posts;
 	size_t nposts, nmarks;
 	struct index_mark marks[INDEX_POSTS / INDEX_MARK_EVERY];
@@ -86,8 +87,10 @@ static bool fits(struct index_build *b, bool *yes, struct err *e)
 	*yes = b->head.next <= b->progress.size;
 	if (!*yes || !b->head.next)
 		return true;
+	b->reading = true;
 	if (!read_one(b, b->head.next - 1, &row, &got, e))
 		return false;
+	b->reading = false;
 	*yes = false;
 	if (!got)
 		return true;
@@ -126,10 +129,12 @@ static bool open_both(struct index_build *b, struct err *e)
 {
 	bool yes = false;
 
+	b->reading = true;
 	if (!b->log && !audit_reader_open(b->folder, &mem_system, &b->log, e))
 		return false;
 	if (!audit_reader_size(b->log, &b->progress.size, e))
 		return false;
+	b->reading = false;
 	if (b->store && !index_store_in_place(b->store)) {
 		index_store_close(b->store);
 		b->store = NULL;
@@ -168,6 +173,7 @@ static bool gather(struct index_build *b, struct index_head *head, struct err *e
 	bool got = true;
 
 	b->nposts = b->nmarks = 0;
+	b->reading = true;
 	*head = b->head;
 	if (!audit_reader_start(b->log, &f, e))
 		return false;
@@ -184,6 +190,7 @@ static bool gather(struct index_build *b, struct index_head *head, struct err *e
 		    b->nmarks == ARRAY_LEN(b->marks))
 			tree_leaf_hash(b->sha, row.text, head->hash);
 	}
+	b->reading = false;
 	return true;
 }
 
@@ -204,20 +211,19 @@ static bool step(struct index_build *b, struct err *e)
 
 bool index_build_step(struct index_build *b, struct index_progress *p, struct err *e)
 {
-	bool ok = step(b, e);
-	bool lost = b->store && (index_store_broken(b->store) ||
-				 str_eq(str_c(e->code), STR("storage_corrupt")));
+	bool ok, damaged;
 
+	b->reading = false;
+	ok = step(b, e);
+	damaged = !ok && !b->reading && str_eq(str_c(e->code), STR("storage_corrupt"));
 	b->progress.indexed = ok ? b->head.next : b->progress.indexed;
 	b->progress.more = ok && b->head.next < b->progress.size;
-	if (!ok) {
-		/* Damage to the log is found here, too; the log's own checks speak of it. */
+	if (!ok)
 		close_both(b);
-		if (lost && str_eq(str_c(e->code), STR("storage_corrupt"))) {
-			index_store_remove(b->folder);
-			b->progress.indexed = 0;
-			b->progress.rebuilds++;
-		}
+	if (damaged) {
+		index_store_remove(b->folder);
+		b->progress.indexed = 0;
+		b->progress.rebuilds++;
 	}
 	*p = b->progress;
 	return ok;

@@ -135,11 +135,6 @@ void index_store_close(struct index_store *s)
 	free(s);
 }
 
-bool index_store_broken(const struct index_store *s)
-{
-	return db_broken(s->db);
-}
-
 bool index_store_head(struct index_store *s, struct index_head *head, struct err *e)
 {
 	AUTO_STMT *q = NULL;

@@ -63,9 +63,6 @@ MUST_USE bool index_store_add(struct index_store *s, struct index_post *posts, s
 			      const struct index_mark *marks, size_t nmarks,
 			      const struct index_head *head, struct err *e);
 
-/* Is the connection lost? Then close and open again; after "storage_corrupt" remove in between. */
-bool index_store_broken(const struct index_store *s);
-
 /* Is the file that it has open still the one at its place? */
 bool index_store_in_place(const struct index_store *s);
 

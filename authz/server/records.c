@@ -18,8 +18,9 @@
 #define RECORDS_DEFAULT 100
 #define RECORDS_MAX 1000
 #define NOTED_MS 600000
-#define ASKED_MAX 16384 /* bytes of a search in JSON */
-#define PLACE 16	/* bytes in a page token: what is left, as two numbers */
+#define PAGE_BYTES (2 * LIMIT_BODY) /* a page ends with the record that passes them */
+#define ASKED_MAX 16384		    /* bytes of a search in JSON */
+#define PLACE 16		    /* bytes in a page token: what is left, as two numbers */
 
 struct inquiry {
 	struct index_filter filter;
@@ -228,7 +229,7 @@ static bool write_records(struct request *r, struct inquiry *q, struct buf *b, s
 		return false;
 	ok = index_search_start(s, &q->filter, e);
 	buf_lit(b, "{\"records\":[");
-	for (uint64_t n = 0; ok && n < q->limit; n++) {
+	for (uint64_t n = 0; ok && n < q->limit && b->n < PAGE_BYTES; n++) {
 		ok = index_search_next(s, &hit, &got, e);
 		if (!ok || !got)
 			break;
@@ -250,8 +251,7 @@ static void reply_records(struct request *r)
 	struct inquiry *q = r->user;
 	struct err e = { 0 };
 
-	call_reply(r->call, 200, "application/json", (size_t)RECORDS_MAX * (LIMIT_LEAF + 2));
-	if (write_records(r, q, &r->call->reply.body, &e))
+	if (write_records(r, q, request_reply(r, 200), &e))
 		request_send(r);
 	else
 		request_fail(r, &e);

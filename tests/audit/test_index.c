@@ -482,6 +482,41 @@ static void the_disk_fails_in_turn(void **state)
 	vfs_fault_only(NULL);
 }
 
+/* A record that cannot be read stops the index in front of it, and nothing is thrown away. */
+static void a_damaged_log_is_not_the_index(void **state)
+{
+	struct fixture g = f;
+	struct index_progress p;
+	struct index_build *b;
+	struct err e = { 0 };
+
+	(void)state;
+	fixture_init(&f);
+	fixture_open(&f);
+	fixture_append(&f, 9);
+	assert_int_equal(build_all().indexed, 10);
+	fixture_append(&f, 9);
+	fixture_close(&f);
+	fixture_sql(&f, "DROP TRIGGER leaf_update; UPDATE leaf SET body = x'00' WHERE seq = 15");
+	b = new_build(NULL);
+	for (int i = 0; i < 3; i++) {
+		assert_false(index_build_step(b, &p, &e));
+		assert_string_equal(e.code, "storage_corrupt");
+		assert_int_equal(p.rebuilds, 0);
+	}
+	index_build_free(b);
+	{
+		const struct index_filter filter = { IS("agent", BILLING) };
+		uint64_t first, last;
+		size_t n;
+
+		assert_int_equal(search(&filter, &n, &first, &last).indexed, 10);
+		assert_int_equal(n, 10); /* on both sides of it */
+	}
+	fixture_clear(&f);
+	f = g;
+}
+
 /* --- the thread --- */
 
 static struct index_status wait_for(struct index *x, uint64_t indexed, uint64_t rebuilds)
@@ -560,6 +595,7 @@ int main(void)
 		cmocka_unit_test(a_search_finds_damage),
 		cmocka_unit_test(a_file_that_is_gone_is_seen),
 		cmocka_unit_test(the_disk_fails_in_turn),
+		cmocka_unit_test(a_damaged_log_is_not_the_index),
 		cmocka_unit_test(the_thread_follows_the_log),
 	};
 
