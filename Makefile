@@ -69,7 +69,7 @@ soak: packages
 	  scripts/run-tests $(B) tests/integration/test_crash.py tests/integration/test_storms.py \
 	  tests/integration/test_tamper.py
 ## make interop   against programs that others wrote; what is not installed is skipped, by name
-interop: packages ; @$(MAKE) --no-print-directory $(B)/writ && scripts/interop/run $(B)
+interop: packages ; @$(MAKE) --no-print-directory $(B)/writ && scripts/interop/run $(B) $(INTEROP)
 ## make bench     load generator and server in one run; prints the table of ratios
 bench: packages
 	@$(MAKE) --no-print-directory $(B)/writ $(BENCH)
