@@ -162,9 +162,8 @@ static bool send_page(struct sink_out *o, struct sink_page *page, struct err *e)
 				 .ca_file = o->config->ca_file,
 				 .post_type = f->batch_type,
 				 .stop = o->stop };
+	struct fetch_reply reply = { .status = 0 };
 	AUTO_BUF headers;
-	AUTO_BUF body = { 0 };
-	int status = 0;
 	bool ok;
 
 	buf_init(&headers, mem_system, (size_t)4 * SECRET_FILE_MAX);
@@ -178,13 +177,18 @@ static bool send_page(struct sink_out *o, struct sink_page *page, struct err *e)
 		return false;
 	request.post = buf_str(&page->text);
 	request.headers = buf_str(&headers);
-	ok = fetch_post(&request, &body, &status, e);
+	ok = fetch_post(&request, &reply, e);
 	if (headers.p)
 		OPENSSL_cleanse(headers.p, headers.n);
-	if (status == 413 && o->rows > 1)
+	if (reply.status == 413 && o->rows > 1)
 		o->rows /= 2;
+	if (ok && (reply.status < 200 || reply.status > 299))
+		ok = err_code(e, ERR_INTERNAL, "unexpected_status",
+			      "%s answered with status %d, expected 200", o->settings->target,
+			      reply.status);
 	if (ok)
-		count_rejected(o, buf_str(&body));
+		count_rejected(o, buf_str(&reply.body));
+	buf_clear(&reply.body);
 	return ok;
 }
 

@@ -491,29 +491,26 @@ bool fetch_get(const struct fetch *f, struct buf *body, struct err *e)
 	}
 }
 
-bool fetch_post(const struct fetch *f, struct buf *body, int *status, struct err *e)
+bool fetch_post(const struct fetch *f, struct fetch_reply *out, struct err *e)
 {
 	const struct clock *clock = f->clock ? f->clock : &clock_system;
 	int64_t ms = f->timeout_ms ? f->timeout_ms : FETCH_TIMEOUT_MS;
 	int64_t deadline = clock_mono_ns(clock) + ms * 1000000;
 	struct fetch_url url;
 	struct response r = { 0 };
-	bool ok;
 
-	*status = 0;
 	if (!fetch_url_parse_local(f->url, &url, e))
 		return false;
 	buf_init(&r.body, mem_system, f->body_max ? f->body_max : FETCH_BODY_MAX);
-	ok = go(f, clock, &url, deadline, &r, e);
-	if (ok)
-		*status = r.status;
-	if (ok && (r.status < 200 || r.status > 299))
-		ok = err_code(e, ERR_INTERNAL, "unexpected_status",
-			      "%s answered with status %d, expected 200", url.host, r.status);
-	if (!ok) {
+	if (!go(f, clock, &url, deadline, &r, e) ||
+	    (r.encoded &&
+	     !err_code(e, ERR_INTERNAL, "unexpected_type",
+		       "%s sent its answer encoded, which was not asked for", url.host))) {
 		buf_clear(&r.body);
 		return false;
 	}
-	*body = r.body;
+	out->status = r.status;
+	memcpy(out->type, r.type, sizeof(out->type));
+	out->body = r.body;
 	return true;
 }

@@ -1,6 +1,6 @@
 /*
  * fetch - one guarded GET over https: foreign bundles, JWK Sets, discovery documents; or one POST,
- *         to where the configuration sends records.
+ *         to where the configuration sends records, and to witnesses.
  *
  * Purpose    Whoever makes writ fetch something would like to choose what, from where, how much
  *            and for how long. So: https only, TLS 1.2 or later; the URL stands in the
@@ -86,9 +86,16 @@ struct fetch {
  * zero. */
 MUST_USE bool fetch_get(const struct fetch *f, struct buf *body, struct err *e);
 
-/* POST f->post to a URL by fetch_url_parse_local; any status from 200 to 299 will do, whatever
- * comes with it, and nothing is redirected. Refusals as above; *status is that of the answer, 0 if
- * there was none. @body as above. */
-MUST_USE bool fetch_post(const struct fetch *f, struct buf *body, int *status, struct err *e);
+struct fetch_reply {
+	int status;
+	char type[128]; /* media type, lower case, without parameters; "": none */
+	struct buf body;
+};
+
+/* POST f->post to a URL by fetch_url_parse_local, with the same guards. Whatever status comes is an
+ * answer, and a redirect is one, too: what was meant for one server is never sent to another.
+ * .types is what the Accept header says; whether the answer fits is the caller's to judge. On
+ * success the caller clears out->body. Refusals as those of fetch_get. */
+MUST_USE bool fetch_post(const struct fetch *f, struct fetch_reply *out, struct err *e);
 
 #endif
