@@ -82,6 +82,18 @@ struct config_sinks {
 	size_t n;
 };
 
+/* Witnesses of our log, and logs that we witness. */
+struct config_party {
+	const char *name; /* of a log: its origin; as its key says, unless it was given */
+	const char *url;  /* of a witness: prefix of /add-checkpoint */
+	const char *key;  /* verifier key */
+	const char *key_name;
+};
+struct config_parties {
+	struct config_party *items;
+	size_t n;
+};
+
 struct config_limits {
 	size_t body, in_flight, string, headers, url, token;
 	uint32_t depth, members, values, batch, queue;
@@ -159,7 +171,12 @@ struct config {
 		/* Rules as "field PATH" and "detector NAME". */
 		struct config_names mask;
 		struct config_sinks sinks;
+		uint32_t witness_ms; /* between two that witnesses are asked to cosign */
+		struct config_parties witnesses;
 	} audit;
+	struct {
+		struct config_parties logs;
+	} witness;
 	struct config_limits limits;
 };
 

@@ -279,6 +279,8 @@ bool config_read_setting(struct config_reader *r, const struct setting *s)
 		return config_read_issuers(r, s);
 	case SET_SINKS:
 		return config_read_sinks(r, s);
+	case SET_PARTIES:
+		return config_read_parties(r, s);
 	case SET_LISTEN:
 		return config_read_listen(r, s);
 	case SET_CALLERS:
@@ -321,6 +323,7 @@ bool config_set_initial(struct config_reader *r, const struct setting *s)
 	case SET_MASK:
 	case SET_ISSUERS:
 	case SET_SINKS:
+	case SET_PARTIES:
 		return true;
 	}
 	return true;

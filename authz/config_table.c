@@ -136,6 +136,12 @@ const struct setting config_settings[] = {
 
 	{ "audit.mask", SET_MASK, false, AT(audit.mask), 0, 64, "none", NULL,
 	  "what of requests is not written down: fields, and detectors of secrets" },
+	MS("audit.witness_interval", audit.witness_ms, 100, 86400000, "1m",
+	   "between two checkpoints that witnesses are asked to cosign"),
+	{ "audit.witnesses", SET_PARTIES, false, AT(audit.witnesses), 0, 16, "none", NULL,
+	  "who is asked to cosign our checkpoints: url and key of each" },
+	{ "witness.logs", SET_PARTIES, false, AT(witness.logs), 1, 64, "none", NULL,
+	  "whose checkpoints we cosign, as a witness: key of each" },
 
 	SIZE("limits.body", limits.body, KIB, 4 * MIB, "1MiB", "a request body"),
 	SIZE("limits.in_flight", limits.in_flight, 64 * KIB, 4096LL * MIB, "16MiB",
@@ -229,6 +235,7 @@ static void help_type(struct buf *b, const struct setting *s)
 		[SET_CALLERS] = "list of tables",
 		[SET_ISSUERS] = "list of tables",
 		[SET_SINKS] = "list of tables",
+		[SET_PARTIES] = "list of tables",
 	};
 
 	buf_printf(b, "%s", names[s->type]);
@@ -298,6 +305,13 @@ static void show_issuers(const struct config_issuers *l, struct buf *out)
 	}
 }
 
+static void show_parties(const struct config_parties *l, struct buf *out)
+{
+	for (size_t i = 0; i < l->n; i++)
+		buf_printf(out, "%s %s %s;", l->items[i].name,
+			   l->items[i].url ? l->items[i].url : "", l->items[i].key);
+}
+
 void config_show(const struct config *c, const struct setting *s, struct buf *out)
 {
 	const char *at = (const char *)c + s->offset;
@@ -331,6 +345,9 @@ void config_show(const struct config *c, const struct setting *s, struct buf *ou
 		return;
 	case SET_SINKS:
 		config_show_sinks((const struct config_sinks *)(const void *)at, out);
+		return;
+	case SET_PARTIES:
+		show_parties((const struct config_parties *)(const void *)at, out);
 		return;
 	case SET_LISTEN:
 		show_listeners(c, (enum config_door)s->offset, out);

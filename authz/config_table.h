@@ -26,6 +26,7 @@ enum setting_type {
 	SET_MASK,    /* a list of tables: what records leave out */
 	SET_ISSUERS, /* a list of tables: whose tokens attest agents */
 	SET_SINKS,   /* a list of tables: where records are sent on */
+	SET_PARTIES, /* a list of tables: witnesses (min 0), logs to be witnessed (min 1) */
 };
 
 struct setting {
@@ -66,6 +67,7 @@ bool config_read_mask(struct config_reader *r, const struct setting *s);
 bool config_read_issuers(struct config_reader *r, const struct setting *s);
 bool config_read_sinks(struct config_reader *r, const struct setting *s);
 void config_show_sinks(const struct config_sinks *l, struct buf *out);
+bool config_read_parties(struct config_reader *r, const struct setting *s);
 bool config_read_names(struct config_reader *r, const char *path, int max,
 		       const char *const *choices, struct config_names *out);
 bool config_read_callers(struct config_reader *r, const struct setting *s);

@@ -24,6 +24,7 @@
 #include "authz/extauthz/http_front.h"
 #include "authz/serving.h"
 #include "authz/setup.h"
+#include "authz/witnesses.h"
 
 /* ---- start, in order ---- */
 
@@ -196,6 +197,7 @@ static void stop(struct serving *s)
 			loop_stop(s->fronts[i].loop);
 			pthread_join(s->fronts[i].thread, NULL);
 		}
+	cosigner_stop(s->service.cosigner);
 	if (s->core.control)
 		control_stop(s->core.control);
 	sinks_close(s->service.sinks);
@@ -223,6 +225,7 @@ static void stop(struct serving *s)
 	}
 	if (s->operators_worker.core)
 		worker_clear(&s->operators_worker);
+	cosigner_close(s->service.cosigner);
 	control_close(s->core.control);
 	tls_free(s->tls);
 	tls_free(s->web_tls);

@@ -12,6 +12,7 @@
 #include "authz/base/log.h"
 #include "authz/decide/control.h"
 #include "authz/setup.h"
+#include "authz/witnesses.h"
 #include "spiffe/registry.h"
 
 #define LIMIT_KEYS_AGENTS 65536
@@ -75,7 +76,8 @@ bool serving_start_signer(struct serving *s, struct err *e)
 				   .x509_ttl_max_s = s->core.x509_ttl_max,
 				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
 				   .authority_ttl_s = s->config->ttl.authority_s,
-				   .channels = (unsigned)s->nloops + 2 };
+				   .channels = (unsigned)s->nloops + 2,
+				   .witness = s->config->witness.logs.n > 0 };
 	bool ok = (keys || err_set(e, ERR_NOMEM, "no memory")) &&
 		  setup_keys(s->config, getenv("CREDENTIALS_DIRECTORY"), &s->arena, &c, e) &&
 		  signer_start(&c, &s->signer, e);
@@ -217,6 +219,11 @@ bool serving_start_control(struct serving *s, struct err *e)
 	struct control *control = NULL;
 	bool ok;
 
+	c.witness = witnesses_of(s->config, signer_public(s->signer)->witness_key, &s->arena, e);
+	if (!c.witness && e->class != ERR_NONE) {
+		free(db);
+		return false;
+	}
 	c.federation = (struct federation_settings){ s->config->fetch.ca_file,
 						     s->config->fetch.private_ok,
 						     s->config->federation.keep_s };
@@ -225,5 +232,7 @@ bool serving_start_control(struct serving *s, struct err *e)
 	ok = db && names && c.attest ? control_open(&c, &control, e)
 				     : err_set(e, ERR_NOMEM, "no memory");
 	free(db);
-	return ok && control_start(control, e);
+	return ok && control_start(control, e) &&
+	       witnesses_start(s->config, s->folder.path, s->core.audit, &s->arena,
+			       &s->service.cosigner, e);
 }

@@ -41,6 +41,7 @@ struct signer_config {
 	int64_t authority_ttl_s; /* life of an authority that is made now; 0: 30 days */
 	unsigned channels;	 /* how many clients there will be: front loops + control + ... */
 	const char *key_file;	 /* encrypts the keys at rest; NULL: they are not encrypted */
+	bool witness;		 /* has a key to cosign the checkpoints of other logs */
 	struct upstream_files upstream; /* certificate NULL: authorities are self-signed */
 	const struct clock *clock;	/* NULL: the system's. A test's must be in shared memory */
 };
@@ -51,10 +52,11 @@ struct signer_public {
 	struct str authority; /* DER certificate, also in <folder>/x509.pem */
 	int64_t authority_ends_s;
 	struct str jwt_kid;
-	struct str jwt_spki; /* DER */
-	uint8_t log_key[32]; /* raw Ed25519 public key */
-	bool created;	     /* this start made the keys */
-	bool confined;	     /* the kernel accepted the filter of system calls */
+	struct str jwt_spki;	 /* DER */
+	uint8_t log_key[32];	 /* raw Ed25519 public key */
+	uint8_t witness_key[32]; /* the same; zeros without .witness */
+	bool created;		 /* this start made the keys */
+	bool confined;		 /* the kernel accepted the filter of system calls */
 };
 
 struct signer;
@@ -78,12 +80,19 @@ enum signer_op {
 	SIGNER_CHECKPOINT,    /* -> 64 bytes of Ed25519 signature over the text */
 	SIGNER_MAKE_KEY,      /* -> a new authority, its key sealed: signer_made_read */
 	SIGNER_USE_KEY,	      /* -> nothing; all later SVIDs, of every client, are signed with it */
+	SIGNER_COSIGN, /* -> 64 bytes of Ed25519 signature, as a witness (tlog-cosignature) */
 };
 
 /* Which key to use: @sealed as SIGNER_MAKE_KEY gave it, or empty for that of the first start. */
 struct signer_use {
 	enum authority_kind kind;
 	struct str id, sealed;
+};
+
+/* A checkpoint's text, and when it is cosigned: seconds since 1970, about now. */
+struct signer_cosign {
+	int64_t at_s;
+	struct str text;
 };
 
 struct signer_made {
@@ -110,6 +119,7 @@ struct signer_job {
 		struct str checkpoint;
 		enum authority_kind make;
 		struct signer_use use;
+		struct signer_cosign cosign;
 	};
 	void (*done)(struct signer_job *j); /* may send further jobs; not used by signer_call */
 	void *user;

@@ -190,6 +190,7 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 	     signer_keys_open(c->folder, c->trust_domain, now_s,
 			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
 			      c->key_file, &keys, &e) &&
+	     (!c->witness || signer_keys_witness(c->folder, &keys, &e)) &&
 	     (d = signer_desk_new(c, &keys, c->upstream.certificate ? &upstream : NULL, clock, &e));
 	if (ok)
 		signer_desk_greet(d, signer_confine(), &greeting);

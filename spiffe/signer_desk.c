@@ -6,6 +6,7 @@
 #include "spiffe/crypto.h"
 #include "spiffe/signer_hold.h"
 #include "spiffe/signer_wire.h"
+#include "spiffe/signer_witness.h"
 
 #define SLACK_S 60 /* how far a request's times may be off: it waits in queues */
 #define ED25519_LEN 64
@@ -18,6 +19,7 @@ struct signer_desk {
 	struct clock clock;
 	struct signer_hold hold;
 	EVP_MD_CTX *log;
+	struct signer_witness witness;
 	char origin[SPIFFE_TRUST_DOMAIN_MAX + 8]; /* "<trust domain>/writ" */
 	bool has_checkpoint;
 	uint64_t size; /* of the newest checkpoint signed by this process */
@@ -39,6 +41,7 @@ struct signer_desk *signer_desk_new(const struct signer_config *c, const struct 
 	d->x509_ttl_max_s = c->x509_ttl_max_s ? c->x509_ttl_max_s : SIGNER_X509_TTL_MAX_S;
 	d->jwt_ttl_max_s = c->jwt_ttl_max_s ? c->jwt_ttl_max_s : SIGNER_JWT_TTL_MAX_S;
 	d->keys = k;
+	d->witness.key = k->witness;
 	d->clock = *clock;
 	snprintf(d->origin, sizeof(d->origin), "%.*s/writ", STR_FMT(c->trust_domain));
 	if (!signer_hold_init(&d->hold, k, upstream, c->trust_domain,
@@ -61,6 +64,7 @@ void signer_desk_free(struct signer_desk *d)
 	if (!d)
 		return;
 	signer_hold_clear(&d->hold);
+	signer_witness_clear(&d->witness);
 	EVP_MD_CTX_free(d->log);
 	free(d);
 }
@@ -222,6 +226,12 @@ static bool use_key(struct signer_desk *d, const struct signer_job *j, struct bu
 	return signer_hold_use(&d->hold, j->use.kind, j->use.id, j->use.sealed, e);
 }
 
+static bool cosign(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		   struct err *e)
+{
+	return signer_witness_sign(&d->witness, j->cosign.text, j->cosign.at_s, now_s(d), out, e);
+}
+
 static const struct {
 	enum signer_op op;
 	bool (*sign)(struct signer_desk *d, const struct signer_job *j, struct buf *out,
@@ -232,6 +242,7 @@ static const struct {
 	{ SIGNER_CHECKPOINT, sign_checkpoint },
 	{ SIGNER_MAKE_KEY, make_key },
 	{ SIGNER_USE_KEY, use_key },
+	{ SIGNER_COSIGN, cosign },
 };
 
 static bool sign(struct signer_desk *d, struct str body, struct buf *out, struct err *e)
@@ -294,12 +305,17 @@ static bool greet_authorities(const struct signer_desk *d, struct buf *out, stru
 
 void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *out)
 {
-	uint8_t raw[32] = { 0 };
-	size_t at = wire_begin(out), n = sizeof(raw);
+	uint8_t raw[32] = { 0 }, witness[32] = { 0 };
+	size_t at = wire_begin(out), n = sizeof(raw), nwitness = 0;
 	struct err e = { 0 };
 
 	wire_put_u8(out, ERR_NONE);
-	if (!greet_authorities(d, out, &e) ||
+	if (d->keys->witness) {
+		nwitness = sizeof(witness);
+		if (EVP_PKEY_get_raw_public_key(d->keys->witness, witness, &nwitness) != 1)
+			n = 0;
+	}
+	if (!greet_authorities(d, out, &e) || !n ||
 	    EVP_PKEY_get_raw_public_key(d->keys->log, raw, &n) != 1 || n != sizeof(raw)) {
 		out->n = at;
 		crypto_err(&e, "signer: cannot tell its public keys");
@@ -307,6 +323,7 @@ void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *o
 		return;
 	}
 	wire_put_str(out, (struct str){ (const char *)raw, n });
+	wire_put_str(out, (struct str){ (const char *)witness, nwitness });
 	wire_put_u8(out, d->keys->created);
 	wire_put_u8(out, confined);
 	if (!wire_end(out, at))

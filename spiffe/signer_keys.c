@@ -13,6 +13,7 @@
 #include "spiffe/crypto.h"
 #include "spiffe/x509_svid.h"
 
+#define WITNESS_KEY "witness.key"
 #define FILE_MAX (16 * 1024)
 
 static void auto_close(int *fd)
@@ -27,6 +28,7 @@ void signer_keys_clear(struct signer_keys *k)
 	EVP_PKEY_free(k->x509);
 	EVP_PKEY_free(k->jwt);
 	EVP_PKEY_free(k->log);
+	EVP_PKEY_free(k->witness);
 	X509_free(k->authority);
 	seal_clear(&k->seal);
 	*k = (struct signer_keys){ 0 };
@@ -422,4 +424,25 @@ bool signer_keys_open(const char *folder, struct str trust_domain, int64_t now_s
 	k.created = fresh;
 	*out = k;
 	return true;
+}
+
+bool signer_keys_witness(const char *folder, struct signer_keys *k, struct err *e)
+{
+	AUTO_FD dir = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	AUTO_SECRET pem = { 0 };
+	AUTO_PKEY *key = NULL;
+
+	if (dir < 0)
+		return err_set(e, ERR_IO, "keys: cannot open the folder %s: %s", folder,
+			       strerror(errno));
+	if (faccessat(dir, WITNESS_KEY, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT) {
+		key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+		if (!key)
+			return crypto_err(e, "cannot generate an Ed25519 key");
+		if (!key_text(&k->seal, WITNESS_KEY, key, &pem, e) ||
+		    !file_replace(NULL, dir, WITNESS_KEY, buf_str(&pem), 0600, e))
+			return err_prefix(e, "keys: %s/" WITNESS_KEY, folder);
+	}
+	/* Also what was just made is read back. */
+	return read_key(dir, folder, WITNESS_KEY, &k->seal, true, &k->witness, e);
 }

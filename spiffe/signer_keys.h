@@ -24,7 +24,8 @@
 struct signer_keys {
 	EVP_PKEY *x509, *jwt; /* of the first start; NULL once another has replaced it */
 	EVP_PKEY *log;
-	X509 *authority; /* of x509 */
+	EVP_PKEY *witness; /* Ed25519; NULL without signer_keys_witness */
+	X509 *authority;   /* of x509 */
 	struct seal seal;
 	bool created; /* by this call */
 };
@@ -36,6 +37,9 @@ struct signer_keys {
 MUST_USE bool signer_keys_open(const char *folder, struct str trust_domain, int64_t now_s,
 			       int64_t authority_ttl_s, const char *key_file,
 			       struct signer_keys *out, struct err *e);
+/* Load witness.key of the same folder, or make it where there is none: it is asked for only once
+ * writ is to be a witness, and a new one is trusted by nobody until somebody is told of it. */
+MUST_USE bool signer_keys_witness(const char *folder, struct signer_keys *k, struct err *e);
 void signer_keys_clear(struct signer_keys *k);
 
 #endif

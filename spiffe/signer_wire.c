@@ -155,6 +155,10 @@ bool wire_put_job(struct buf *b, const struct signer_job *j)
 		wire_put_str(b, j->use.id);
 		wire_put_str(b, j->use.sealed);
 		break;
+	case SIGNER_COSIGN:
+		wire_put_i64(b, j->cosign.at_s);
+		wire_put_str(b, j->cosign.text);
+		break;
 	}
 	return wire_end(b, at);
 }
@@ -227,6 +231,10 @@ bool wire_job(struct str body, struct signer_job *j)
 		j->use.kind = read_kind(&w);
 		j->use.id = wire_str(&w);
 		j->use.sealed = wire_str(&w);
+		break;
+	case SIGNER_COSIGN:
+		j->cosign.at_s = wire_i64(&w);
+		j->cosign.text = wire_str(&w);
 		break;
 	default:
 		return false;

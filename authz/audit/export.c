@@ -1,5 +1,6 @@
 #include "authz/audit/export.h"
 
+#include "authz/audit/cosigned.h"
 #include "authz/audit/note.h"
 #include "include/writ/words.h"
 
@@ -44,6 +45,7 @@ static bool choose_range(struct audit_export *x, struct err *e)
 		return err_set(e, ERR_NOT_FOUND,
 			       "nothing to export: no record of this range is covered by a signed "
 			       "checkpoint");
+	cosigned_add(x->options.folder, &x->note);
 	x->counts.first = from;
 	x->counts.count = to - from;
 	x->counts.size = x->range.n;

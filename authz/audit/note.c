@@ -47,8 +47,8 @@ static bool name_ok(struct str name)
 	return true;
 }
 
-static bool make_key(struct str name, uint8_t type, const uint8_t public_key[static 32],
-		     struct note_key *k, struct err *e)
+bool note_key_make_as(struct str name, uint8_t type, const uint8_t public_key[static 32],
+		      struct note_key *k, struct err *e)
 {
 	const char between[2] = { '\n', (char)type };
 	struct sha256 *sha;
@@ -76,7 +76,7 @@ static bool make_key(struct str name, uint8_t type, const uint8_t public_key[sta
 bool note_key_make(struct str name, const uint8_t public_key[static 32], struct note_key *k,
 		   struct err *e)
 {
-	return make_key(name, NOTE_ED25519, public_key, k, e);
+	return note_key_make_as(name, NOTE_ED25519, public_key, k, e);
 }
 
 static void id_bytes(uint32_t id, uint8_t out[static 4])
@@ -108,7 +108,7 @@ bool note_key_parse_as(struct str vkey, uint8_t type, struct note_key *k, struct
 			       bytes[0],
 			       type == NOTE_ED25519 ? "a log's, Ed25519" : "a witness's, Ed25519",
 			       type);
-	if (!make_key(name, type, bytes + 1, &made, e))
+	if (!note_key_make_as(name, type, bytes + 1, &made, e))
 		return false;
 	id_bytes(made.id, got);
 	if (memcmp(want, got, 4) != 0)
@@ -128,7 +128,12 @@ bool note_key_parse(struct str vkey, struct note_key *k, struct err *e)
 
 void note_key_format(const struct note_key *k, struct buf *out)
 {
-	uint8_t bytes[33] = { NOTE_ED25519 };
+	note_key_format_as(k, NOTE_ED25519, out);
+}
+
+void note_key_format_as(const struct note_key *k, uint8_t type, struct buf *out)
+{
+	uint8_t bytes[33] = { type };
 
 	memcpy(bytes + 1, k->public_key, 32);
 	buf_printf(out, "%s+%08x+", k->name, k->id);

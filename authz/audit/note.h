@@ -30,10 +30,14 @@ struct note_key {
 /* Refuses names that are empty, too long, hold white space, control characters or '+'. */
 MUST_USE bool note_key_make(struct str name, const uint8_t public_key[static 32],
 			    struct note_key *k, struct err *e);
+/* The same for a key of NOTE_COSIGNATURE. */
+MUST_USE bool note_key_make_as(struct str name, uint8_t type, const uint8_t public_key[static 32],
+			       struct note_key *k, struct err *e);
 MUST_USE bool note_key_parse(struct str vkey, struct note_key *k, struct err *e);
 /* The same for one of NOTE_COSIGNATURE. Its id is another, so neither is taken for the other. */
 MUST_USE bool note_key_parse_as(struct str vkey, uint8_t type, struct note_key *k, struct err *e);
 void note_key_format(const struct note_key *k, struct buf *out);
+void note_key_format_as(const struct note_key *k, uint8_t type, struct buf *out);
 
 struct note_signature {
 	struct str name;

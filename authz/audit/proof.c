@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "authz/audit/cosigned.h"
 #include "authz/audit/read.h"
 #include "authz/audit/rows.h"
 #include "authz/audit/tiles.h"
@@ -10,6 +11,7 @@
 /* --- making --- */
 
 struct maker {
+	const char *folder;
 	const struct proof_ask *ask;
 	struct audit_reader *reader;
 	struct tiles *tiles;
@@ -71,9 +73,17 @@ static bool find_checkpoint(struct maker *m, struct log_proof *p, struct err *e)
 	struct checkpoint c;
 	struct note note;
 	bool found;
+	uint64_t size = a->size, cosigned;
 
-	if (!audit_reader_checkpoint(m->reader, a->size, &p->note, &range, &found, e))
+	/* A receipt should carry what witnesses have signed, if that reaches it. */
+	if (!size && a->kind == PROOF_INCLUSION &&
+	    cosigned_read(m->folder, &p->note, &cosigned, e) && cosigned >= reach)
+		size = cosigned;
+	err_none(e);
+	buf_reset(&p->note);
+	if (!audit_reader_checkpoint(m->reader, size, &p->note, &range, &found, e))
 		return false;
+	cosigned_add(m->folder, &p->note);
 	if (!found && a->size)
 		return err_set(e, ERR_NOT_FOUND,
 			       "no checkpoint was signed over %" PRIu64 " records or more",
@@ -164,7 +174,7 @@ static bool prove(struct maker *m, struct log_proof *p, struct err *e)
 bool proof_make(const char *folder, const struct alloc *alloc, const struct proof_ask *ask,
 		struct log_proof *p, struct err *e)
 {
-	struct maker m = { .ask = ask };
+	struct maker m = { .folder = folder, .ask = ask };
 	bool ok;
 
 	alloc = alloc ? alloc : &mem_system;

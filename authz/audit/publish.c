@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "authz/audit/cosigned.h"
 #include "authz/audit/note.h"
 #include "authz/audit/read.h"
 #include "authz/audit/rows.h"
@@ -48,6 +49,27 @@ static bool root_is(struct publisher *p, uint64_t size, const uint8_t root[stati
 	return true;
 }
 
+/* The size to publish: of the newest checkpoint that witnesses cosigned, unless more is published
+ * already; 0: the newest of all. */
+static uint64_t cosigned_size(struct publisher *p)
+{
+	struct checkpoint c = { .size = 0 };
+	struct note note = { .n = 0 };
+	uint64_t size = 0;
+	AUTO_BUF text;
+	struct err e;
+
+	buf_init(&text, mem_system, NOTE_MAX);
+	if (!cosigned_read(p->o->folder, &text, &size, &e))
+		return 0;
+	buf_reset(&text);
+	if (file_read(p->dir, PUBLISH_CHECKPOINT, NOTE_MAX, &text, &e) &&
+	    (!note_parse(buf_str(&text), &note, &e) || !checkpoint_parse(note.text, &c, &e) ||
+	     c.size > size))
+		return 0;
+	return size;
+}
+
 /* The newest checkpoint, and that the log still makes its root. */
 static bool read_newest(struct publisher *p, struct checkpoint *c, struct err *e)
 {
@@ -55,8 +77,9 @@ static bool read_newest(struct publisher *p, struct checkpoint *c, struct err *e
 	struct note note;
 	bool found, same;
 
-	if (!audit_reader_checkpoint(p->reader, 0, &p->note, &range, &found, e))
+	if (!audit_reader_checkpoint(p->reader, cosigned_size(p), &p->note, &range, &found, e))
 		return false;
+	cosigned_add(p->o->folder, &p->note);
 	if (!found || !range.n)
 		return err_set(e, ERR_NOT_FOUND,
 			       "nothing to publish: no checkpoint has been signed yet");

@@ -97,5 +97,7 @@ void audit_put_moment(struct buf *b, const char *text);
 int run_audit_search(struct cli *c);
 int run_audit_show(struct cli *c);
 int run_audit_reindex(struct cli *c);
+/* witness.c */
+int run_audit_witness_status(struct cli *c);
 
 #endif

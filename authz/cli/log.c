@@ -195,6 +195,8 @@ static void put_export_path(struct cli *c, struct buf *b)
 		else
 			client_encode(b, str_c(value));
 	}
+	if (cli_flag(c, "--witnessed"))
+		buf_printf(b, "%cwitnessed=yes", before);
 	buf_char(b, '\0');
 }
 
@@ -335,7 +337,13 @@ int run_audit_key(struct cli *c)
 
 	if (!api_call(c, API_ADMIN, "GET", "/v1/audit/key", (struct str){ 0 }, &a, &exit_code))
 		return exit_code;
-	vkey = json_get_type(a.value, STR("vkey"), JSON_STRING);
+	if (cli_flag(c, "--witness") && !json_get(a.value, STR("witness_vkey"))) {
+		err_code(&e, ERR_NOT_FOUND, "not_found",
+			 "this writ is no witness; `witness.logs` names the logs that one watches");
+		return cli_fail(c, &e);
+	}
+	vkey = json_get_type(a.value, cli_flag(c, "--witness") ? STR("witness_vkey") : STR("vkey"),
+			     JSON_STRING);
 	if (!vkey || !text_is_printable(vkey->s)) {
 		err_code(&e, ERR_INTERNAL, "bad_response", "the server's answer has no vkey");
 		return cli_fail(c, &e);

@@ -69,6 +69,13 @@ static const struct option export_options[] = {
 	{ "--since", "TIME", "RFC 3339, or 7d for a week ago", 0, false },
 	{ "--until", "TIME", "RFC 3339, or 1h for an hour ago", 0, false },
 	{ "--from", "SEQ", "only from this record on", 0, false },
+	{ "--witnessed", NULL, "only up to the newest checkpoint that witnesses cosigned", 0,
+	  false },
+	END_OPTIONS,
+};
+
+static const struct option key_options[] = {
+	{ "--witness", NULL, "of the key that cosigns other logs, instead", 0, false },
 	END_OPTIONS,
 };
 
@@ -96,6 +103,15 @@ static const struct option verify_options[] = {
 	{ "--svid-key", "FILE", "its private key (PEM)", 0, false },
 	{ "--bundle", "FILE", "authorities to believe the server by (PEM)", 0, false },
 	END_OPTIONS,
+};
+
+static const struct command witness_commands[] = {
+	{ .name = "status",
+	  .help = "Show who cosigns our checkpoints, and whose we cosign",
+	  .more = "\nExit code 1 if a witness fails or a log that we watch has signed a fork.",
+	  .connects = true,
+	  .run = run_audit_witness_status },
+	END_COMMANDS,
 };
 
 const struct command cli_audit_commands[] = {
@@ -179,8 +195,10 @@ const struct command cli_audit_commands[] = {
 	  .help = "Sign the log as it is now, and print that",
 	  .connects = true,
 	  .run = run_audit_checkpoint },
+	{ .name = "witness", .help = "See who watches whom", .sub = witness_commands },
 	{ .name = "key",
 	  .help = "Print the log's verifier key",
+	  .options = key_options,
 	  .connects = true,
 	  .run = run_audit_key },
 	END_COMMANDS,

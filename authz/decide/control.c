@@ -7,6 +7,7 @@
 #include "authz/decide/federation.h"
 #include "authz/decide/import.h"
 #include "authz/decide/rollout_acts.h"
+#include "authz/decide/witnessing.h"
 
 #define LOOK_NS 250000000LL	/* how often the policies folder is looked at */
 #define MINUTE_NS 60000000000LL /* refusals are put on record once a minute */
@@ -142,6 +143,7 @@ static bool open_stores(struct control *c, struct err *e)
 	       attest_open(c->config.attest ? c->config.attest : &nothing, c->db, &c->attest, e) &&
 	       generations_open(c->db, &c->generations, e) && holds_migrate(c->db, e) &&
 	       control_folder_open(c, e) && rollouts_open(c, e) &&
+	       (!c->config.witness || witnessing_open(c, c->config.witness, &c->witnessing, e)) &&
 	       authorities_open(c, &c->config.authorities, &c->authorities, e);
 }
 
@@ -223,6 +225,7 @@ void control_close(struct control *c)
 	control_folder_close(c);
 	authorities_close(c->authorities);
 	federation_desk_close(c->federation);
+	witnessing_close(c->witnessing);
 	generations_close(c->generations);
 	import_drop(c);
 	attest_close(c->attest);

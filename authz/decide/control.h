@@ -23,7 +23,9 @@
 
 #define CONTROL_QUEUE 1024 /* tasks that may wait */
 
-struct federation_desk; /* decide/federation.h */
+struct federation_desk;	  /* decide/federation.h */
+struct witnessing;	  /* decide/witnessing.h */
+struct witnessing_config; /* the same */
 
 /* How trust bundles of others are fetched. */
 struct federation_settings {
@@ -53,6 +55,7 @@ struct control_config {
 	void *ctx;
 	struct authorities_config authorities;
 	struct federation_settings federation;
+	const struct witnessing_config *witness; /* NULL: of no log */
 };
 
 /* How the policies stand: for status, /readyz and metrics. Written by the control thread, read
@@ -80,6 +83,7 @@ struct control {
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct authorities *authorities;
+	struct witnessing *witnessing;	    /* NULL: of no log */
 	struct federation_desk *federation; /* from control_start to control_close */
 	struct signer_client *signer;
 	struct sha256 *sha;

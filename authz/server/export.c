@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 
+#include "authz/audit/cosigned.h"
 #include "authz/audit/export.h"
 #include "authz/audit/export_rows.h"
 #include "authz/decide/admin.h"
@@ -18,7 +19,8 @@ struct export
 	struct export_rows *rows;    /* any other format */
 	struct audit_filter filter;
 	struct buf vkey;
-	uint64_t skip; /* bytes that are still to be left out */
+	uint64_t skip;	/* bytes that are still to be left out */
+	bool witnessed; /* up to the newest checkpoint that witnesses cosigned */
 };
 
 /* In the order of a leaf's members. */
@@ -112,6 +114,24 @@ static bool open_export(struct request *r, struct export *x, struct err *e)
 	return export_rows_open(&rows, &x->rows, e);
 }
 
+/* Cut the range to what was cosigned. */
+static bool end_witnessed(struct request *r, struct audit_filter *f, struct err *e)
+{
+	struct buf note;
+	uint64_t size;
+
+	buf_in_arena(&note, r->call->arena, NOTE_MAX);
+	if (!cosigned_read(r->site->service->folder, &note, &size, e))
+		return e->class != ERR_NONE
+			       ? false
+			       : err_code(e, ERR_NOT_FOUND, "not_cosigned",
+					  "no checkpoint was cosigned yet; `writ audit witness "
+					  "status` says why");
+	if (!f->to || f->to > size)
+		f->to = size;
+	return true;
+}
+
 static void reply_export(struct request *r)
 {
 	struct export *x = r->user;
@@ -119,7 +139,7 @@ static void reply_export(struct request *r)
 
 	buf_in_arena(&x->vkey, r->call->arena, 1024);
 	audit_vkey(r->worker->core->audit, &x->vkey);
-	if (!open_export(r, x, &e)) {
+	if ((x->witnessed && !end_witnessed(r, &x->filter, &e)) || !open_export(r, x, &e)) {
 		request_fail(r, &e);
 		return;
 	}
@@ -128,6 +148,17 @@ static void reply_export(struct request *r)
 	r->call->reply.more = more_export;
 	r->call->reply.done = done_export;
 	call_finish(r->call);
+}
+
+static bool query_witnessed(struct request *r, struct export *x, struct err *e)
+{
+	struct str text;
+
+	if (!request_query(r, STR("witnessed"), &text, e))
+		return e->class == ERR_NONE;
+	x->witnessed = str_eq(text, STR("yes"));
+	return x->witnessed || str_eq(text, STR("no")) ||
+	       err_code(e, ERR_INVALID, "invalid_request", "witnessed must be yes or no");
 }
 
 /* Openings are part of an export unless it is meant for long keeping: openings=no. Other formats
@@ -161,15 +192,16 @@ static bool query_export(struct request *r, struct export *x, struct err *e)
 	if (e->class != ERR_NONE)
 		return false;
 	x->format = audit_format_find(format, e);
-	return x->format && query_openings(r, x, e) && query_log_filter(r, &x->filter, e) &&
+	return x->format && query_openings(r, x, e) && query_witnessed(r, x, e) &&
+	       query_log_filter(r, &x->filter, e) &&
 	       query_u64(r, "offset", INT64_MAX, &x->skip, &given, e);
 }
 
 void handle_export(struct request *r)
 {
-	static const char *const known[] = { "agent", "decision", "format",   "from",
-					     "kind",  "offset",	  "openings", "since",
-					     "to",    "until",	  NULL };
+	static const char *const known[] = { "agent", "decision", "format",    "from",
+					     "kind",  "offset",	  "openings",  "since",
+					     "to",    "until",	  "witnessed", NULL };
 	struct export *x;
 	struct err e = { 0 };
 

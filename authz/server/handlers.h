@@ -171,6 +171,17 @@ void handle_proof(struct request *r);
 void handle_tile(struct request *r);
 void handle_last_checkpoint(struct request *r);
 
+/* witness.c */
+void handle_witness_add(struct request *r);
+void handle_witness_last(struct request *r);
+void handle_witnesses(struct request *r);
+/* Their part of /v1/status (members of an object), /metrics and /v1/doctor. */
+void witness_add_status(struct request *r, struct buf *b);
+void witness_add_metrics(struct request *r, struct buf *b);
+void witness_add_findings(struct request *r, struct buf *b);
+/* Append ,"witness_vkey":"..." if we are a witness. */
+void witness_add_key(struct request *r, struct buf *b);
+
 /* health.c */
 /* Is it ready, as /readyz says? @each (or NULL) is told of every check, and why if it fails. */
 bool health_ready(struct request *r,

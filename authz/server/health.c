@@ -198,6 +198,7 @@ void handle_metrics(struct request *r)
 	add_authority_metrics(b, r);
 	federation_add_metrics(r, b);
 	sinks_add_metrics(r, b);
+	witness_add_metrics(r, b);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	one(b, "process_start_time_seconds", "gauge", "Start of the process.",
 	    (uint64_t)(s->started_ms / 1000));
@@ -269,7 +270,9 @@ void handle_status(struct request *r)
 	add_index_status(b, r);
 	add_authority_status(b, r);
 	sinks_add_status(r, b);
-	buf_lit(b, ",\"listen\":{");
+	buf_lit(b, ",\"witness\":{");
+	witness_add_status(r, b);
+	buf_lit(b, "},\"listen\":{");
 	for (size_t i = 0; i < s->nlisteners; i++) {
 		if (i)
 			buf_char(b, ',');
@@ -309,6 +312,7 @@ void handle_doctor(struct request *r)
 	}
 	federation_add_findings(r, b);
 	sinks_add_findings(r, b);
+	witness_add_findings(r, b);
 	buf_lit(b, "]}");
 	request_send(r);
 }

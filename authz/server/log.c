@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "authz/audit/read.h"
+#include "authz/audit/cosigned.h"
 #include "authz/base/text.h"
 #include "authz/decide/admin.h"
 #include "authz/server/handlers.h"
@@ -100,6 +101,7 @@ void handle_log_key(struct request *r)
 	audit_vkey(r->worker->core->audit, &vkey);
 	buf_lit(b, "{\"vkey\":");
 	buf_json(b, buf_str(&vkey));
+	witness_add_key(r, b);
 	buf_char(b, '}');
 	request_send(r);
 }

@@ -28,6 +28,9 @@ const struct route routes[] = {
 	{ "GET", "/.well-known/openid-configuration", SIDE_AGENTS | SIDE_WEB, 0,
 	  handle_openid_configuration },
 
+	{ "POST", "/witness/add-checkpoint", BOTH | SIDE_WEB, 0, handle_witness_add },
+	{ "GET", "/witness/*", BOTH | SIDE_WEB, 0, handle_witness_last },
+
 	/* gRPC */
 	{ "POST", "/envoy.service.auth.v3.Authorization/Check", GRPC,
 	  ROLE_PEP | ROLE_AGENT | ROUTE_DENIES, handle_ext_authz_grpc },
@@ -91,6 +94,7 @@ const struct route routes[] = {
 	{ "POST", "/v1/audit/holds", SIDE_OPERATORS, ROLE_ADMIN, handle_hold_add },
 	{ "POST", "/v1/audit/holds/remove", SIDE_OPERATORS, ROLE_ADMIN, handle_hold_remove },
 	{ "GET", "/v1/audit/key", SIDE_OPERATORS, READS_LOG, handle_log_key },
+	{ "GET", "/v1/audit/witnesses", SIDE_OPERATORS, READS_LOG, handle_witnesses },
 	{ "GET", "/v1/status", SIDE_OPERATORS, READS_METRICS, handle_status },
 	{ "GET", "/v1/doctor", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_doctor },
 };

@@ -39,6 +39,7 @@ struct service {
 	struct sinks *sinks; /* NULL: none is configured */
 	struct index *index;	/* of the log; set before the doors open */
 	struct readers readers; /* the operators' home thread's */
+	struct cosigner *cosigner; /* of our witnesses; NULL: there are none */
 	struct server *agents_door;
 	struct worker *workers; /* of the front loops */
 	size_t nworkers;
