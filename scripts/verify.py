@@ -342,7 +342,7 @@ class Note:
         self.text, self.signatures = data[:at - 1], []
         for line in data[at:].split(b"\n")[:-1]:
             parts = line.split(b" ", 2)
-            if len(parts) != 3 or parts[0] != "—".encode() or not name_ok(parts[1]) or len(parts[2]) > 4096:
+            if len(parts) != 3 or parts[0] != "—".encode() or not name_ok(parts[1]) or len(parts[2]) > 16384:
                 raise Malformed("a malformed signature line")
             signature = unbase64(parts[2])
             if len(signature) < 5:

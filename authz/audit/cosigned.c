@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "authz/audit/timestamp.h"
 #include "authz/store/file.h"
 
 bool cosigned_read(const char *folder, struct buf *note, uint64_t *size, struct err *e)
@@ -31,7 +32,7 @@ bool cosigned_read(const char *folder, struct buf *note, uint64_t *size, struct 
 	return true;
 }
 
-void cosigned_add(const char *folder, struct buf *note)
+static void add_lines(const char *folder, struct buf *note)
 {
 	struct note have = { .n = 0 }, more = { .n = 0 };
 	AUTO_BUF found;
@@ -49,4 +50,10 @@ void cosigned_add(const char *folder, struct buf *note)
 	}
 	note->n = 0;
 	buf_add(note, buf_str(&found));
+}
+
+void cosigned_add(const char *folder, struct buf *note)
+{
+	add_lines(folder, note);
+	timestamp_add(folder, note);
 }

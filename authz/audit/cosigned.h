@@ -17,8 +17,9 @@
 /* Append it to @note; *size: its records. False without @e->class (ERR_NONE): there is none. */
 MUST_USE bool cosigned_read(const char *folder, struct buf *note, uint64_t *size, struct err *e);
 
-/* If @note is the checkpoint that was cosigned, replace it by the one with the lines. What cannot
- * be read leaves it as it is: a cosignature is an addition. */
+/* If @note is the checkpoint that was cosigned, replace it by the one with the lines; if it has a
+ * time stamp (timestamp.h), add that. What cannot be read leaves it as it is: these are additions.
+ */
 void cosigned_add(const char *folder, struct buf *note);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include "authz/base/text.h"
 
-#define DASH "\xe2\x80\x94 " /* U+2014 and one space: how a signature line begins */
-#define SIGNATURE_BASE64_MAX 4096
+#define DASH "\xe2\x80\x94 "	   /* U+2014 and one space: how a signature line begins */
+#define SIGNATURE_BASE64_MAX 16384 /* a time stamp brings certificates */
 
 /* --- keys --- */
 

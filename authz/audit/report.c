@@ -89,6 +89,8 @@ void verify_report_json(const struct verify_report *r, struct buf *out)
 		buf_lit(out, "\",");
 	}
 	number(out, "size", r->size);
+	if (r->stamped_s)
+		number(out, "stamped", (uint64_t)r->stamped_s);
 	number(out, "withheld", r->withheld);
 	if (r->witnessed_s)
 		number(out, "witnessed", r->witnessed_s);

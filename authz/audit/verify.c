@@ -1,3 +1,4 @@
+#include "authz/audit/timestamp.h"
 #include "authz/audit/verify_parts.h"
 
 #include <inttypes.h>
@@ -137,10 +138,15 @@ bool verifier_new(const struct verify_options *o, struct verifier **out, struct 
 	v->alloc = alloc;
 	buf_init(&v->line, *alloc, VERIFY_LINE_MAX);
 	buf_init(&v->held_text, *alloc, NOTE_MAX);
+	buf_init(&v->tsa_ca, *alloc, TIMESTAMP_CA_MAX);
+	buf_add(&v->tsa_ca, o->tsa_ca);
 	buf_init(&v->tail, *alloc, VERIFY_LINE_MAX);
 	v->at_least = o->at_least;
 	v->sha = sha256_new(e);
-	if (!v->sha || !set_keys(v, o, e)) {
+	if (!buf_ok(&v->tsa_ca))
+		err_set(e, ERR_TOO_LARGE, "the authorities of time stamps are longer than %d bytes",
+			TIMESTAMP_CA_MAX);
+	if (!buf_ok(&v->tsa_ca) || !v->sha || !set_keys(v, o, e)) {
 		verifier_free(v);
 		return false;
 	}
@@ -161,6 +167,7 @@ void verifier_free(struct verifier *v)
 	sha256_free(v->sha);
 	buf_clear(&v->line);
 	buf_clear(&v->held_text);
+	buf_clear(&v->tsa_ca);
 	buf_clear(&v->tail);
 	if (v->policy)
 		mem_free(v->alloc, v->policy, sizeof(*v->policy));

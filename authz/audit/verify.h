@@ -81,6 +81,7 @@ struct verify_report {
 	char key_id[9];	      /* of the key that verified; empty: none */
 	const char *key_from; /* "given", or "none: ..." */
 	uint64_t witnessed_s; /* of the oldest cosignature that the quorum counts; 0: none */
+	int64_t stamped_s;    /* of the time stamp that was checked; 0: none */
 	uint8_t root[32];
 };
 
@@ -89,9 +90,10 @@ struct verifier;
 struct verify_options {
 	struct str vkey;       /* from outside; empty: structure only */
 	struct str checkpoint; /* a signed note held from before; empty: none */
-	struct str policy;     /* a witness policy; its logs' keys are from outside, too */
-	uint64_t at_least;     /* records that the log must hold */
-	unsigned threads;      /* of verify_fd over a regular file; 0 or 1: this one alone */
+	struct str tsa_ca; /* PEM: the checkpoint must have a time stamp under these; empty: none */
+	struct str policy; /* a witness policy; its logs' keys are from outside, too */
+	uint64_t at_least; /* records that the log must hold */
+	unsigned threads;  /* of verify_fd over a regular file; 0 or 1: this one alone */
 	const struct alloc *alloc;
 };
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "authz/audit/flat.h"
+#include "authz/audit/timestamp.h"
 #include "authz/audit/verify_parts.h"
 #include "authz/base/text.h"
 
@@ -155,6 +156,33 @@ static bool check_quorum(struct verifier *v, const struct note *n)
 	return true;
 }
 
+/* A time stamp was asked for: there must be one, and by an authority of those given. */
+static bool check_stamp(struct verifier *v, const struct note *n)
+{
+	AUTO_BUF token;
+	struct err e = { 0 };
+
+	buf_init(&token, *v->alloc, 2 * TIMESTAMP_MAX);
+	if (!v->tsa_ca.n)
+		return true;
+	if (!timestamp_find(n, &token)) {
+		v->report.anchoring = VERDICT_NO;
+		v->quorum_missed = true;
+		err_code(&v->report.why, ERR_UNAUTHENTICATED, "no_timestamp",
+			 "the checkpoint has no time stamp, which --tsa-ca asks for");
+		return true;
+	}
+	if (!timestamp_verify(buf_str(&token), n->text, buf_str(&v->tsa_ca), &v->report.stamped_s,
+			      &e)) {
+		v->report.anchoring = VERDICT_NO;
+		v->report.stamped_s = 0;
+		return wrong_note(v, &e);
+	}
+	if (v->report.anchoring == VERDICT_UNKNOWN)
+		v->report.anchoring = VERDICT_YES;
+	return true;
+}
+
 bool verify_note(struct verifier *v, struct str bytes, struct checkpoint *c)
 {
 	struct note_key keys[VERIFY_KEYS_MAX];
@@ -180,7 +208,7 @@ bool verify_note(struct verifier *v, struct str bytes, struct checkpoint *c)
 				snprintf(v->report.key_id, sizeof(v->report.key_id), "%08x",
 					 keys[i].id);
 	}
-	return check_quorum(v, &note);
+	return check_quorum(v, &note) && check_stamp(v, &note);
 }
 
 static bool same_origin(const struct verifier *v, struct str signed_one)

@@ -28,7 +28,7 @@ struct verifier {
 	size_t nkeys;
 	struct witness_policy *policy; /* NULL: none was given */
 	bool has_held, quorum_missed;
-	struct buf held_text;
+	struct buf held_text, tsa_ca;
 	struct checkpoint held; /* origin points into held_text */
 	uint64_t at_least;
 

@@ -45,8 +45,6 @@ int run_audit_redact(struct cli *c);
 int run_audit_hold(struct cli *c);
 /* The option's time in ms, RFC 3339 or so long ago; *ms stays if it is not given. False: misuse. */
 bool cli_moment(struct cli *c, const char *option, int64_t *ms, int *exit_code);
-/* A whole file (mode 0644), or none. */
-bool cli_write_file(const char *path, struct str text, struct err *e);
 /* policy.c */
 int run_policy_check(struct cli *c);
 int run_policy_list(struct cli *c);
@@ -97,6 +95,8 @@ void audit_put_moment(struct buf *b, const char *text);
 int run_audit_search(struct cli *c);
 int run_audit_show(struct cli *c);
 int run_audit_reindex(struct cli *c);
+/* timestamp.c */
+int run_audit_timestamp(struct cli *c);
 /* witness.c */
 int run_audit_witness_status(struct cli *c);
 

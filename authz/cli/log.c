@@ -195,8 +195,12 @@ static void put_export_path(struct cli *c, struct buf *b)
 		else
 			client_encode(b, str_c(value));
 	}
-	if (cli_flag(c, "--witnessed"))
+	if (cli_flag(c, "--witnessed")) {
 		buf_printf(b, "%cwitnessed=yes", before);
+		before = '&';
+	}
+	if (cli_flag(c, "--timestamped"))
+		buf_printf(b, "%ctimestamped=yes", before);
 	buf_char(b, '\0');
 }
 

@@ -1,14 +1,10 @@
 /* audit prove: the receipt of one record, as a file that verifies by itself. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <unistd.h>
 
 #include "authz/audit/note.h"
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
-#include "authz/store/file.h"
 
 #define PATH_MAX_BYTES 512
 
@@ -31,25 +27,6 @@ static bool is_covered(const struct answer *a)
 	return covered && covered->b;
 }
 
-/* Into a folder's file at once or not at all. */
-bool cli_write_file(const char *path, struct str text, struct err *e)
-{
-	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	char folder[4096];
-	int dir;
-	bool ok;
-
-	if (snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash - path) + 1 : 1,
-		     slash ? path : ".") >= (int)sizeof(folder))
-		return err_set(e, ERR_INVALID, "%.100s...: the name is too long", path);
-	dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0)
-		return err_set(e, ERR_IO, "%s: %s", folder, strerror(errno));
-	ok = file_replace(NULL, dir, name, text, 0644, e);
-	close(dir);
-	return ok;
-}
-
 static int print_proof(struct cli *c, const struct answer *a)
 {
 	const char *output = cli_value(c, "--output");
@@ -62,7 +39,7 @@ static int print_proof(struct cli *c, const struct answer *a)
 		return cli_fail(c, &e);
 	}
 	if (output && strcmp(output, "-") != 0) {
-		if (!cli_write_file(output, text->s, &e))
+		if (!api_write_file(output, text->s, &e))
 			return cli_fail(c, &e);
 		if (!c->json)
 			fprintf(c->out,

@@ -221,7 +221,7 @@ static bool write_report(struct cli *c, const char *file, const struct totals *t
 	buf_printf(&b, ",%s}\n", elsewhere);
 	if (!buf_ok(&b))
 		err_set(&e, ERR_NOMEM, "no memory for the report");
-	else if (cli_write_file(file, buf_str(&b), &e))
+	else if (api_write_file(file, buf_str(&b), &e))
 		return true;
 	*exit_code = cli_fail(c, &e);
 	return false;

@@ -71,6 +71,15 @@ static const struct option export_options[] = {
 	{ "--from", "SEQ", "only from this record on", 0, false },
 	{ "--witnessed", NULL, "only up to the newest checkpoint that witnesses cosigned", 0,
 	  false },
+	{ "--timestamped", NULL, "only up to the newest checkpoint with a time stamp", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option timestamp_options[] = {
+	{ "--tsa", "URL", "https URL of the authority: ask it now", 0, false },
+	{ "--request", "FILE", "write the request there, to be sent another way", 0, false },
+	{ "--response", "FILE", "what came back for that request", 0, false },
+	{ "--tsa-ca", "FILE", "authorities to believe the time stamp by (PEM)", 0, false },
 	END_OPTIONS,
 };
 
@@ -97,6 +106,7 @@ static const struct option verify_options[] = {
 	  false },
 	{ "--at-least", "N", "the log must hold at least N records", 0, false },
 	{ "--witness-policy", "FILE", "who else must have signed (C2SP tlog-policy)", 0, false },
+	{ "--tsa-ca", "FILE", "authorities of a time stamp that there must be (PEM)", 0, false },
 	{ "--record", "FILE", "the record of a proof that does not hold it", 0, false },
 	{ "--server", "URL", "instead of a file: export the log of a running server", 0, false },
 	{ "--svid", "FILE", "our X.509-SVID for an https:// server (PEM)", 0, false },
@@ -195,6 +205,14 @@ const struct command cli_audit_commands[] = {
 	  .help = "Sign the log as it is now, and print that",
 	  .connects = true,
 	  .run = run_audit_checkpoint },
+	{ .name = "timestamp",
+	  .help = "Have the log as it is now stamped by a time-stamping authority (RFC 3161)",
+	  .more = "\nThe request is one of `openssl ts`, over the three lines of a fresh checkpoint. "
+		  "What comes back\nis checked, kept beside the checkpoint, and goes with it into "
+		  "exports and proofs.",
+	  .options = timestamp_options,
+	  .connects = true,
+	  .run = run_audit_timestamp },
 	{ .name = "witness", .help = "See who watches whom", .sub = witness_commands },
 	{ .name = "key",
 	  .help = "Print the log's verifier key",

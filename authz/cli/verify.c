@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "authz/audit/proof.h"
+#include "authz/audit/timestamp.h"
 #include "authz/audit/witness.h"
 #include "authz/base/clock.h"
 #include "authz/base/text.h"
@@ -66,6 +67,10 @@ static void print_report(struct cli *c, const char *file, const struct verify_re
 		clock_rfc3339((int64_t)(r->witnessed_s & INT32_MAX) * 1000, at);
 		fprintf(c->out, "witnessed: %s\n", at);
 	}
+	if (r->stamped_s) {
+		clock_rfc3339(r->stamped_s * 1000, at);
+		fprintf(c->out, "timestamp: %s\n", at);
+	}
 	fprintf(c->out, "key: %s%s%s\n", r->key_from, r->key_id[0] ? ", id " : "", r->key_id);
 	if (r->origin[0])
 		fprintf(c->out, "origin: %s\n", r->origin);
@@ -103,7 +108,7 @@ static int report(struct cli *c, const char *file, const struct verify_report *r
 
 /* What was given besides the source. */
 struct given {
-	struct buf vkey, note, policy, record;
+	struct buf vkey, note, policy, record, tsa_ca;
 	struct verify_options o;
 };
 
@@ -113,6 +118,7 @@ static void given_clear(struct given *g)
 	buf_clear(&g->note);
 	buf_clear(&g->policy);
 	buf_clear(&g->record);
+	buf_clear(&g->tsa_ca);
 }
 #define AUTO_GIVEN __attribute__((cleanup(given_clear))) struct given
 
@@ -127,6 +133,7 @@ static bool read_given(struct cli *c, struct given *g, struct err *e)
 		{ "--checkpoint", NOTE_MAX, &g->note },
 		{ "--witness-policy", WITNESS_POLICY_MAX, &g->policy },
 		{ "--record", PROOF_RECORD_MAX, &g->record },
+		{ "--tsa-ca", TIMESTAMP_CA_MAX, &g->tsa_ca },
 	};
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
@@ -142,6 +149,7 @@ static bool read_given(struct cli *c, struct given *g, struct err *e)
 	g->o = (struct verify_options){ .vkey = buf_str(&g->vkey),
 					.checkpoint = buf_str(&g->note),
 					.policy = buf_str(&g->policy),
+					.tsa_ca = buf_str(&g->tsa_ca),
 					.alloc = &mem_system,
 					.threads = cores > 1 ? (unsigned)cores : 1 };
 	if (at_least && !text_u64(str_c(at_least), (uint64_t)TREE_SIZE_MAX, &g->o.at_least))

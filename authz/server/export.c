@@ -8,6 +8,7 @@
 #include "authz/audit/cosigned.h"
 #include "authz/audit/export.h"
 #include "authz/audit/export_rows.h"
+#include "authz/audit/timestamp.h"
 #include "authz/decide/admin.h"
 #include "authz/server/handlers.h"
 #include "authz/server/service.h"
@@ -21,6 +22,7 @@ struct export
 	struct buf vkey;
 	uint64_t skip;	/* bytes that are still to be left out */
 	bool witnessed; /* up to the newest checkpoint that witnesses cosigned */
+	bool stamped;	/* up to the newest one with a time stamp */
 };
 
 /* In the order of a leaf's members. */
@@ -132,6 +134,18 @@ static bool end_witnessed(struct request *r, struct audit_filter *f, struct err 
 	return true;
 }
 
+static bool end_stamped(struct request *r, struct audit_filter *f, struct err *e)
+{
+	uint64_t size = timestamp_newest(r->site->service->folder);
+
+	if (!size)
+		return err_code(e, ERR_NOT_FOUND, "not_stamped",
+				"no checkpoint has a time stamp yet; see `writ audit timestamp`");
+	if (!f->to || f->to > size)
+		f->to = size;
+	return true;
+}
+
 static void reply_export(struct request *r)
 {
 	struct export *x = r->user;
@@ -139,7 +153,8 @@ static void reply_export(struct request *r)
 
 	buf_in_arena(&x->vkey, r->call->arena, 1024);
 	audit_vkey(r->worker->core->audit, &x->vkey);
-	if ((x->witnessed && !end_witnessed(r, &x->filter, &e)) || !open_export(r, x, &e)) {
+	if ((x->witnessed && !end_witnessed(r, &x->filter, &e)) ||
+	    (x->stamped && !end_stamped(r, &x->filter, &e)) || !open_export(r, x, &e)) {
 		request_fail(r, &e);
 		return;
 	}
@@ -150,15 +165,16 @@ static void reply_export(struct request *r)
 	call_finish(r->call);
 }
 
-static bool query_witnessed(struct request *r, struct export *x, struct err *e)
+/* A parameter that is yes or no; without it @out stays as it is. */
+static bool query_yes(struct request *r, const char *name, bool *out, struct err *e)
 {
 	struct str text;
 
-	if (!request_query(r, STR("witnessed"), &text, e))
+	if (!request_query(r, str_c(name), &text, e))
 		return e->class == ERR_NONE;
-	x->witnessed = str_eq(text, STR("yes"));
-	return x->witnessed || str_eq(text, STR("no")) ||
-	       err_code(e, ERR_INVALID, "invalid_request", "witnessed must be yes or no");
+	*out = str_eq(text, STR("yes"));
+	return *out || str_eq(text, STR("no")) ||
+	       err_code(e, ERR_INVALID, "invalid_request", "%s must be yes or no", name);
 }
 
 /* Openings are part of an export unless it is meant for long keeping: openings=no. Other formats
@@ -192,16 +208,17 @@ static bool query_export(struct request *r, struct export *x, struct err *e)
 	if (e->class != ERR_NONE)
 		return false;
 	x->format = audit_format_find(format, e);
-	return x->format && query_openings(r, x, e) && query_witnessed(r, x, e) &&
-	       query_log_filter(r, &x->filter, e) &&
+	return x->format && query_openings(r, x, e) &&
+	       query_yes(r, "witnessed", &x->witnessed, e) &&
+	       query_yes(r, "timestamped", &x->stamped, e) && query_log_filter(r, &x->filter, e) &&
 	       query_u64(r, "offset", INT64_MAX, &x->skip, &given, e);
 }
 
 void handle_export(struct request *r)
 {
-	static const char *const known[] = { "agent", "decision", "format",    "from",
-					     "kind",  "offset",	  "openings",  "since",
-					     "to",    "until",	  "witnessed", NULL };
+	static const char *const known[] = { "agent",	  "decision",	 "format", "from", "kind",
+					     "offset",	  "openings",	 "since",  "to",   "until",
+					     "witnessed", "timestamped", NULL };
 	struct export *x;
 	struct err e = { 0 };
 

@@ -171,6 +171,8 @@ void handle_proof(struct request *r);
 void handle_tile(struct request *r);
 void handle_last_checkpoint(struct request *r);
 
+/* timestamp.c */
+void handle_timestamp(struct request *r);
 /* witness.c */
 void handle_witness_add(struct request *r);
 void handle_witness_last(struct request *r);

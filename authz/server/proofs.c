@@ -5,6 +5,7 @@
 #include "authz/audit/proof.h"
 #include "authz/audit/read.h"
 #include "authz/audit/tiles.h"
+#include "authz/audit/timestamp.h"
 #include "authz/base/text.h"
 #include "authz/decide/outcome.h"
 #include "authz/server/handlers.h"
@@ -231,6 +232,7 @@ void handle_last_checkpoint(struct request *r)
 	found = r->site->service->cosigner &&
 		cosigned_read(r->site->service->folder, &r->call->reply.body, &size, &e);
 	if (found) {
+		timestamp_add(r->site->service->folder, &r->call->reply.body);
 		call_reply_header(r->call, STR("cache-control"), STR("private, max-age=1"));
 		request_send(r);
 		return;

@@ -13,6 +13,7 @@
 
 #include "authz/audit/cosigned.h"
 #include "authz/audit/cosigner.h"
+#include "authz/audit/timestamp.h"
 #include "authz/base/text.h"
 #include "tests/audit/fixture.h"
 
@@ -222,6 +223,48 @@ static void judgements(void **state)
 				 cosign_verdict_name(cases[i].want));
 	}
 	sha256_free(sha);
+}
+
+/* A time stamp in a note: private type, found by name and id; other readers pass over it. */
+static void a_time_stamp_is_a_line_of_its_own(void **state)
+{
+	struct str parts[] = { STR(TIMESTAMP_NAME "\n\xff"
+						  "rfc3161") };
+	struct sha256 *sha = sha256_new(NULL);
+	struct note_key k;
+	struct note n;
+	uint8_t hash[SHA256_LEN];
+	AUTO_BUF note;
+	AUTO_BUF token;
+	struct err e;
+
+	(void)state;
+	sha256_parts(sha, parts, 1, hash);
+	sha256_free(sha);
+	assert_int_equal((uint32_t)hash[0] << 24 | hash[1] << 16 | hash[2] << 8 | hash[3],
+			 TIMESTAMP_ID);
+	buf_init(&note, mem_system, NOTE_MAX);
+	buf_init(&token, mem_system, 4 * TIMESTAMP_MAX);
+	buf_lit(&note, CP);
+	assert_true(note_parse(buf_str(&note), &n, &e));
+	assert_false(timestamp_find(&n, &token));
+	timestamp_line(STR("a token"), &note);
+	assert_true(note_parse(buf_str(&note), &n, &e));
+	assert_true(timestamp_find(&n, &token));
+	assert_true(str_eq(buf_str(&token), STR("a token")));
+	assert_true(note_key_parse(
+		STR("writ.example/audit+f7ad3804+AQOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4"), &k,
+		&e));
+	assert_true(note_verify(&n, &k, 1, &e));
+	/* The longest one fits. */
+	buf_reset(&note);
+	buf_reset(&token);
+	buf_lit(&note, CP);
+	assert_non_null(buf_room(&token, TIMESTAMP_MAX));
+	memset(token.p, 7, TIMESTAMP_MAX);
+	token.n = TIMESTAMP_MAX;
+	timestamp_line(buf_str(&token), &note);
+	assert_true(note_parse(buf_str(&note), &n, &e));
 }
 
 /* ---- the log's side ---- */
@@ -505,6 +548,7 @@ int main(void)
 		cmocka_unit_test(bodies_that_are_refused),
 		cmocka_unit_test(answers_are_checked),
 		cmocka_unit_test(judgements),
+		cmocka_unit_test(a_time_stamp_is_a_line_of_its_own),
 		cmocka_unit_test(what_is_cosigned_is_kept),
 		cmocka_unit_test(the_size_is_learned_from_a_409),
 		cmocka_unit_test(one_that_fails_is_tried_again_less_and_less),
