@@ -38,8 +38,7 @@ static void refuse(struct request *r, const struct witness_ask *a)
 		[COSIGN_OLD_AHEAD] = "the old size is more than the checkpoint's",
 		[COSIGN_OTHER_OLD] = "",
 		[COSIGN_FORK] = "a tree of this size with another root was cosigned",
-		[COSIGN_NO_PROOF] = "the proof does not show that this tree goes on from the one "
-				    "that was cosigned",
+		[COSIGN_NO_PROOF] = "no proof that this tree goes on from the cosigned one",
 	};
 	struct err e = { 0 };
 
