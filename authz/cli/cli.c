@@ -249,6 +249,8 @@ const char *cli_next(const struct cli *c, const char *name, size_t *at)
 	return NULL;
 }
 
+#define HELP_COLUMN 31
+
 static void help_options(FILE *out, const struct option *o)
 {
 	for (; o && o->name; o++) {
@@ -260,19 +262,30 @@ static void help_options(FILE *out, const struct option *o)
 	}
 }
 
+/* Each group of commands stands under what it is for. */
 static void help_table(FILE *out, const struct command *table, const char *parent)
 {
+	bool after_group = false;
+
 	for (; table->name; table++) {
 		char left[80];
 
+		if (table->sub || after_group)
+			fputc('\n', out);
+		after_group = table->sub != NULL;
 		if (table->sub) {
+			fprintf(out, "%s:\n", table->help);
 			help_table(out, table->sub, table->name);
 			continue;
 		}
 		snprintf(left, sizeof(left), "%s%s%s%s%s", parent ? parent : "", parent ? " " : "",
 			 table->name, table->operands ? " " : "",
 			 table->operands ? table->operands : "");
-		fprintf(out, "  %-30s %s\n", left, table->help);
+		if (strlen(left) > HELP_COLUMN) { /* then what it does has a line of its own */
+			fprintf(out, "  %s\n", left);
+			left[0] = '\0';
+		}
+		fprintf(out, "  %-*s %s\n", HELP_COLUMN, left, table->help);
 	}
 }
 

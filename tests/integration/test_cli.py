@@ -31,6 +31,7 @@ def usage_goes_to_stdout_when_asked_for_and_to_stderr_when_not(d):
     assert asked.stdout == bare.stderr and not asked.stderr and not bare.stdout
     for command in ("serve", "agent register SPIFFE_ID", "audit verify [FILE|DIR]", "doctor"):
         assert f"  {command}" in asked.stdout, command
+    assert "\n\nRegister agents:\n  agent register" in asked.stdout, asked.stdout
     assert "Usage: writ agent COMMAND" in writ("agent", "--help", code=0, cwd=d).stdout
 
 
