@@ -12,8 +12,8 @@
 
 #include "tests/decide/rig.h"
 
-#define ROUNDS 41
-#define DECISIONS 400
+#define ROUNDS 61
+#define DECISIONS 100 /* each waits for the disk, off the clock */
 #define AGENT "spiffe://test.example/ns/fin/agent/a1"
 
 static const char request[] =
