@@ -2,7 +2,7 @@
  * service - what handlers may know of the running process.
  *
  * Purpose    Health, metrics, status and exports need more than a decision does: counters of all
- *            workers, the doors, where the log lies. The wiring (authz/serve.c) fills this once,
+ *            workers, the doors, where the log lies. The wiring (authz/serve*.c) fills this once,
  *            before the doors open.
  * Ownership  Borrowed from the wiring; outlives the doors.
  * Threads    Constant after start, but for the atomics.
