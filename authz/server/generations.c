@@ -338,13 +338,8 @@ static void act_list(struct request *r, struct control *c)
 static void reply_look(struct request *r)
 {
 	struct look *l = r->user;
-	struct buf *b = request_reply(r, 200);
 
-	if (buf_ok(&l->out))
-		*b = l->out;
-	else
-		b->failed = true;
-	request_send(r);
+	request_send_made(r, &l->out);
 }
 
 static bool look_number(struct request *r, const char *name, uint64_t max, uint64_t *out,

@@ -344,13 +344,8 @@ static void act_compare(struct request *r, struct control *c)
 static void reply_out(struct request *r)
 {
 	struct inquest *q = r->user;
-	struct buf *b = request_reply(r, 200);
 
-	if (buf_ok(&q->out))
-		*b = q->out;
-	else
-		b->failed = true;
-	request_send(r);
+	request_send_made(r, &q->out);
 }
 
 void handle_rollout(struct request *r)

@@ -79,6 +79,8 @@ const struct json *request_member(struct request *r, const struct json *body, co
  * request_send. */
 struct buf *request_reply(struct request *r, int status);
 void request_send(struct request *r);
+/* Answer 200 with what an act has written to @out, a buf in the call's arena. */
+void request_send_made(struct request *r, const struct buf *out);
 
 /* Is every query parameter one of @known (NULL-terminated)? A misspelt filter would silently show
  * something else. False: refused and answered. */
