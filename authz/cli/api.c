@@ -155,3 +155,24 @@ void answer_print(const struct cli *c, const struct answer *a)
 	fwrite(a->value->raw.p, 1, a->value->raw.n, c->out);
 	fputc('\n', c->out);
 }
+
+int64_t answer_number(const struct json *v, const char *name)
+{
+	const struct json *n = json_get_type(v, str_c(name), JSON_INT);
+
+	return n ? n->i : 0;
+}
+
+struct str answer_text(const struct json *v, const char *name)
+{
+	const struct json *t = json_get_type(v, str_c(name), JSON_STRING);
+
+	return t ? t->s : (struct str){ "", 0 };
+}
+
+bool answer_flag(const struct json *v, const char *name)
+{
+	const struct json *b = json_get_type(v, str_c(name), JSON_BOOL);
+
+	return b && b->b;
+}

@@ -51,6 +51,11 @@ void answer_clear(struct answer *a);
 /* The server's JSON as it came, on a line of its own. */
 void answer_print(const struct cli *c, const struct answer *a);
 
+/* A member of an answer, or of an object in it; what is not there is 0, "" or no. */
+int64_t answer_number(const struct json *v, const char *name);
+struct str answer_text(const struct json *v, const char *name);
+bool answer_flag(const struct json *v, const char *name);
+
 /* All of a file, "-" for standard input; over @max: refused. */
 MUST_USE bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e);
 

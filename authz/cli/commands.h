@@ -54,10 +54,13 @@ int run_policy_show(struct cli *c);
 int run_policy_diff(struct cli *c);
 int run_policy_rollback(struct cli *c);
 /* For commands that send policies: the files of @dir as an array and, if they are signed,
- * `,"signature":"..."`; what a reply says of them. */
+ * `,"signature":"..."`. */
 struct buf;
 bool policy_put_files(const char *dir, struct buf *b, struct err *e);
-void policy_put_findings(FILE *out, const struct json *list);
+struct answer;
+/* POST, and print what is said of the policies. False: that was all, *exit_code is set. */
+bool policy_post(struct cli *c, const char *path, struct str body, struct answer *a,
+		 int *exit_code);
 /* policy_rollouts.c */
 int run_policy_shadow(struct cli *c);
 int run_policy_canary(struct cli *c);

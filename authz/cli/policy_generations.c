@@ -25,81 +25,69 @@ static const struct column rule_columns[] = {
 };
 static const struct column source_columns[] = { { "FILE", "path" }, { "BYTES", "bytes" } };
 
-static int64_t number_of(const struct json *v, const char *name)
-{
-	const struct json *n = json_get_type(v, str_c(name), JSON_INT);
-
-	return n ? n->i : 0;
-}
-
-static struct str text_of(const struct json *v, const char *name)
-{
-	const struct json *t = json_get_type(v, str_c(name), JSON_STRING);
-
-	return t ? t->s : (struct str){ "", 0 };
-}
-
-static bool flag_of(const struct json *v, const char *name)
-{
-	const struct json *b = json_get_type(v, str_c(name), JSON_BOOL);
-
-	return b && b->b;
-}
-
 /* ---- acts ---- */
 
-void policy_put_findings(FILE *out, const struct json *list)
+static void put_findings(FILE *out, const struct json *list)
 {
 	for (uint32_t i = 0; list && i < list->n; i++) {
 		const struct json *f = &list->items[i];
 		AUTO_BUF b;
 
 		buf_init(&b, mem_system, 65536);
-		print_safe(&b, text_of(f, "file"));
-		if (number_of(f, "line") > 0)
-			buf_printf(&b, ":%" PRId64, number_of(f, "line"));
+		print_safe(&b, answer_text(f, "file"));
+		if (answer_number(f, "line") > 0)
+			buf_printf(&b, ":%" PRId64, answer_number(f, "line"));
 		buf_lit(&b, ": ");
-		print_safe(&b, text_of(f, "severity"));
+		print_safe(&b, answer_text(f, "severity"));
 		buf_lit(&b, ": ");
-		print_safe(&b, text_of(f, "message"));
+		print_safe(&b, answer_text(f, "message"));
 		buf_char(&b, '\n');
 		fwrite(b.p, 1, b.n, out);
 	}
 }
 
-/* What an act came to. A refusal's findings are what its sender needs: all of them are shown. */
-static int act(struct cli *c, const char *path, struct str body)
+/* A refusal's findings are what its sender needs: all of them are shown. */
+bool policy_post(struct cli *c, const char *path, struct str body, struct answer *a, int *exit_code)
 {
 	struct client_request q = { .method = "POST", .path = path, .body = body };
 	struct api api;
-	AUTO_ANSWER a = { 0 };
 	struct err e = { 0 };
+	bool ok;
+
+	if (!api_open(c, API_ADMIN, &api, &e)) {
+		*exit_code = cli_fail(c, &e);
+		return false;
+	}
+	ok = api_ask(c, &api, &q, true, a, exit_code);
+	if (!c->json && a->value)
+		put_findings(c->err, json_get_type(a->value, STR("findings"), JSON_ARRAY));
+	if (!ok || !c->json)
+		return ok;
+	answer_print(c, a);
+	*exit_code = CLI_DONE;
+	return false;
+}
+
+/* What an act came to. */
+static int act(struct cli *c, const char *path, struct str body)
+{
+	AUTO_ANSWER a = { 0 };
 	int exit_code;
 
-	if (!api_open(c, API_ADMIN, &api, &e))
-		return cli_fail(c, &e);
-	if (!api_ask(c, &api, &q, true, &a, &exit_code)) {
-		if (!c->json && a.value)
-			policy_put_findings(c->err,
-					    json_get_type(a.value, STR("findings"), JSON_ARRAY));
+	if (!policy_post(c, path, body, &a, &exit_code))
 		return exit_code;
-	}
-	if (c->json) {
-		answer_print(c, &a);
-		return CLI_DONE;
-	}
-	policy_put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
-	if (number_of(a.value, "aborted_rollout"))
+	if (answer_number(a.value, "aborted_rollout"))
 		fprintf(c->out, "roll-out %" PRId64 " was aborted\n",
-			number_of(a.value, "aborted_rollout"));
+			answer_number(a.value, "aborted_rollout"));
 	fprintf(c->out, "generation %" PRId64 " is in force%s%s, sha256 ",
-		number_of(a.value, "generation"), flag_of(a.value, "changed") ? "" : " already",
-		flag_of(a.value, "pinned")
+		answer_number(a.value, "generation"),
+		answer_flag(a.value, "changed") ? "" : " already",
+		answer_flag(a.value, "pinned")
 			? ", pinned: the watched folder does not replace it until the next apply"
 			: "");
-	print_text(c->out, text_of(a.value, "hash"));
+	print_text(c->out, answer_text(a.value, "hash"));
 	fprintf(c->out, ", rules: %" PRId64 " (before: generation %" PRId64 ")\n",
-		number_of(a.value, "rules"), number_of(a.value, "before"));
+		answer_number(a.value, "rules"), answer_number(a.value, "before"));
 	return CLI_DONE;
 }
 
@@ -197,7 +185,7 @@ static int list_page(struct cli *c, uint64_t *before, bool first)
 		print_table(c->out, generation_columns, ARRAY_LEN(generation_columns), list, first);
 	else if (first)
 		fprintf(c->out, "no generation was stored yet\n");
-	*before = (uint64_t)number_of(a.value, "next");
+	*before = (uint64_t)answer_number(a.value, "next");
 	return CLI_DONE;
 }
 
@@ -231,10 +219,11 @@ static void put_head(struct cli *c, const struct json *v)
 {
 	static const char *const names[] = { "hash", "stored_at", "by", "message", "since", NULL };
 
-	fprintf(c->out, "generation: %" PRId64 "%s%s\n", number_of(v, "generation"),
-		flag_of(v, "active") ? ", in force" : "", flag_of(v, "pinned") ? ", pinned" : "");
+	fprintf(c->out, "generation: %" PRId64 "%s%s\n", answer_number(v, "generation"),
+		answer_flag(v, "active") ? ", in force" : "",
+		answer_flag(v, "pinned") ? ", pinned" : "");
 	for (size_t i = 0; names[i]; i++) {
-		struct str s = text_of(v, names[i]);
+		struct str s = answer_text(v, names[i]);
 
 		if (!s.n)
 			continue;
@@ -246,10 +235,10 @@ static void put_head(struct cli *c, const struct json *v)
 
 static void put_source(struct cli *c, const struct json *file)
 {
-	struct str rest = text_of(file, "text"), line;
+	struct str rest = answer_text(file, "text"), line;
 
 	fprintf(c->out, "\n--- ");
-	print_text(c->out, text_of(file, "path"));
+	print_text(c->out, answer_text(file, "path"));
 	fputc('\n', c->out);
 	while (rest.n) {
 		if (!str_cut(rest, '\n', &line, &rest)) {
@@ -298,8 +287,8 @@ int run_policy_show(struct cli *c)
 static const struct json *find_rule(const struct json *rules, const struct json *want)
 {
 	for (uint32_t i = 0; rules && i < rules->n; i++)
-		if (str_eq(text_of(&rules->items[i], "policy"), text_of(want, "policy")) &&
-		    str_eq(text_of(&rules->items[i], "rule"), text_of(want, "rule")))
+		if (str_eq(answer_text(&rules->items[i], "policy"), answer_text(want, "policy")) &&
+		    str_eq(answer_text(&rules->items[i], "rule"), answer_text(want, "rule")))
 			return &rules->items[i];
 	return NULL;
 }
@@ -307,9 +296,9 @@ static const struct json *find_rule(const struct json *rules, const struct json 
 static struct str source_text(const struct json *sources, struct str path, bool *found)
 {
 	for (uint32_t i = 0; sources && i < sources->n; i++)
-		if (str_eq(text_of(&sources->items[i], "path"), path)) {
+		if (str_eq(answer_text(&sources->items[i], "path"), path)) {
 			*found = true;
-			return text_of(&sources->items[i], "text");
+			return answer_text(&sources->items[i], "text");
 		}
 	*found = false;
 	return (struct str){ "", 0 };
@@ -320,15 +309,15 @@ static struct str rule_text(const struct json *generation, const struct json *ru
 {
 	const struct json *rules = json_get_type(generation, STR("rules"), JSON_ARRAY);
 	const struct json *sources = json_get_type(generation, STR("sources"), JSON_ARRAY);
-	int64_t from = number_of(rule, "line"), to = INT64_MAX, at = 1;
-	struct str path = text_of(rule, "file"), all, line, rest;
+	int64_t from = answer_number(rule, "line"), to = INT64_MAX, at = 1;
+	struct str path = answer_text(rule, "file"), all, line, rest;
 	const char *begin = NULL;
 	bool found;
 
 	for (uint32_t i = 0; rules && i < rules->n; i++) {
-		int64_t n = number_of(&rules->items[i], "line");
+		int64_t n = answer_number(&rules->items[i], "line");
 
-		if (str_eq(text_of(&rules->items[i], "file"), path) && n > from && n < to)
+		if (str_eq(answer_text(&rules->items[i], "file"), path) && n > from && n < to)
 			to = n;
 	}
 	all = rest = source_text(sources, path, &found);
@@ -357,14 +346,14 @@ static void put_rule(struct buf *b, bool json, bool *first, const char *what,
 		buf_char(b, '}');
 	} else {
 		buf_printf(b, "%-8s ", what);
-		print_safe(b, text_of(rule, "effect"));
+		print_safe(b, answer_text(rule, "effect"));
 		buf_char(b, ' ');
-		print_safe(b, text_of(rule, "policy"));
+		print_safe(b, answer_text(rule, "policy"));
 		buf_char(b, '/');
-		print_safe(b, text_of(rule, "rule"));
+		print_safe(b, answer_text(rule, "rule"));
 		buf_lit(b, "  ");
-		print_safe(b, text_of(rule, "file"));
-		buf_printf(b, ":%" PRId64 "\n", number_of(rule, "line"));
+		print_safe(b, answer_text(rule, "file"));
+		buf_printf(b, ":%" PRId64 "\n", answer_number(rule, "line"));
 	}
 	*first = false;
 }
@@ -384,8 +373,8 @@ static size_t diff_rules(struct buf *b, bool json, const struct json *old, const
 	for (uint32_t i = 0; is && i < is->n; i++) {
 		const struct json *rule = &is->items[i], *before = find_rule(was, rule);
 
-		if (before && str_eq(text_of(before, "effect"), text_of(rule, "effect")) &&
-		    str_eq(text_of(before, "on"), text_of(rule, "on")) &&
+		if (before && str_eq(answer_text(before, "effect"), answer_text(rule, "effect")) &&
+		    str_eq(answer_text(before, "on"), answer_text(rule, "on")) &&
 		    str_eq(rule_text(old, before), rule_text(new, rule)))
 			continue;
 		put_rule(b, json, &first, before ? "changed" : "added", rule);
@@ -413,17 +402,17 @@ static bool diff_sources(struct buf *b, const struct json *old, const struct jso
 	bool found, ok = true;
 
 	for (uint32_t i = 0; ok && was && i < was->n; i++) {
-		struct str path = text_of(&was->items[i], "path");
+		struct str path = answer_text(&was->items[i], "path");
 		struct str text = source_text(is, path, &found);
 
-		ok = diff_file(b, path, text_of(&was->items[i], "text"), text);
+		ok = diff_file(b, path, answer_text(&was->items[i], "text"), text);
 	}
 	for (uint32_t i = 0; ok && is && i < is->n; i++) {
-		struct str path = text_of(&is->items[i], "path");
+		struct str path = answer_text(&is->items[i], "path");
 
 		(void)source_text(was, path, &found);
 		if (!found)
-			ok = diff_file(b, path, STR(""), text_of(&is->items[i], "text"));
+			ok = diff_file(b, path, STR(""), answer_text(&is->items[i], "text"));
 	}
 	return ok && buf_ok(b);
 }
@@ -432,7 +421,7 @@ static bool diff_sources(struct buf *b, const struct json *old, const struct jso
 static void write_diff(const struct cli *c, struct buf *out, const struct json *old,
 		       const struct json *new, size_t n, struct str rules, struct str text)
 {
-	int64_t from = number_of(old, "generation"), to = number_of(new, "generation");
+	int64_t from = answer_number(old, "generation"), to = answer_number(new, "generation");
 
 	if (c->json) {
 		buf_printf(out, "{\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"rules\":[", from, to);
@@ -483,8 +472,8 @@ int run_policy_diff(struct cli *c)
 	}
 	if (cli_flag(c, "--replay")) {
 		buf_add(&out, c->json ? STR(",\"replay\":") : STR("\nrecorded decisions, "));
-		return policy_replay_between(c, (uint64_t)number_of(a.value, "generation"),
-					     (uint64_t)number_of(b.value, "generation"),
+		return policy_replay_between(c, (uint64_t)answer_number(a.value, "generation"),
+					     (uint64_t)answer_number(b.value, "generation"),
 					     buf_str(&out), c->json ? STR("}\n") : STR(""));
 	}
 	if (c->json)

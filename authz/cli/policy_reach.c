@@ -28,13 +28,6 @@ struct pages {
 	bool more;
 };
 
-static struct str text_of(const struct json *v, const char *name)
-{
-	const struct json *t = json_get_type(v, str_c(name), JSON_STRING);
-
-	return t ? t->s : (struct str){ "", 0 };
-}
-
 static void pages_clear(struct pages *p)
 {
 	for (size_t i = 0; i < p->nanswers; i++)
@@ -54,12 +47,12 @@ static bool keep(struct pages *p, const struct json *results)
 	for (uint32_t i = 0; i < n; i++) {
 		const struct json *v = &results->items[i];
 		const struct json *rules = json_get_type(v, STR("rules"), JSON_ARRAY);
-		struct str name = text_of(v, "spiffe_id");
+		struct str name = answer_text(v, "spiffe_id");
 
 		p->items[p->n++] = (struct item){ .value = v,
-						  .could = text_of(v, "could"),
+						  .could = answer_text(v, "could"),
 						  .rules = rules ? rules->raw : STR("[]"),
-						  .name = name.n ? name : text_of(v, "id") };
+						  .name = name.n ? name : answer_text(v, "id") };
 	}
 	return true;
 }
@@ -101,7 +94,7 @@ static bool fetch(struct cli *c, struct pages *p, struct str query, int *exit_co
 			*exit_code = cli_fail(c, &e);
 			return false;
 		}
-		after = text_of(a->value, "next");
+		after = answer_text(a->value, "next");
 		p->more = after.n > 0;
 		if (!after.n || p->n >= p->limit)
 			return true;
@@ -123,15 +116,15 @@ static void put_rule(struct buf *b, const struct json *rule)
 	const struct json *when = json_get_type(rule, STR("depends_on_when_at"), JSON_INT);
 
 	buf_lit(b, "  ");
-	print_safe(b, text_of(rule, "effect"));
+	print_safe(b, answer_text(rule, "effect"));
 	buf_char(b, ' ');
-	print_safe(b, text_of(rule, "rule"));
+	print_safe(b, answer_text(rule, "rule"));
 	buf_lit(b, "  ");
-	print_safe(b, text_of(rule, "file"));
+	print_safe(b, answer_text(rule, "file"));
 	buf_printf(b, ":%" PRId64, line ? line->i : 0);
 	if (when) {
 		buf_lit(b, ", depends on when at ");
-		print_safe(b, text_of(rule, "file"));
+		print_safe(b, answer_text(rule, "file"));
 		buf_printf(b, ":%" PRId64, when->i);
 	}
 	buf_char(b, '\n');
@@ -164,7 +157,7 @@ static int put_text(struct cli *c, struct pages *p, const char *none)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		const struct item *x = &p->items[i];
-		struct str type = text_of(x->value, "type");
+		struct str type = answer_text(x->value, "type");
 		AUTO_BUF b;
 
 		buf_init(&b, mem_system, (size_t)1 << 20);
@@ -239,14 +232,14 @@ static bool read_limit(struct cli *c, struct pages *p, int *exit_code)
 static void put_head(struct cli *c, const struct json *head)
 {
 	const struct json *generation = json_get_type(head, STR("generation"), JSON_INT);
-	struct str action = text_of(head, "action"), state = text_of(head, "state");
+	struct str action = answer_text(head, "action"), state = answer_text(head, "state");
 	AUTO_BUF b;
 
 	buf_init(&b, mem_system, 65536);
-	print_safe(&b, action.n ? action : text_of(head, "spiffe_id"));
+	print_safe(&b, action.n ? action : answer_text(head, "spiffe_id"));
 	if (action.n) {
 		buf_char(&b, ' ');
-		print_safe(&b, text_of(head, "id"));
+		print_safe(&b, answer_text(head, "id"));
 		buf_lit(&b, ": agents that could be allowed");
 	} else if (str_eq(state, STR("active"))) {
 		buf_lit(&b, ": what it could be allowed");

@@ -15,20 +15,6 @@ static const struct column columns[] = {
 	{ "MESSAGE", "message" },
 };
 
-static int64_t number_of(const struct json *v, const char *name)
-{
-	const struct json *n = json_get_type(v, str_c(name), JSON_INT);
-
-	return n ? n->i : 0;
-}
-
-static struct str text_of(const struct json *v, const char *name)
-{
-	const struct json *t = json_get_type(v, str_c(name), JSON_STRING);
-
-	return t ? t->s : (struct str){ "", 0 };
-}
-
 /* ---- start ---- */
 
 /* "0.05", as it will stand in the request. */
@@ -121,31 +107,18 @@ static bool put_start(struct cli *c, const char *kind, struct buf *b, int *exit_
 /* POST, and the roll-out as it is then. */
 static int act(struct cli *c, const char *path, struct str body, const char *what)
 {
-	struct client_request q = { .method = "POST", .path = path, .body = body };
-	struct api api;
 	AUTO_ANSWER a = { 0 };
-	struct err e = { 0 };
 	int exit_code;
 
-	if (!api_open(c, API_ADMIN, &api, &e))
-		return cli_fail(c, &e);
-	if (!api_ask(c, &api, &q, true, &a, &exit_code)) {
-		if (!c->json && a.value)
-			policy_put_findings(c->err,
-					    json_get_type(a.value, STR("findings"), JSON_ARRAY));
+	if (!policy_post(c, path, body, &a, &exit_code))
 		return exit_code;
-	}
-	if (c->json) {
-		answer_print(c, &a);
-		return CLI_DONE;
-	}
-	policy_put_findings(c->err, json_get_type(a.value, STR("findings"), JSON_ARRAY));
-	fprintf(c->out, "roll-out %" PRId64 " (", number_of(a.value, "rollout"));
-	print_text(c->out, text_of(a.value, "kind"));
-	if (number_of(a.value, "percent"))
-		fprintf(c->out, ", %" PRId64 " %% of the agents", number_of(a.value, "percent"));
+	fprintf(c->out, "roll-out %" PRId64 " (", answer_number(a.value, "rollout"));
+	print_text(c->out, answer_text(a.value, "kind"));
+	if (answer_number(a.value, "percent"))
+		fprintf(c->out, ", %" PRId64 " %% of the agents",
+			answer_number(a.value, "percent"));
 	fprintf(c->out, "): generation %" PRId64 " %s %" PRId64 "\n",
-		number_of(a.value, "generation"), what, number_of(a.value, "base"));
+		answer_number(a.value, "generation"), what, answer_number(a.value, "base"));
 	return CLI_DONE;
 }
 
@@ -236,7 +209,7 @@ int run_policy_rollouts(struct cli *c)
 			print_table(c->out, columns, ARRAY_LEN(columns), list, first);
 		else if (first)
 			fprintf(c->out, "no roll-out was started yet\n");
-		before = number_of(a.value, "next");
+		before = answer_number(a.value, "next");
 		first = false;
 	} while (before);
 	return CLI_DONE;
@@ -247,16 +220,16 @@ static void put_head(struct cli *c, const struct json *v)
 	static const char *const texts[] = { "started_at", "by",     "message", "ended_at",
 					     "ended_by",   "reason", "detail",	NULL };
 
-	fprintf(c->out, "roll-out: %" PRId64 ", ", number_of(v, "rollout"));
-	print_text(c->out, text_of(v, "kind"));
-	if (number_of(v, "percent"))
-		fprintf(c->out, " of %" PRId64 " %% of the agents", number_of(v, "percent"));
+	fprintf(c->out, "roll-out: %" PRId64 ", ", answer_number(v, "rollout"));
+	print_text(c->out, answer_text(v, "kind"));
+	if (answer_number(v, "percent"))
+		fprintf(c->out, " of %" PRId64 " %% of the agents", answer_number(v, "percent"));
 	fprintf(c->out, ", ");
-	print_text(c->out, text_of(v, "state"));
+	print_text(c->out, answer_text(v, "state"));
 	fprintf(c->out, "\ncandidate: generation %" PRId64 ", in force: generation %" PRId64 "\n",
-		number_of(v, "generation"), number_of(v, "base"));
+		answer_number(v, "generation"), answer_number(v, "base"));
 	for (size_t i = 0; texts[i]; i++) {
-		struct str s = text_of(v, texts[i]);
+		struct str s = answer_text(v, texts[i]);
 
 		if (!s.n)
 			continue;
@@ -271,22 +244,22 @@ static void put_side(struct cli *c, const char *name, const struct json *v)
 	fprintf(c->out,
 		"%-10s permit %" PRId64 ", ask %" PRId64 ", deny %" PRId64 ", errors %" PRId64
 		", p99 %" PRId64 " us\n",
-		name, number_of(v, "permit"), number_of(v, "ask"), number_of(v, "deny"),
-		number_of(v, "errors"), number_of(v, "p99_us"));
+		name, answer_number(v, "permit"), answer_number(v, "ask"), answer_number(v, "deny"),
+		answer_number(v, "errors"), answer_number(v, "p99_us"));
 }
 
 static void put_verdict(struct cli *c, const struct json *v)
 {
-	struct str rule = text_of(v, "rule");
+	struct str rule = answer_text(v, "rule");
 
-	print_text(c->out, text_of(v, "decision"));
+	print_text(c->out, answer_text(v, "decision"));
 	fputs(" by ", c->out);
 	if (rule.n)
 		print_text(c->out, rule);
 	else
 		fputs("no rule", c->out);
 	fputs(" (", c->out);
-	print_text(c->out, text_of(v, "reason"));
+	print_text(c->out, answer_text(v, "reason"));
 	fputc(')', c->out);
 }
 
@@ -296,7 +269,7 @@ static void put_change(struct cli *c, const struct json *v)
 	const struct json *is = json_get_type(v, STR("is"), JSON_OBJECT);
 	const struct json *samples = json_get_type(v, STR("evaluations"), JSON_ARRAY);
 
-	fprintf(c->out, "\n%" PRId64 " times: ", number_of(v, "count"));
+	fprintf(c->out, "\n%" PRId64 " times: ", answer_number(v, "count"));
 	put_verdict(c, was);
 	fputs(" -> ", c->out);
 	put_verdict(c, is);
@@ -330,14 +303,14 @@ int policy_diff_rollout(struct cli *c)
 	}
 	put_head(c, a.value);
 	fprintf(c->out, "decided by both: %" PRId64 ", otherwise: %" PRId64 "\n",
-		number_of(a.value, "evaluations"), number_of(a.value, "changed"));
+		answer_number(a.value, "evaluations"), answer_number(a.value, "changed"));
 	put_side(c, "in force:", json_get_type(a.value, STR("in_force"), JSON_OBJECT));
 	put_side(c, "candidate:", json_get_type(a.value, STR("candidate"), JSON_OBJECT));
 	changes = json_get_type(a.value, STR("changes"), JSON_ARRAY);
 	for (uint32_t i = 0; changes && i < changes->n; i++)
 		put_change(c, &changes->items[i]);
-	if (number_of(a.value, "ungrouped"))
+	if (answer_number(a.value, "ungrouped"))
 		fprintf(c->out, "\n%" PRId64 " times: further kinds of change\n",
-			number_of(a.value, "ungrouped"));
+			answer_number(a.value, "ungrouped"));
 	return CLI_DONE;
 }
