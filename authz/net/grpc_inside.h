@@ -8,6 +8,8 @@
 #ifndef WRIT_NET_GRPC_INSIDE_H
 #define WRIT_NET_GRPC_INSIDE_H
 
+#include <nghttp2/nghttp2.h>
+
 #include "authz/net/conn.h"
 #include "authz/net/grpc.h"
 
@@ -45,6 +47,11 @@ void grpc_close(struct exchange *x); /* the exchange goes back */
 
 /* End a pending call from this side. */
 void grpc_cut(struct grpc_call *g, enum grpc_status status, const char *why);
+
+/* ---- http2.c ---- */
+
+/* Points at both texts, which nghttp2 reads until the block is submitted. */
+nghttp2_nv http2_header(struct str name, struct str value);
 
 /* ---- grpc_reply.c ---- */
 

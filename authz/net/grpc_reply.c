@@ -3,23 +3,10 @@
  * ("Trailers-Only"). The end is a second block after the data: read_out asks nghttp2 for it when
  * nothing is left to send.
  */
-#include <nghttp2/nghttp2.h>
-
 #include "authz/base/text.h"
 #include "authz/net/grpc_inside.h"
 
 #define STALL_CHECK_NS 1000000000 /* how often a slow reader is looked at */
-
-static nghttp2_nv header(struct str name, struct str value)
-{
-	union {
-		const char *in;
-		uint8_t *out;
-	} n = { name.p }, v = { value.p ? value.p : "" };
-
-	return (nghttp2_nv){ n.out, v.out, name.n, value.n,
-			     NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
-}
 
 static void break_off(struct exchange *x)
 {
@@ -34,9 +21,9 @@ static size_t ending(struct grpc_call *g, nghttp2_nv out[static 2])
 					      "9", "10", "11", "12", "13", "14", "15", "16" };
 	size_t n = 0;
 
-	out[n++] = header(STR("grpc-status"), str_c(digits[g->status]));
+	out[n++] = http2_header(STR("grpc-status"), str_c(digits[g->status]));
 	if (g->message.n)
-		out[n++] = header(STR("grpc-message"), g->message);
+		out[n++] = http2_header(STR("grpc-message"), g->message);
 	return n;
 }
 
@@ -44,10 +31,10 @@ static size_t heading(struct exchange *x, nghttp2_nv *out)
 {
 	size_t n = 0;
 
-	out[n++] = header(STR(":status"), STR("200"));
-	out[n++] = header(STR("content-type"), STR(GRPC_TYPE));
+	out[n++] = http2_header(STR(":status"), STR("200"));
+	out[n++] = http2_header(STR("content-type"), STR(GRPC_TYPE));
 	if (x->request_id.n)
-		out[n++] = header(STR("x-request-id"), x->request_id);
+		out[n++] = http2_header(STR("x-request-id"), x->request_id);
 	return n;
 }
 
@@ -234,7 +221,7 @@ static void trailers_only(struct exchange *x)
 
 	n += ending(g, nv + n);
 	for (size_t i = 0; i < r->nheaders; i++)
-		nv[n++] = header(r->headers[i].name, r->headers[i].value);
+		nv[n++] = http2_header(r->headers[i].name, r->headers[i].value);
 	g->opened = true;
 	if (nghttp2_submit_response(http2_session(x->conn), x->h2.id, nv, n, NULL))
 		break_off(x);

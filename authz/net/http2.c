@@ -245,7 +245,7 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *out, siz
 	return (ssize_t)n;
 }
 
-static nghttp2_nv header(struct str name, struct str value)
+nghttp2_nv http2_header(struct str name, struct str value)
 {
 	union {
 		const char *in;
@@ -293,18 +293,18 @@ void http2_answer(struct exchange *x)
 	}
 	exchange_seal(x);
 	bodiless = r->status == 204 || r->status == 304;
-	nv[n++] = header(STR(":status"), decimal(x, (size_t)r->status));
+	nv[n++] = http2_header(STR(":status"), decimal(x, (size_t)r->status));
 	if (r->type && !bodiless)
-		nv[n++] = header(STR("content-type"), str_c(r->type));
+		nv[n++] = http2_header(STR("content-type"), str_c(r->type));
 	if (!bodiless)
-		nv[n++] = header(STR("content-length"), decimal(x, r->body.n));
+		nv[n++] = http2_header(STR("content-length"), decimal(x, r->body.n));
 	if (x->request_id.n)
-		nv[n++] = header(STR("x-request-id"), x->request_id);
+		nv[n++] = http2_header(STR("x-request-id"), x->request_id);
 	for (size_t i = 0; i < r->nheaders; i++) {
 		struct str name = lower_name(x, r->headers[i].name);
 
 		if (name.p)
-			nv[n++] = header(name, r->headers[i].value);
+			nv[n++] = http2_header(name, r->headers[i].value);
 	}
 	x->h2.sent = 0;
 	x->h2.answered_ns = loop_now(x->conn->shard->loop);
