@@ -449,6 +449,30 @@ static void list_one(struct request *r, struct str id)
 	request_send(r);
 }
 
+static bool query_filter(struct request *r, struct registry_filter *f, uint64_t *limit,
+			 struct err *e)
+{
+	struct str text;
+
+	(void)request_query(r, STR("after"), &f->after, e);
+	(void)request_query(r, STR("owner"), &f->owner, e);
+	if (request_query(r, STR("limit"), &text, e) &&
+	    (!text_u64(text, PAGE_MAX, limit) || !*limit))
+		err_code(e, ERR_INVALID, "invalid_request", "limit must be 1 to %d", PAGE_MAX);
+	if (request_query(r, STR("state"), &text, e)) {
+		f->by_state = true;
+		if (!registry_state_named(text, &f->state))
+			err_code(e, ERR_INVALID, "invalid_request",
+				 "state must be active, suspended, expired or retired");
+	}
+	if (request_query(r, STR("orphans"), &text, e)) {
+		f->orphan_ms = r->site->core->orphan_ms;
+		if (!str_eq(text, STR("true")))
+			err_code(e, ERR_INVALID, "invalid_request", "orphans must be \"true\"");
+	}
+	return e->class == ERR_NONE;
+}
+
 void handle_agents_list(struct request *r)
 {
 	static const char *const known[] = { "id",    "after",	 "owner", "limit",
@@ -457,8 +481,8 @@ void handle_agents_list(struct request *r)
 	const struct registry_entry **page;
 	struct registry_filter f = { .now_ms = now };
 	uint64_t limit = PAGE_DEFAULT;
-	struct str id, text;
 	struct err e = { 0 };
+	struct str id;
 	size_t n;
 	struct buf *b;
 
@@ -468,23 +492,7 @@ void handle_agents_list(struct request *r)
 		list_one(r, id);
 		return;
 	}
-	(void)request_query(r, STR("after"), &f.after, &e);
-	(void)request_query(r, STR("owner"), &f.owner, &e);
-	if (request_query(r, STR("limit"), &text, &e) &&
-	    (!text_u64(text, PAGE_MAX, &limit) || !limit))
-		err_code(&e, ERR_INVALID, "invalid_request", "limit must be 1 to %d", PAGE_MAX);
-	if (request_query(r, STR("state"), &text, &e)) {
-		f.by_state = true;
-		if (!registry_state_named(text, &f.state))
-			err_code(&e, ERR_INVALID, "invalid_request",
-				 "state must be active, suspended, expired or retired");
-	}
-	if (request_query(r, STR("orphans"), &text, &e)) {
-		f.orphan_ms = r->site->core->orphan_ms;
-		if (!str_eq(text, STR("true")))
-			err_code(&e, ERR_INVALID, "invalid_request", "orphans must be \"true\"");
-	}
-	if (e.class != ERR_NONE) {
+	if (!query_filter(r, &f, &limit, &e)) {
 		request_fail(r, &e);
 		return;
 	}
