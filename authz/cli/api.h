@@ -59,8 +59,6 @@ bool answer_flag(const struct json *v, const char *name);
 /* All of a file, "-" for standard input; over @max: refused. */
 MUST_USE bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e);
 
-/* Make the file @path hold @text (0644), at once or not at all. */
-MUST_USE bool api_write_file(const char *path, struct str text, struct err *e);
 
 #define AUTO_ANSWER __attribute__((cleanup(answer_clear))) struct answer
 

@@ -3,9 +3,7 @@
  * entry says, its state, and the IDs that were retired, so that they stay refused there as well.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
@@ -140,27 +138,13 @@ static bool put_page(struct cli *c, struct buf *out, struct buf *last, bool *mor
 	return true;
 }
 
-static bool replace_file(const char *path, struct str text, struct err *e)
-{
-	const char *slash = strrchr(path, '/');
-	char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-	int dir = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	bool ok = dir >= 0 || err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-
-	free(folder);
-	ok = ok && file_replace(NULL, dir, slash ? slash + 1 : path, text, 0600, e);
-	if (dir >= 0)
-		close(dir);
-	return ok;
-}
-
 /* Whole or not at all, and for its owner alone: it says who may become whom. */
 static bool write_out(struct cli *c, struct str text, struct err *e)
 {
 	const char *output = cli_value(c, "--output");
 
 	if (output)
-		return replace_file(output, text, e);
+		return file_replace_path(output, text, 0600, e);
 	return fwrite(text.p, 1, text.n, c->out) == text.n ||
 	       err_set(e, ERR_IO, "cannot write: %s", strerror(errno));
 }

@@ -39,7 +39,7 @@ static int print_proof(struct cli *c, const struct answer *a)
 		return cli_fail(c, &e);
 	}
 	if (output && strcmp(output, "-") != 0) {
-		if (!api_write_file(output, text->s, &e))
+		if (!file_replace_path(output, text->s, 0644, &e))
 			return cli_fail(c, &e);
 		if (!c->json)
 			fprintf(c->out,

@@ -7,6 +7,7 @@
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
 #include "authz/cli/print.h"
+#include "authz/store/file.h"
 
 #define BODY_MAX (64 * 1024)
 #define REPORT_MAX (256L * 1024 * 1024)
@@ -221,7 +222,7 @@ static bool write_report(struct cli *c, const char *file, const struct totals *t
 	buf_printf(&b, ",%s}\n", elsewhere);
 	if (!buf_ok(&b))
 		err_set(&e, ERR_NOMEM, "no memory for the report");
-	else if (api_write_file(file, buf_str(&b), &e))
+	else if (file_replace_path(file, buf_str(&b), 0644, &e))
 		return true;
 	*exit_code = cli_fail(c, &e);
 	return false;

@@ -540,7 +540,7 @@ static int put_token(struct cli *c, const struct answer *a)
 		err_code(&e, ERR_INTERNAL, "bad_response", "the server's answer has no svid");
 		return cli_fail(c, &e);
 	}
-	if (output && !file_replace(NULL, AT_FDCWD, output, svid->s, 0600, &e))
+	if (output && !file_replace_path(output, svid->s, 0600, &e))
 		return cli_fail(c, &e);
 	if (c->json)
 		answer_print(c, a);

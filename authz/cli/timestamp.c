@@ -7,6 +7,7 @@
 #include "authz/cli/commands.h"
 #include "authz/cli/print.h"
 #include "authz/net/fetch.h"
+#include "authz/store/file.h"
 
 #define QUERY_MAX 4096
 
@@ -60,7 +61,7 @@ static bool put_file(const char *path, const char *behind, struct str text, stru
 	buf_init(&name, mem_system, 8192);
 	buf_printf(&name, "%s%s", path, behind);
 	buf_char(&name, '\0');
-	return buf_ok(&name) ? api_write_file(name.p, text, e)
+	return buf_ok(&name) ? file_replace_path(name.p, text, 0644, e)
 			     : err_set(e, ERR_INVALID, "%.100s: the name is too long", path);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -108,6 +109,21 @@ bool file_replace(const struct file_calls *calls, int dir, const char *name, str
 		return false;
 	}
 	return sync_folder(c, dir, name, e);
+}
+
+bool file_replace_path(const char *path, struct str text, mode_t mode, struct err *e)
+{
+	const char *slash = strrchr(path, '/');
+	char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	int dir = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	bool ok;
+
+	free(folder);
+	if (dir < 0)
+		return fail(path, "written (its folder cannot be opened)", e);
+	ok = file_replace(NULL, dir, slash ? slash + 1 : path, text, mode, e);
+	close(dir);
+	return ok;
 }
 
 static bool read_all(int fd, size_t max, const char *name, struct buf *out, struct err *e)

@@ -29,10 +29,13 @@ struct file_calls {
 };
 extern const struct file_calls file_system_calls;
 
-/* Make @name in folder @dir (AT_FDCWD: a path from here) hold @text, with @mode. @calls may be
+/* Make @name in folder @dir (AT_FDCWD: the working folder) hold @text, with @mode. @calls may be
  * NULL for the system's. */
 MUST_USE bool file_replace(const struct file_calls *calls, int dir, const char *name,
 			   struct str text, mode_t mode, struct err *e);
+
+/* The same for the file at @path. */
+MUST_USE bool file_replace_path(const char *path, struct str text, mode_t mode, struct err *e);
 
 /* Append all of @name to @out; over @max bytes, not a regular file or a symbolic link: refused.
  * No such file: ERR_NOT_FOUND. */

@@ -130,6 +130,32 @@ static void gives_a_file_its_mode_whatever_the_umask(void **state)
 	close(dir);
 }
 
+static void replaces_the_file_of_a_path(void **state)
+{
+	static const struct {
+		const char *why, *path;
+		bool ok;
+	} cases[] = {
+		{ "below a folder", "%s/f", true },
+		{ "again", "%s//f", true },
+		{ "no such folder", "%s/none/f", false },
+		{ "a folder, no file", "%s/", false },
+	};
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct err e = { 0 };
+		char path[4200];
+
+		snprintf(path, sizeof(path), cases[i].path, (const char *)*state);
+		if (file_replace_path(path, STR("text"), 0640, &e) != cases[i].ok)
+			fail_msg("%s: %s (%s)", cases[i].why, path, e.msg);
+		if (cases[i].ok &&
+		    (stat(path, &st) || st.st_size != 4 || (st.st_mode & 07777) != 0640))
+			fail_msg("%s: %s is another file", cases[i].why, path);
+	}
+}
+
 static void reads_only_plain_files_within_bounds(void **state)
 {
 	int dir = open(*state, O_RDONLY | O_DIRECTORY);
@@ -323,6 +349,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(replaces_a_file_at_once_or_not_at_all),
 		T(gives_a_file_its_mode_whatever_the_umask),
+		T(replaces_the_file_of_a_path),
 		T(reads_only_plain_files_within_bounds),
 		T(makes_the_folder_and_comes_back),
 		T(refuses_a_second_server_by_the_pid_of_the_first),
