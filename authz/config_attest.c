@@ -154,21 +154,12 @@ bool config_read_issuers(struct config_reader *r, const struct setting *s)
 {
 	struct config_issuers *out = (struct config_issuers *)(void *)((char *)r->c + s->offset);
 	struct config_issuers l = { 0 };
-	lua_Unsigned n;
+	size_t n;
 	bool ok = true;
 
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, s->name, "a list of tables");
-	n = lua_rawlen(r->L, -1);
-	if (n > (lua_Unsigned)s->max)
-		return config_fail(r, s->name, "at most %d entries", (int)s->max);
-	lua_pushnil(r->L);
-	while (lua_next(r->L, -2)) {
-		lua_pop(r->L, 1);
-		if (lua_type(r->L, -1) != LUA_TNUMBER)
-			return config_fail(r, s->name, "expected a list of tables");
-	}
-	l.items = arena_zero(&r->c->arena, ((size_t)n + 1) * sizeof(*l.items));
+	if (!config_read_rows(r, s, &n))
+		return false;
+	l.items = arena_zero(&r->c->arena, (n + 1) * sizeof(*l.items));
 	for (; ok && l.items && l.n < n; l.n++) {
 		const char *path = arena_printf(&r->c->arena, "%s[%d]", s->name, (int)l.n + 1).p;
 

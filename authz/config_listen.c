@@ -416,29 +416,20 @@ static bool read_caller(struct config_reader *r, const char *path, struct config
 bool config_read_callers(struct config_reader *r, const struct setting *s)
 {
 	const char *path, *name;
-	lua_Unsigned n;
 	bool ok = true;
+	size_t n;
 
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, s->name, "a list of tables");
-	n = lua_rawlen(r->L, -1);
-	if (n > (lua_Unsigned)s->max)
-		return config_fail(r, s->name, "at most %d entries", (int)s->max);
-	r->c->callers = arena_zero(&r->c->arena, ((size_t)n + 1) * sizeof(*r->c->callers));
+	if (!config_read_rows(r, s, &n))
+		return false;
+	r->c->callers = arena_zero(&r->c->arena, (n + 1) * sizeof(*r->c->callers));
 	if (!r->c->callers)
 		return err_set(r->e, ERR_NOMEM, "%s: no memory for the callers", r->name);
 	lua_pushnil(r->L);
 	while (ok && lua_next(r->L, -2)) {
-		lua_Integer index = lua_type(r->L, -2) == LUA_TNUMBER ? lua_tointeger(r->L, -2) : 0;
-
 		path = member(r, s->name, &name);
-		ok = path != NULL;
-		if (ok && (index < 1 || (lua_Unsigned)index > n))
-			ok = config_fail(r, path, "expected a plain list of tables");
-		if (ok)
-			ok = read_caller(r, path, &r->c->callers[index - 1]);
+		ok = path && read_caller(r, path, &r->c->callers[lua_tointeger(r->L, -2) - 1]);
 		lua_pop(r->L, 1);
 	}
-	r->c->ncallers = (size_t)n;
+	r->c->ncallers = n;
 	return ok;
 }

@@ -44,23 +44,11 @@ bool config_read_mask(struct config_reader *r, const struct setting *s)
 	const char **names;
 	size_t k = 0;
 	struct mask *m = arena_zero(&r->c->arena, sizeof(*m));
-	lua_Unsigned n;
+	size_t n;
 
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, s->name, "a list of tables");
-	n = lua_rawlen(r->L, -1);
-	if (n > (lua_Unsigned)s->max)
-		return config_fail(r, s->name, "at most %d entries", (int)s->max);
-	lua_pushnil(r->L);
-	while (lua_next(r->L, -2)) {
-		bool row = lua_type(r->L, -1) == LUA_TTABLE && lua_type(r->L, -2) == LUA_TNUMBER;
-
-		lua_pop(r->L, 1);
-		if (!row)
-			return config_fail(r, s->name,
-					   "expected a list of tables, as { { field = ... } }");
-	}
-	names = arena_zero(&r->c->arena, ((size_t)n + 1) * sizeof(*names));
+	if (!config_read_rows(r, s, &n))
+		return false;
+	names = arena_zero(&r->c->arena, (n + 1) * sizeof(*names));
 	if (!names || !m)
 		return err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
 	for (; k < n; k++) {
@@ -70,7 +58,8 @@ bool config_read_mask(struct config_reader *r, const struct setting *s)
 		if (path && lua_type(r->L, -1) == LUA_TTABLE)
 			names[k] = read_rule(r, path, m);
 		else if (path)
-			config_fail(r, path, "expected a plain list of tables");
+			config_fail(r, path,
+				    "expected a table in a list of tables, as { { field = ... } }");
 		lua_pop(r->L, 1);
 		if (!names[k])
 			return r->e->class == ERR_NONE

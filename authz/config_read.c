@@ -248,6 +248,36 @@ bool config_read_names(struct config_reader *r, const char *name, int max,
 	return true;
 }
 
+/* The key on top is no row's. */
+static bool fail_row(struct config_reader *r, const struct setting *s)
+{
+	const char *path = s->name;
+
+	if (lua_type(r->L, -1) == LUA_TSTRING)
+		path = arena_printf(&r->c->arena, "%s.%.64s", s->name, lua_tostring(r->L, -1)).p;
+	return config_fail(r, path ? path : s->name, "expected a plain list of tables");
+}
+
+bool config_read_rows(struct config_reader *r, const struct setting *s, size_t *n)
+{
+	lua_Unsigned rows;
+
+	if (lua_type(r->L, -1) != LUA_TTABLE)
+		return config_fail_type(r, s->name, "a list of tables");
+	rows = lua_rawlen(r->L, -1);
+	if (rows > (lua_Unsigned)s->max)
+		return config_fail(r, s->name, "at most %d entries", (int)s->max);
+	lua_pushnil(r->L);
+	while (lua_next(r->L, -2)) {
+		lua_pop(r->L, 1);
+		if (!lua_isinteger(r->L, -1) || lua_tointeger(r->L, -1) < 1 ||
+		    (lua_Unsigned)lua_tointeger(r->L, -1) > rows)
+			return fail_row(r, s);
+	}
+	*n = (size_t)rows;
+	return true;
+}
+
 bool config_read_setting(struct config_reader *r, const struct setting *s)
 {
 	void *at = (char *)r->c + s->offset;

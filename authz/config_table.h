@@ -62,6 +62,9 @@ bool config_fail_type(struct config_reader *r, const char *path, const char *exp
 
 /* Read the value on top of the Lua stack into the setting (and leave it there). */
 bool config_read_setting(struct config_reader *r, const struct setting *s);
+/* For settings that are lists of tables: how many rows has the one on top? What a row is, is the
+ * reader's to check. */
+bool config_read_rows(struct config_reader *r, const struct setting *s, size_t *n);
 bool config_read_listen(struct config_reader *r, const struct setting *s);
 bool config_read_mask(struct config_reader *r, const struct setting *s);
 bool config_read_issuers(struct config_reader *r, const struct setting *s);

@@ -176,8 +176,11 @@ static const struct {
 	/* attestors */
 	{ "attest = { oidc = 'x' }", "attest.oidc: expected a list of tables, got a string" },
 	{ "attest = { oidc = { issuer = 'https://a' } }",
-	  "attest.oidc: expected a list of tables" },
+	  "attest.oidc.issuer: expected a plain list of tables" },
 	{ "attest = { oidc = { 'x' } }", "attest.oidc[1]: expected a table" },
+	{ "attest = { oidc = { [1.5] = {} } }", "attest.oidc: expected a plain list of tables" },
+	{ "callers = { [2] = { unix_uid = 1, role = 'admin' } }",
+	  "callers: expected a plain list of tables" },
 	{ "attest = { oidc = { {\n issuer = 'http://a.b' } } }",
 	  "writ.lua:2: attest.oidc[1].issuer: expected the https URL" },
 	{ "attest = { oidc = { { issuer = 'https://u@a.b' } } }", "expected the https URL" },
