@@ -227,6 +227,19 @@ static bool check_files(const struct folder *f, struct err *e)
 	return true;
 }
 
+/* Keys are made before the log is. New ones beside an old log would sign nothing that anybody
+ * believes, and stand in the way of the right ones. */
+static bool has_its_keys(const struct folder *f, struct err *e)
+{
+	if (faccessat(f->dir, "log.db", F_OK, AT_SYMLINK_NOFOLLOW) != 0 || !is_empty(f->keys))
+		return true;
+	return err_code(
+		e, ERR_CONFLICT, "keys_missing",
+		"%s: log.db is there, but keys/ holds no keys: restore it from the backup that "
+		"writ.db is of; or move the whole folder away to begin anew",
+		f->path);
+}
+
 static bool open_into(const struct file_calls *calls, const char *path, struct folder *f,
 		      struct err *e)
 {
@@ -256,7 +269,7 @@ static bool open_into(const struct file_calls *calls, const char *path, struct f
 			return err_set(e, ERR_IO, "%s: cannot be flushed to disk: %s", path,
 				       strerror(errno));
 	}
-	return check_files(f, e);
+	return check_files(f, e) && has_its_keys(f, e);
 }
 
 bool folder_open(const struct file_calls *calls, const char *path, struct folder *out,

@@ -285,6 +285,12 @@ def a_lost_key_is_a_clear_refusal():
     with open(file, "rb") as f:
         kept = f.read()
 
+    # All of them: none is made anew beside a log that has a key already.
+    os.rename(os.path.join(d.data, "keys"), d.path("kept"))
+    fails_to_start(d, "keys/ holds no keys: restore it")
+    equal(os.listdir(os.path.join(d.data, "keys")), [], "keys/ after a refusal")
+    os.rename(d.path("kept"), os.path.join(d.data, "keys"))
+
     os.unlink(file)
     os.close(os.open(os.path.join(d.data, "keys", "x509-00.key"), os.O_CREAT, 0o600))
     fails_to_start(d, "restore it from a backup")

@@ -319,6 +319,30 @@ static void refuses_loose_modes(void **state)
 	}
 }
 
+static void an_old_log_gets_no_new_keys(void **state)
+{
+	struct folder f = FOLDER_NONE;
+	struct err e = { 0 };
+
+	assert_true(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e));
+	folder_close(&f);
+	spill(state, "data/keys/log.key", "", 0600);
+	spill(state, "data/log.db", "", 0600);
+	assert_true(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e));
+	folder_close(&f);
+	assert_int_equal(unlink(tmp_dir_path(state, "data/keys/log.key")), 0);
+	for (int i = 0; i < 2; i++) { /* empty, then not there at all */
+		e = (struct err){ 0 };
+		assert_false(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e));
+		assert_string_equal(e.code, "keys_missing");
+		assert_non_null(strstr(e.msg, "restore it from the backup"));
+		assert_int_equal(rmdir(tmp_dir_path(state, "data/keys")), 0);
+	}
+	assert_int_equal(unlink(tmp_dir_path(state, "data/log.db")), 0);
+	assert_true(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e)); /* died half-way */
+	folder_close(&f);
+}
+
 static void first_start_under_faults_can_be_repeated(void **state)
 {
 	for (long nth = 1;; nth++) {
@@ -355,6 +379,7 @@ int main(void)
 		T(refuses_a_second_server_by_the_pid_of_the_first),
 		T(refuses_other_formats_and_other_folders),
 		T(refuses_loose_modes),
+		T(an_old_log_gets_no_new_keys),
 		T(first_start_under_faults_can_be_repeated),
 	};
 
