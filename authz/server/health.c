@@ -288,28 +288,35 @@ void handle_status(struct request *r)
 	request_send(r);
 }
 
+static void add_finding(struct buf *b, const char *name, const char *severity, struct str message)
+{
+	if (!buf_ok(b))
+		return;
+	buf_printf(b, "%s{\"name\":\"%s\",\"severity\":\"%s\",\"message\":",
+		   b->p[b->n - 1] == '[' ? "" : ",", name, severity);
+	buf_json(b, message);
+	buf_char(b, '}');
+}
+
+/* What keeps the server from being ready is an error; what a check has a word about, a warning. */
+static void add_trouble(void *ctx, const char *name, bool ok, const char *why)
+{
+	if (!ok || *why)
+		add_finding(ctx, name, ok ? "warning" : "error", str_c(why));
+}
+
 void handle_doctor(struct request *r)
 {
 	const struct service *s = r->site->service;
 	struct buf *b = request_reply(r, 200), message;
 
 	buf_lit(b, "{\"findings\":[");
-	for (size_t i = 0; i < s->nfindings; i++) {
-		buf_printf(b,
-			   "%s{\"name\":\"%s\",\"severity\":\"warning\",\"message\":", i ? "," : "",
-			   s->findings[i].name);
-		buf_json(b, str_c(s->findings[i].message));
-		buf_char(b, '}');
-	}
+	(void)health_ready(r, add_trouble, b);
+	for (size_t i = 0; i < s->nfindings; i++)
+		add_finding(b, s->findings[i].name, "warning", str_c(s->findings[i].message));
 	buf_in_arena(&message, r->call->arena, 1024);
-	if (authority_finding(r, &message)) {
-		buf_printf(b,
-			   "%s{\"name\":\"authority_overdue\",\"severity\":\"warning\","
-			   "\"message\":",
-			   s->nfindings ? "," : "");
-		buf_json(b, buf_str(&message));
-		buf_char(b, '}');
-	}
+	if (authority_finding(r, &message))
+		add_finding(b, "authority_overdue", "warning", buf_str(&message));
 	federation_add_findings(r, b);
 	sinks_add_findings(r, b);
 	witness_add_findings(r, b);

@@ -73,6 +73,8 @@ def a_full_disk_denies_and_passes():
             seen += ask_until(d, False)
             d.wait_for("/readyz", status=503, seconds=10)
             equal(d.http("GET", "/livez").status, 200, "/livez")
+            said = d.writ("doctor", code=1).stdout
+            check("error: audit: the audit log cannot be written: the disk is full" in said, f"doctor: {said}")
             # Management that would grant something is refused as well: it could not be recorded.
             reply = d.admin("POST", "/v1/agents", {"spiffe_id": "spiffe://example.org/late", "owner": "x"})
             check(reply.status >= 500, f"registered without a record: {reply}")
