@@ -203,7 +203,9 @@ static bool keep_texts(struct rollout_row *row, struct arena *a, struct err *e)
 static bool fail_missing(uint64_t id, struct err *e)
 {
 	if (!id)
-		return err_code(e, ERR_NOT_FOUND, "no_rollout", "no roll-out is running");
+		return err_code(e, ERR_NOT_FOUND, "no_rollout",
+				"no roll-out is running; `writ policy rollouts` shows those that "
+				"ended, and why");
 	return err_code(e, ERR_NOT_FOUND, "unknown_rollout",
 			"there is no roll-out %llu; `writ policy rollouts` shows those there are",
 			(unsigned long long)id);

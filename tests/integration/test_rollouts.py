@@ -287,7 +287,7 @@ def one_at_a_time_and_the_set_in_force_stays():
     for args, why in ((("abort",), "no roll-out is running"), (("promote",), "no roll-out is running"),
                       (("promote", "1"), "was aborted already"), (("abort", "99"), "no roll-out 99"),
                       (("shadow", "1"), "in force already"), (("shadow", "99"), "no generation 99"),
-                      (("diff", "--rollout"), "no roll-out is running")):
+                      (("diff", "--rollout"), "no roll-out is running; `writ policy rollouts` shows those that ended")):
         check(why in d.writ("policy", *args, code=1).stderr, f"{args}: expected {why}")
     d.write("bad/a.lua", 'policy "x" {\n  permit "y" { on = { acton = "tools/call" } },\n}\n')
     check("a.lua:2: error:" in d.writ("policy", "shadow", d.path("bad"), code=1).stderr, "findings of a candidate")
