@@ -152,6 +152,8 @@ static void reload(struct serving *s)
 	config_diff(s->config, fresh, say_change, NULL);
 	log_set_level((enum log_level)fresh->log_level);
 	slot_publish(&s->core.callers, &callers->shared);
+	log_event(LOG_INFO, "config.read", "file=\"%s\"",
+		  s->config->file ? s->config->file : "(defaults)");
 	if (setup_admin_mode(fresh) != setup_admin_mode(s->config))
 		log_event(LOG_WARN, "config.changed",
 			  "setting=\"mode of listen.admin\" effect=\"after a restart\"");

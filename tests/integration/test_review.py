@@ -337,6 +337,7 @@ def sighup_loads_a_folder_that_is_not_watched():
     while d.evaluate().json["context"]["generation"] == 1 and time.monotonic() < end:
         time.sleep(0.05)
     equal(d.evaluate().json["context"]["reason"], "denied", "after SIGHUP")
+    check(f'config.read file="{d.config_file}"' in d.stderr(), f"SIGHUP is not confirmed: {d.stderr()[-500:]}")
     d.close()
 
 
