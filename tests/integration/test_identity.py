@@ -110,6 +110,9 @@ def attestation_with_a_bare_public_key():
     reply = server().http("POST", "/v1/attest", {"join_token": token_for(spiffe_id), "public_key": public})
     check(reply.status in (200, 201), repr(reply))
     is_svid(reply.json["x509_svid"], spiffe_id)
+    for name in ("public_key", "csr"):
+        said = is_error(server().http("POST", "/v1/attest", {"join_token": token_for(spiffe_id), name: "x"}), 400, name)
+        check(said["message"].startswith(f"{name}: neither a public key (-----BEGIN PUBLIC KEY-----) nor"), repr(said))
 
 
 @test
