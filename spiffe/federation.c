@@ -230,7 +230,8 @@ static bool check_endpoint(struct federation *f, const struct federation_spec *s
 			"the profile must be https_web or https_spiffe; it is never guessed");
 	if (!spec->endpoint_id.n)
 		return err_code(e, ERR_INVALID, CODE,
-				"https_spiffe needs the SPIFFE ID that the endpoint presents");
+				"https_spiffe needs the SPIFFE ID that the endpoint presents "
+				"(--endpoint-id)");
 	if (!spiffe_id_parse_workload(spec->endpoint_id, &id, e))
 		return err_prefix(e, "the endpoint's SPIFFE ID");
 	if (str_eq(id.trust_domain, spec->trust_domain)) {
@@ -239,7 +240,7 @@ static bool check_endpoint(struct federation *f, const struct federation_spec *s
 		return err_code(
 			e, ERR_INVALID, CODE,
 			"the endpoint is of the trust domain whose bundle it serves: give a "
-			"first bundle that it can be judged by");
+			"first bundle that it can be judged by (--bundle-file)");
 	}
 	if (str_eq(id.trust_domain, str_c(f->own)) || federation_find(f, id.trust_domain))
 		return true;

@@ -109,6 +109,18 @@ static bool path_of_authorities(const struct bundle *b, const STACK_OF(X509) * p
 	return true;
 }
 
+/* OpenSSL's words tell what it looked for, not what is wrong. */
+static const char *why_not(int code)
+{
+	switch (code) {
+	case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+	case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+		return "no authority in the bundle of its trust domain signed it";
+	default:
+		return X509_verify_cert_error_string(code);
+	}
+}
+
 static bool path_holds(const struct bundle *b, X509 *leaf, STACK_OF(X509) * chain, int64_t now_s,
 		       struct err *e)
 {
@@ -128,7 +140,7 @@ static bool path_holds(const struct bundle *b, X509 *leaf, STACK_OF(X509) * chai
 	X509_VERIFY_PARAM_set_auth_level(param, 2); /* no RSA below 2048, no SHA-1 */
 	ok = X509_verify_cert(ctx) == 1;
 	if (!ok)
-		refuse(e, X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+		refuse(e, why_not(X509_STORE_CTX_get_error(ctx)));
 	else
 		ok = path_of_authorities(b, X509_STORE_CTX_get0_chain(ctx), e);
 	X509_STORE_CTX_free(ctx);

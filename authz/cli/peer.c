@@ -157,7 +157,10 @@ static bool judge_server(struct bundle_set *set, STACK_OF(X509) * chain, struct 
 	struct x509_svid svid;
 
 	if (!x509_svid_verify(set, chain, (int64_t)time(NULL), &svid, e))
-		return false;
+		return err_prefix(e,
+				  "the server is nobody that our bundle knows; if its "
+				  "authorities were replaced, take bundle.pem of its data folder "
+				  "anew, or a join token and --fingerprint");
 	if (str_eq(svid.id.trust_domain, domain) && str_eq(svid.id.path, STR(SPIFFE_SERVER_PATH)))
 		return true;
 	return err_code(e, ERR_UNAUTHENTICATED, "wrong_server",

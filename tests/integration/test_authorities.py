@@ -132,6 +132,8 @@ def an_x509_authority_from_prepared_to_revoked():
     check(after["spiffe_sequence"] > before["spiffe_sequence"], "the sequence does not grow")
     equal(len([k for k in after["keys"] if k["use"] == "x509-svid"]), 2, "X.509 authorities in the bundle")
     equal(authority_of(renew(d, cert, "x1")[0]), first, "a prepared one signs nothing")
+    with open(os.path.join(d.data, "bundle.pem"), encoding="utf-8") as f:  # as it was: the first stands before the new one
+        d.write("stale.pem", f.read().split("-----END CERTIFICATE-----")[0] + "-----END CERTIFICATE-----\n")
     is_error(d.admin("POST", "/v1/authorities/prepare", {"kind": "x509"}), 409, "a second one")
 
     error = is_error(d.admin("POST", "/v1/authorities/activate", {"id": new["id"]}), 409, "too early")
@@ -165,6 +167,9 @@ def an_x509_authority_from_prepared_to_revoked():
     equal(states(d, "x509"), ["active"], "states at the end")
     equal([a["state"] for a in authorities(d)["left"]], ["revoked"], "those that left")
     is_error(d.admin("POST", "/v1/authorities/activate", {"id": first}), 404, "bringing it back")
+    said = d.writ("status", "--server", f"https://127.0.0.1:{d.tls_port}", "--bundle", "stale.pem", code=1).stderr
+    check("if its authorities were replaced, take bundle.pem" in said and
+          "no authority in the bundle of its trust domain signed it" in said, f"an old bundle: {said}")
     d.restart()
     equal(one(d, "x509", "active"), new["id"], "after a restart")
     equal(authority_of(renew(d, second, "x3")[0]), new["id"], "what signs after a restart")

@@ -138,7 +138,7 @@ static const struct {
 	  { .san = ID, .constraints = NOT_CA, .usage = LEAF_USAGE, .purposes = BOTH },
 	  BY_SUB_ALONE,
 	  NULL,
-	  "issuer" },
+	  "no authority in the bundle" },
 	{ "self-signed",
 	  { .san = ID, .constraints = NOT_CA, .usage = LEAF_USAGE, .purposes = BOTH },
 	  BY_SELF,
