@@ -352,19 +352,21 @@ static int add_hold(struct cli *c, struct buf *b)
 int run_audit_hold(struct cli *c)
 {
 	const char *what = c->operands[0];
-	uint64_t id;
+	bool removes;
+	uint64_t id = 0;
 	AUTO_BUF b;
 
 	buf_init(&b, mem_system, BODY_MAX);
 	if (strcmp(what, "list") == 0 && c->noperands == 1)
 		return list_holds(c);
-	if (strcmp(what, "list") != 0 && !cli_value(c, "--reason"))
-		return cli_misuse(c, "--reason is missing: why, in a few words");
-	if (strcmp(what, "add") == 0 && c->noperands == 1)
-		return add_hold(c, &b);
-	if (strcmp(what, "remove") != 0 || c->noperands != 2 ||
-	    !text_u64(str_c(c->operands[1]), INT64_MAX, &id))
+	removes = strcmp(what, "remove") == 0 && c->noperands == 2 &&
+		  text_u64(str_c(c->operands[1]), INT64_MAX, &id);
+	if (!removes && (strcmp(what, "add") != 0 || c->noperands != 1))
 		return cli_misuse(c, "expected add, list, or remove and the number of a hold");
+	if (!cli_value(c, "--reason"))
+		return cli_misuse(c, "--reason is missing: why, in a few words");
+	if (!removes)
+		return add_hold(c, &b);
 	buf_printf(&b, "{\"hold\":%" PRIu64, id);
 	put_text(c, &b, "--reason", "reason");
 	return post_hold(c, "/v1/audit/holds/remove", &b, "off");

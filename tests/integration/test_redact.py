@@ -197,6 +197,9 @@ def a_hold_stops_an_erasure():
     error = is_error(d.admin("POST", "/v1/audit/redact", {"records": [second["evaluation_id"]], "reason": "x"}), 409)
     equal(error["code"], "legal_hold", "code")
     d.writ("audit", "hold", "remove", "1", code=2)  # no reason
+    for words in (["ad"], ["add", "1"], ["remove"], ["remove", "one"], ["list", "1"]):
+        said = d.writ("audit", "hold", *words, code=2).stderr
+        check("expected add, list, or remove and the number" in said, f"{words}: {said}")
     d.writ("audit", "hold", "remove", "2", "--reason", "x", code=1)
     d.writ("audit", "hold", "remove", "1", "--reason", "settled", code=0)
     d.writ("audit", "redact", "--record", second["evaluation_id"], "--reason", "x", code=0)
