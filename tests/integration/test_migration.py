@@ -11,7 +11,8 @@ from harness import AGENT, TRUST_DOMAIN, Deployment, call, check, equal, join_to
 
 SUSPENDED, RETIRED, WAITING = (f"spiffe://{TRUST_DOMAIN}/agent/{name}" for name in ("suspended", "retired", "waiting"))
 
-# What writ.db held before rotation, roll-outs, federation and attestation.
+# What the databases held before rotation, roll-outs, federation, attestation, outcomes and holds.
+FIRST_LOG = {"formats": {"audit": 1}, "tables": ["checkpoint", "leaf", "opening", "schema", "tree"]}
 FIRST = {
     "formats": {"registry": 1, "tokens": 1, "generations": 2, "policy_folder": 1},
     "tables": ["activation", "entry", "entry_revision", "generation", "generation_file", "generation_zone",
@@ -21,20 +22,29 @@ FIRST = {
 }
 
 
+def without_what_came_since(db, first):
+    db.execute("PRAGMA foreign_keys = OFF")
+    names = [n for (n,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+    for name in set(names) - set(first["tables"]):
+        db.execute(f"DROP TABLE {name}")
+    db.execute("DELETE FROM schema")
+    db.executemany("INSERT INTO schema VALUES (?, ?)", first["formats"].items())
+    equal(sorted(n for n in names if n in first["tables"]), first["tables"], "tables of the old folder")
+
+
 def downgrade(d):
+    with sqlite3.connect(os.path.join(d.data, "log.db")) as db:
+        without_what_came_since(db, FIRST_LOG)
+    db.close()
     with sqlite3.connect(os.path.join(d.data, "writ.db")) as db:
-        db.execute("PRAGMA foreign_keys = OFF")
-        names = [n for (n,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
-        for name in set(names) - set(FIRST["tables"]):
-            db.execute(f"DROP TABLE {name}")
+        without_what_came_since(db, FIRST)
         for column in [row[1] for row in db.execute("PRAGMA table_info(entry_revision)")]:
             if column not in FIRST["entry_revision"]:
                 db.execute(f"ALTER TABLE entry_revision DROP COLUMN {column}")
-        db.execute("DELETE FROM schema")
-        db.executemany("INSERT INTO schema VALUES (?, ?)", FIRST["formats"].items())
-        left = sorted(n for n in names if n in FIRST["tables"])
-        equal(left, FIRST["tables"], "tables of the old folder")
     db.close()
+    for name in os.listdir(d.data):
+        if name.startswith("index.db"):
+            os.unlink(os.path.join(d.data, name))
     os.unlink(os.path.join(d.data, "keys", "storage.key"))
 
 
@@ -89,6 +99,10 @@ def an_older_folder_is_taken_over_whole():
     said = json.loads(d.writ("policy", "replay", "--json", code=0).stdout)
     equal((said["same"], said["changed"]), (4, 0), "replay")
     # What came since works on it, and the log is one.
+    found = d.writ("audit", "search", "--agent", AGENT, code=0).stdout
+    check(ids[0] in found, f"search of old records: {found}")
+    seq = ids[1].rsplit("_", 1)[1]
+    d.writ("audit", "redact", "--record", seq, "--reason", "asked for", code=0)
     d.writ("policy", "shadow", "2", code=0)
     d.writ("policy", "promote", code=0)
     for kind in ("x509", "jwt"):
