@@ -186,9 +186,10 @@ bool crypto_spki_of_request(struct str pem, struct buf *spki, struct err *e)
 		return crypto_unpem(pem, "PUBLIC KEY", &der, e) &&
 		       crypto_key_of_spki(buf_str(&der), &key, e) && spki_bounded(key, spki, e);
 	if (!memmem(pem.p ? pem.p : "", pem.n, "-----BEGIN CERT", 15))
-		return err_set(e, ERR_INVALID,
-			       "neither a public key (-----BEGIN PUBLIC KEY-----) nor a certificate "
-			       "request (-----BEGIN CERTIFICATE REQUEST-----) in PEM");
+		return err_set(
+			e, ERR_INVALID,
+			"neither a public key (-----BEGIN PUBLIC KEY-----) nor a certificate "
+			"request (-----BEGIN CERTIFICATE REQUEST-----) in PEM");
 	return crypto_unpem(pem, "CERTIFICATE REQUEST", &der, e) &&
 	       crypto_spki_of_csr(buf_str(&der), spki, e);
 }
