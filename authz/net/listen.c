@@ -73,10 +73,25 @@ static bool is_loopback(const union address *a)
 	return IN6_IS_ADDR_LOOPBACK(&a->v6.sin6_addr);
 }
 
+static const char *what_to_do(int why)
+{
+	switch (why) {
+	case EADDRINUSE:
+		return "; stop what listens there, or choose another address under `listen`";
+	case EADDRNOTAVAIL:
+		return "; no interface of this machine has it: choose another under `listen`";
+	case EACCES:
+		return "; this user may not (ports below 1024 take a right): choose another under "
+		       "`listen`";
+	default:
+		return "";
+	}
+}
+
 static int fail(const struct listener *l, int fd, struct err *e)
 {
-	err_set(e, ERR_IO, "listener %s: cannot listen on %s: %s", l->name, l->address,
-		strerror(errno));
+	err_set(e, ERR_IO, "listener %s: cannot listen on %s: %s%s", l->name, l->address,
+		strerror(errno), what_to_do(errno));
 	if (fd >= 0)
 		close(fd);
 	return -1;

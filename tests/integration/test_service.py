@@ -144,6 +144,9 @@ def a_port_in_use_is_named():
     other = Deployment()
     other.write("writ.lua", other.config.replace(f":{other.port}", f":{d.port}"))
     refused(other, f"127.0.0.1:{d.port}")
+    refused(other, "stop what listens there, or choose another address under `listen`")
+    other.write("writ.lua", other.config.replace(f'"127.0.0.1:{other.tls_port}"', f'"203.0.113.9:{other.tls_port}"'))
+    refused(other, "no interface of this machine has it")
 
 
 @test
