@@ -1,4 +1,4 @@
-/* audit tail, export, checkpoint, key: the log through the server. */
+/* audit tail, checkpoint, key: the log through the server. export_log.c has the export. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,6 +9,7 @@
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
+#include "authz/cli/export_log.h"
 #include "authz/cli/print.h"
 #include "spiffe/id.h"
 
@@ -66,7 +67,7 @@ static bool size_of_note(struct str note, uint64_t *size)
 }
 
 /* How many records there are: by status, else by a fresh checkpoint. */
-static bool log_size(struct cli *c, uint64_t *size, int *exit_code)
+bool audit_log_size(struct cli *c, uint64_t *size, int *exit_code)
 {
 	struct client_request q = { .method = "POST", .path = "/v1/audit/checkpoint" };
 	struct api api;
@@ -143,7 +144,7 @@ int run_audit_tail(struct cli *c)
 
 	if (lines && !text_u64(str_c(lines), 1000000, &n))
 		return cli_misuse(c, "--lines %.60s: expected a number up to 1000000", lines);
-	if (!log_size(c, &size, &exit_code))
+	if (!audit_log_size(c, &size, &exit_code))
 		return exit_code;
 	if (size > n)
 		w = (struct walk){ true, size - n - 1 };
@@ -155,151 +156,6 @@ int run_audit_tail(struct cli *c)
 			nanosleep(&pause, NULL);
 	} while (got || cli_flag(c, "--follow"));
 	return exit_code;
-}
-
-/* "7d" is that long ago; anything else is a time the server reads. */
-void audit_put_moment(struct buf *b, const char *text)
-{
-	char at[CLOCK_RFC3339_MAX];
-	int64_t seconds;
-
-	if (text_duration(str_c(text), &seconds)) {
-		clock_rfc3339(clock_wall_ms(&clock_system) - seconds * 1000, at);
-		text = at;
-	}
-	client_encode(b, str_c(text));
-}
-
-static void put_export_path(struct cli *c, struct buf *b)
-{
-	static const struct {
-		const char *option, *name;
-		bool moment;
-	} filters[] = {
-		{ "--agent", "agent", false }, { "--decision", "decision", false },
-		{ "--since", "since", true },  { "--until", "until", true },
-		{ "--from", "from", false },   { "--format", "format", false },
-	};
-	char before = '?';
-
-	buf_lit(b, "/v1/audit/export");
-	for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
-		const char *value = cli_value(c, filters[i].option);
-
-		if (!value)
-			continue;
-		buf_printf(b, "%c%s=", before, filters[i].name);
-		before = '&';
-		if (filters[i].moment)
-			audit_put_moment(b, value);
-		else
-			client_encode(b, str_c(value));
-	}
-	if (cli_flag(c, "--witnessed")) {
-		buf_printf(b, "%cwitnessed=yes", before);
-		before = '&';
-	}
-	if (cli_flag(c, "--timestamped"))
-		buf_printf(b, "%ctimestamped=yes", before);
-	buf_char(b, '\0');
-}
-
-struct output {
-	FILE *to;
-	uint64_t bytes;
-};
-
-static bool write_piece(void *ctx, struct str bytes, struct err *e)
-{
-	struct output *o = ctx;
-
-	o->bytes += bytes.n;
-	if (fwrite(bytes.p, 1, bytes.n, o->to) != bytes.n)
-		return err_set(e, ERR_IO, "cannot write the export: %s", strerror(errno));
-	return true;
-}
-
-static int export_to(struct cli *c, FILE *to, uint64_t *bytes)
-{
-	const char *agent = cli_value(c, "--agent");
-	struct spiffe_id id;
-	struct output o = { .to = to };
-	struct client_request q = { .method = "GET", .sink = write_piece, .ctx = &o };
-	struct api api;
-	struct err e = { 0 };
-	AUTO_ANSWER a = { 0 };
-	AUTO_BUF path;
-	int exit_code = CLI_FAILED;
-
-	buf_init(&path, mem_system, PATH_MAX_BYTES);
-	if (agent && !spiffe_id_parse(str_c(agent), &id, &e))
-		return cli_misuse(c, "--agent: %s", e.msg);
-	put_export_path(c, &path);
-	if (!buf_ok(&path))
-		return cli_misuse(c, "the filters are longer than %d bytes", PATH_MAX_BYTES);
-	q.path = path.p;
-	if (!api_open(c, API_ADMIN, &api, &e))
-		return cli_fail(c, &e);
-	if (!api_ask(c, &api, &q, false, &a, &exit_code))
-		return exit_code;
-	*bytes = o.bytes;
-	return CLI_DONE;
-}
-
-/* Into a file beside it first: a file of this name is always a whole export. */
-static int export_to_file(struct cli *c, const char *name)
-{
-	char part[4096];
-	struct err e = { 0 };
-	uint64_t bytes = 0;
-	int exit_code, fd;
-	bool written;
-	FILE *to;
-
-	if (snprintf(part, sizeof(part), "%s.part", name) >= (int)sizeof(part))
-		return cli_misuse(c, "--output: the name is too long");
-	fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	to = fd < 0 ? NULL : fdopen(fd, "w");
-	if (!to) {
-		err_set(&e, ERR_IO, "%s: %s", part, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		return cli_fail(c, &e);
-	}
-	exit_code = export_to(c, to, &bytes);
-	written = fflush(to) == 0 && fsync(fd) == 0;
-	written = fclose(to) == 0 && written;
-	if (exit_code == CLI_DONE && (!written || rename(part, name) != 0)) {
-		err_set(&e, ERR_IO, "%s: %s", name, strerror(errno));
-		exit_code = cli_fail(c, &e);
-	}
-	if (exit_code != CLI_DONE) {
-		unlink(part);
-		return exit_code;
-	}
-	if (c->json)
-		fprintf(c->out, "{\"bytes\":%" PRIu64 "}\n", bytes);
-	else
-		fprintf(c->out,
-			"wrote %" PRIu64 " bytes to %s; check it with: "
-			"writ audit verify --key VKEY %s\n",
-			bytes, name, name);
-	return CLI_DONE;
-}
-
-int run_audit_export(struct cli *c)
-{
-	const char *decision = cli_value(c, "--decision"), *from = cli_value(c, "--from");
-	const char *output = cli_value(c, "--output");
-	uint64_t bytes;
-
-	if (decision && strcmp(decision, "permit") != 0 && strcmp(decision, "deny") != 0 &&
-	    strcmp(decision, "ask") != 0)
-		return cli_misuse(c, "--decision %.60s: expected permit, deny or ask", decision);
-	if (from && !text_u64(str_c(from), UINT64_MAX, &bytes))
-		return cli_misuse(c, "--from %.60s: expected the number of a record", from);
-	return output && strcmp(output, "-") != 0 ? export_to_file(c, output)
-						  : export_to(c, c->out, &bytes);
 }
 
 int run_audit_checkpoint(struct cli *c)

@@ -3,6 +3,7 @@
 
 #include "authz/audit/note.h"
 #include "authz/base/text.h"
+#include "authz/store/file.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
 

@@ -69,6 +69,8 @@ static const struct option export_options[] = {
 	{ "--since", "TIME", "RFC 3339, or 7d for a week ago", 0, false },
 	{ "--until", "TIME", "RFC 3339, or 1h for an hour ago", 0, false },
 	{ "--from", "SEQ", "only from this record on", 0, false },
+	{ "--resume", NULL, "fix the range now, and go on where an earlier run was cut off", 0,
+	  false },
 	{ "--witnessed", NULL, "only up to the newest checkpoint that witnesses cosigned", 0,
 	  false },
 	{ "--timestamped", NULL, "only up to the newest checkpoint with a time stamp", 0, false },
