@@ -57,7 +57,8 @@ struct sinks_config {
 
 struct sinks;
 MUST_USE bool sinks_open(const struct sinks_config *c, struct sinks **out, struct err *e);
-void sinks_close(struct sinks *s); /* within a second; NULL is fine */
+/* Within a second, but for a name that is just being looked up. NULL is fine. */
+void sinks_close(struct sinks *s);
 
 struct sink_status {
 	const char *name, *type, *format;

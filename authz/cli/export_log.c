@@ -365,6 +365,10 @@ static int check_options(struct cli *c)
 		return cli_misuse(c, "--agent: %s", e.msg);
 	if (format && !audit_format_find(str_c(format), &e))
 		return cli_misuse(c, "--format: %s", e.msg);
+	if (cli_flag(c, "--follow") &&
+	    (cli_flag(c, "--resume") || cli_value(c, "--since") || cli_value(c, "--until")))
+		return cli_misuse(c, "--follow goes on from --from or FILE.cursor, and has no end: "
+				     "leave --resume, --since and --until out");
 	return CLI_DONE;
 }
 
@@ -377,6 +381,8 @@ int run_audit_export(struct cli *c)
 
 	if (exit_code != CLI_DONE)
 		return exit_code;
+	if (cli_flag(c, "--follow"))
+		return audit_export_follow(c);
 	if (f.resumable && (!name || strcmp(name, "-") == 0))
 		return cli_misuse(c, "--resume: what is there is in a file; name it with --output");
 	buf_init(&f.path, mem_system, PATH_MAX_BYTES);

@@ -69,6 +69,8 @@ static const struct option export_options[] = {
 	{ "--since", "TIME", "RFC 3339, or 7d for a week ago", 0, false },
 	{ "--until", "TIME", "RFC 3339, or 1h for an hour ago", 0, false },
 	{ "--from", "SEQ", "only from this record on", 0, false },
+	{ "--follow", NULL, "go on with records as they come; jsonl is then the records alone", 0,
+	  false },
 	{ "--resume", NULL, "fix the range now, and go on where an earlier run was cut off", 0,
 	  false },
 	{ "--witnessed", NULL, "only up to the newest checkpoint that witnesses cosigned", 0,

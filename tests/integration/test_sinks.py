@@ -287,6 +287,57 @@ def settings_are_checked():
         d.close()
 
 
+def followed(path):
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as f:
+        return [json.loads(line)["seq"] for line in f.read().split(b"\n")[:-1]]
+
+
+@test
+def following_from_the_command_line():
+    d = Deployment().start()
+    d.register()
+    path = d.path("followed.jsonl")
+    size = lambda: d.admin("GET", "/v1/status").json["audit"]["size"]
+    args = [d.binary, "audit", "export", "--follow", "--output", path, "--config", d.config_file]
+
+    def follow(*more):
+        return subprocess.Popen(args + list(more), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    first = follow()
+    try:
+        eventually(lambda: len(followed(path)) >= size(), "the first records")
+        d.restart()  # it waits for the server, and goes on
+        d.evaluate("files/delete")
+        eventually(lambda: len(followed(path)) >= size(), "after a restart")
+    finally:
+        first.kill()
+        first.communicate()
+    d.http("POST", "/access/v1/evaluations", {"evaluations": [call() for _ in range(90)]})
+    eventually(lambda: os.path.exists(path + ".cursor"), "a cursor")
+    refused = d.writ("audit", "export", "--follow", "--output", path, "--from", "0", "--config", d.config_file)
+    check(refused.returncode == 2 and "says where to go on" in refused.stderr, refused.stderr)
+    again = follow()
+    try:
+        eventually(lambda: len(set(followed(path))) >= size(), "by a second run")
+    finally:
+        again.kill()
+        again.communicate()
+    seen = followed(path)
+    equal(sorted(set(seen)), list(range(len(set(seen)))), "records")
+    check(seen == sorted(seen) or len(seen) > len(set(seen)), "out of order")
+    csv = subprocess.Popen([d.binary, "audit", "export", "--follow", "--format", "csv", "--from", "3", "--decision",
+                            "deny", "--config", d.config_file], stdout=subprocess.PIPE)
+    check(csv.stdout.readline().startswith(b"index,time,"), "no head")
+    check(b",authz.decision," in csv.stdout.readline(), "no denial")
+    csv.kill()
+    csv.communicate()
+    for wrong in (("--resume",), ("--since", "1h"), ("--format", "xml")):
+        equal(d.writ("audit", "export", "--follow", *wrong).returncode, 2, f"{wrong}")
+    d.close()
+
+
 @test
 def the_page_about_sinks():
     """The settings of SINKS.md start a server, and its secret is one."""
