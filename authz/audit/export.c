@@ -176,6 +176,21 @@ static void write_header(struct audit_export *x, struct buf *b)
 		sha256_of(x->sha, (struct str){ b->p + from, b->n - 1 - from }, x->header);
 }
 
+bool audit_export_manifest(struct audit_export *x, uint8_t hash[static SHA256_LEN], struct err *e)
+{
+	struct buf line;
+	bool ok;
+
+	buf_init(&line, *x->alloc, AUDIT_EXPORT_PIECE);
+	write_header(x, &line);
+	ok = buf_ok(&line);
+	buf_clear(&line);
+	if (!ok)
+		return err_set(e, ERR_NOMEM, "no memory for the header of an export");
+	memcpy(hash, x->header, SHA256_LEN);
+	return true;
+}
+
 static void write_opening(struct buf *b, const struct audit_row *row, enum opening o)
 {
 	buf_lit(b, "{\"opening\":{\"name\":\"");

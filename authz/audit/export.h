@@ -30,6 +30,12 @@ struct audit_export_options {
 MUST_USE bool audit_export_open(const struct audit_export_options *o, struct audit_export **out,
 				struct err *e);
 
+/* SHA-256 of the header's line, without its newline: range, filters and counts of this export, to
+ * be put on record before it is shown, so that they cannot be changed in it afterwards. False: no
+ * memory. */
+MUST_USE bool audit_export_manifest(struct audit_export *x, uint8_t hash[static SHA256_LEN],
+				    struct err *e);
+
 /* Append the next piece to @out. *done after the last one. */
 MUST_USE bool audit_export_next(struct audit_export *x, struct buf *out, bool *done, struct err *e);
 

@@ -26,7 +26,8 @@ struct export
 };
 
 /* In the order of a leaf's members. */
-static void record_filter(struct record *rec, const struct export *x)
+static void record_filter(struct record *rec, const struct export *x,
+			  const uint8_t header[static SHA256_LEN])
 {
 	const struct audit_filter *f = &x->filter;
 
@@ -40,28 +41,92 @@ static void record_filter(struct record *rec, const struct export *x)
 	record_str(rec, STR("format"), str_c(x->format->name));
 	if (f->from)
 		record_int(rec, STR("from"), (int64_t)f->from);
+	if (x->proven)
+		record_hash(rec, STR("header"), header);
 	record_str(rec, STR("kind"), STR("log.export"));
 	if (x->skip)
 		record_int(rec, STR("offset"), (int64_t)x->skip);
 	record_int(rec, STR("openings"), f->openings);
 }
 
-/* An export is an act: it is on record, with what was asked for, and a checkpoint covers that
- * before a byte leaves. */
+/* What can be verified has its range first, by a checkpoint over all there is; its header then goes
+ * into the record, and so under the log's signature. */
+static bool open_proven(struct request *r, struct core *core, struct export *x,
+			uint8_t header[static SHA256_LEN], struct err *e)
+{
+	struct audit_export_options o = { .folder = r->site->service->folder,
+					  .filter = x->filter,
+					  .alloc = &mem_system };
+	struct buf note;
+
+	if (x->format != &format_jsonl)
+		return true;
+	buf_in_arena(&note, r->call->arena, 8192);
+	o.vkey = buf_str(&x->vkey);
+	return audit_checkpoint(core->audit, &note, e) && audit_export_open(&o, &x->proven, e) &&
+	       audit_export_manifest(x->proven, header, e);
+}
+
+/* Cut the range to what was cosigned. */
+static bool end_witnessed(struct request *r, struct audit_filter *f, struct err *e)
+{
+	struct buf note;
+	uint64_t size;
+
+	buf_in_arena(&note, r->call->arena, NOTE_MAX);
+	if (!cosigned_read(r->site->service->folder, &note, &size, e))
+		return e->class != ERR_NONE
+			       ? false
+			       : err_code(e, ERR_NOT_FOUND, "not_cosigned",
+					  "no checkpoint was cosigned yet; `writ audit witness "
+					  "status` says why");
+	if (!f->to || f->to > size)
+		f->to = size;
+	return true;
+}
+
+static bool end_stamped(struct request *r, struct audit_filter *f, struct err *e)
+{
+	uint64_t size = timestamp_newest(r->site->service->folder);
+
+	if (!size)
+		return err_code(e, ERR_NOT_FOUND, "not_stamped",
+				"no checkpoint has a time stamp yet; see `writ audit timestamp`");
+	if (!f->to || f->to > size)
+		f->to = size;
+	return true;
+}
+
+static bool end_where_asked(struct request *r, struct export *x, struct err *e)
+{
+	return (!x->witnessed || end_witnessed(r, &x->filter, e)) &&
+	       (!x->stamped || end_stamped(r, &x->filter, e));
+}
+
+/* An export is an act: it is on record, with what was asked for, before a byte leaves. */
 static void act_export(struct request *r, struct control *c)
 {
-	const struct export *x = r->user;
+	struct export *x = r->user;
+	uint8_t header[SHA256_LEN] = { 0 };
 	struct act_record rec;
 	struct buf note;
 
-	act_record_begin(&rec);
-	record_filter(&rec.job.record, x);
-	record_str(&rec.job.record, STR("pep"), r->caller.id);
-	if (x->filter.to)
-		record_int(&rec.job.record, STR("to"), (int64_t)x->filter.to);
-	buf_in_arena(&note, r->call->arena, 8192);
-	if (act_record_append(c, &rec, &r->failed))
-		(void)!audit_checkpoint(c->core->audit, &note, &r->failed);
+	buf_in_arena(&x->vkey, r->call->arena, 1024);
+	audit_vkey(c->core->audit, &x->vkey);
+	if (end_where_asked(r, x, &r->failed) && open_proven(r, c->core, x, header, &r->failed)) {
+		act_record_begin(&rec);
+		record_filter(&rec.job.record, x, header);
+		record_str(&rec.job.record, STR("pep"), r->caller.id);
+		if (x->filter.to)
+			record_int(&rec.job.record, STR("to"), (int64_t)x->filter.to);
+		buf_in_arena(&note, r->call->arena, 8192);
+		if (act_record_append(c, &rec, &r->failed))
+			(void)!audit_checkpoint(c->core->audit, &note, &r->failed);
+	}
+	if (r->failed.class == ERR_NONE)
+		return;
+	audit_export_close(x->proven);
+	x->proven = NULL;
 }
 
 static bool more_export(struct call *c, struct buf *out, struct err *e)
@@ -98,52 +163,16 @@ static void done_export(struct call *c)
 	x->rows = NULL;
 }
 
-static bool open_export(struct request *r, struct export *x, struct err *e)
+static bool open_rows(struct request *r, struct export *x, struct err *e)
 {
-	struct audit_export_options o = { .folder = r->site->service->folder,
-					  .vkey = buf_str(&x->vkey),
-					  .filter = x->filter,
-					  .alloc = &mem_system };
 	struct export_rows_options rows = { .folder = r->site->service->folder,
 					    .format = x->format,
 					    .filter = x->filter };
 	struct str rest;
 
-	if (x->format == &format_jsonl)
-		return audit_export_open(&o, &x->proven, e);
 	/* The origin is the name in the verifier key. */
 	(void)str_cut(buf_str(&x->vkey), '+', &rows.origin, &rest);
 	return export_rows_open(&rows, &x->rows, e);
-}
-
-/* Cut the range to what was cosigned. */
-static bool end_witnessed(struct request *r, struct audit_filter *f, struct err *e)
-{
-	struct buf note;
-	uint64_t size;
-
-	buf_in_arena(&note, r->call->arena, NOTE_MAX);
-	if (!cosigned_read(r->site->service->folder, &note, &size, e))
-		return e->class != ERR_NONE
-			       ? false
-			       : err_code(e, ERR_NOT_FOUND, "not_cosigned",
-					  "no checkpoint was cosigned yet; `writ audit witness "
-					  "status` says why");
-	if (!f->to || f->to > size)
-		f->to = size;
-	return true;
-}
-
-static bool end_stamped(struct request *r, struct audit_filter *f, struct err *e)
-{
-	uint64_t size = timestamp_newest(r->site->service->folder);
-
-	if (!size)
-		return err_code(e, ERR_NOT_FOUND, "not_stamped",
-				"no checkpoint has a time stamp yet; see `writ audit timestamp`");
-	if (!f->to || f->to > size)
-		f->to = size;
-	return true;
 }
 
 static void reply_export(struct request *r)
@@ -151,10 +180,7 @@ static void reply_export(struct request *r)
 	struct export *x = r->user;
 	struct err e = { 0 };
 
-	buf_in_arena(&x->vkey, r->call->arena, 1024);
-	audit_vkey(r->worker->core->audit, &x->vkey);
-	if ((x->witnessed && !end_witnessed(r, &x->filter, &e)) ||
-	    (x->stamped && !end_stamped(r, &x->filter, &e)) || !open_export(r, x, &e)) {
+	if (!x->proven && !open_rows(r, x, &e)) {
 		request_fail(r, &e);
 		return;
 	}

@@ -137,6 +137,24 @@ def an_export_is_on_record_with_what_was_asked_for():
           (1, "deny", AGENT, 0), "record")
 
 
+@test
+def the_header_of_an_export_is_proven_by_its_record():
+    """Filters and range stand outside the tree: the record of the export signs them."""
+    d = server()
+    path = d.export("manifest.jsonl", "--decision", "deny")
+    digest = hashlib.sha256(read(path).split(b"\n")[0]).hexdigest()
+    later = leaves(d.export("later.jsonl"))
+    mine = [r for _, r in later.values() if r["kind"] == "log.export" and r.get("header") == digest]
+    equal([r["filter_decision"] for r in mine], ["deny"], "record")
+    header = json.loads(read(path).split(b"\n")[0])["header"]
+    check(header["first"] + header["count"] <= mine[0]["seq"], "the header knew its own record")
+    receipt = d.path("export.tlog-proof")
+    d.writ("audit", "prove", str(mine[0]["seq"]), "--output", receipt, code=0)
+    d.writ("audit", "verify", "--key", d.log_key(), receipt, code=0)
+    check(all("header" not in r for _, r in later.values() if r.get("format") == "csv"), "a header without a header")
+    is_error(d.admin("GET", "/v1/audit/export?from=99999999"), 404)
+
+
 class CuttingProxy:
     """Stands before the admin socket, and hangs up after so many bytes of an answer to an export."""
 
