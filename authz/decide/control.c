@@ -60,6 +60,7 @@ static void housekeeping(struct control *c)
 		c->next_look_ns = now + LOOK_NS;
 		control_look(c, false);
 	}
+	clock_watch_look(c);
 	rollouts_tick(c, now);
 	authorities_tick(c->authorities);
 	federation_tick(c->federation);

@@ -16,6 +16,7 @@
 #include <pthread.h>
 
 #include "authz/decide/authorities.h"
+#include "authz/decide/clock_watch.h"
 #include "authz/decide/worker.h"
 #include "authz/policy/generations.h"
 #include "authz/store/db.h"
@@ -92,6 +93,7 @@ struct control {
 	struct folder_memory *folder; /* rollout.c */
 	uint64_t folder_seen;	      /* fingerprint of the policies folder as last looked at */
 	int64_t leaf_ends_ms;
+	struct clock_watch clock_watch;
 	int64_t next_minute_ns, next_look_ns;
 	pthread_t thread;
 	bool running;
