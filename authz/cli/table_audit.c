@@ -182,6 +182,16 @@ const struct command cli_audit_commands[] = {
 		  "given or\nwitnesses are missing, 4 unreadable.",
 	  .options = verify_options,
 	  .run = run_audit_verify },
+	{ .name = "reconcile",
+	  .operands = "FILE",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Compare what PEPs saw with what is on record",
+	  .more = "\nFILE is JSON Lines (- is stdin): answers as PEPs received them, and their counts,\n"
+		  "{\"counter\":{\"pep\":..,\"since\":..,\"until\":..,\"permitted\":N,\"denied\":N}}.\n"
+		  "Exit code: 0 all of it is on record, 1 it is not, or failed, 2 wrong usage.",
+	  .connects = true,
+	  .run = run_audit_reconcile },
 	{ .name = "redact",
 	  .help = "Erase what records were about, for good; the proofs stay",
 	  .more = "\nErased are openings: requests, facts, answers. A commitment is over a whole "
