@@ -122,3 +122,24 @@ bool holds_allow(struct db *db, const struct erase_row *rows, size_t n, struct a
 						STR_FMT(str_first(holds[k].reason, 120)));
 	return true;
 }
+
+bool holds_filter(struct db *db, struct erase_row *rows, size_t *n, uint64_t *held, struct arena *a,
+		  struct err *e)
+{
+	struct hold *holds;
+	size_t nholds, left = 0;
+
+	if (!holds_list(db, a, &holds, &nholds, e))
+		return false;
+	for (size_t i = 0; i < *n; i++) {
+		size_t k = 0;
+
+		while (k < nholds && !covers(&holds[k], &rows[i]))
+			k++;
+		if (k == nholds)
+			rows[left++] = rows[i];
+	}
+	*held = *n - left;
+	*n = left;
+	return true;
+}

@@ -41,4 +41,9 @@ MUST_USE bool holds_list(struct db *db, struct arena *a, struct hold **out, size
 MUST_USE bool holds_allow(struct db *db, const struct erase_row *rows, size_t n, struct arena *a,
 			  struct err *e);
 
+/* Take the held ones out of @rows; *held: so many were. For erasures by age, which must not stop at
+ * the first hold. */
+MUST_USE bool holds_filter(struct db *db, struct erase_row *rows, size_t *n, uint64_t *held,
+			   struct arena *a, struct err *e);
+
 #endif

@@ -13,7 +13,7 @@
 #define REPORT_MAX (256L * 1024 * 1024)
 
 struct totals {
-	uint64_t records, openings;
+	uint64_t records, openings, held;
 	bool forgotten;
 	struct buf parts;  /* redactions of all steps, as JSON, with commas between */
 	struct buf fields; /* as JSON */
@@ -92,6 +92,7 @@ static bool add_step(struct totals *t, const struct json *v, uint64_t *next)
 		return false;
 	t->records += number_of(v, "records");
 	t->openings += number_of(v, "openings");
+	t->held += number_of(v, "held");
 	t->forgotten = forgotten->b;
 	for (uint32_t i = 0; i < parts->n; i++) {
 		if (t->parts.n)
@@ -210,7 +211,8 @@ static bool write_report(struct cli *c, const char *file, const struct totals *t
 	buf_printf(&b, ",\"records\":%" PRIu64 ",\"openings\":%" PRIu64 ",\"fields\":", t->records,
 		   t->openings);
 	buf_add(&b, buf_str(&t->fields));
-	buf_printf(&b, ",\"forgotten\":%s,\"redactions\":[", t->forgotten ? "true" : "false");
+	buf_printf(&b, ",\"held\":%" PRIu64 ",\"forgotten\":%s,\"redactions\":[", t->held,
+		   t->forgotten ? "true" : "false");
 	buf_add(&b, buf_str(&t->parts));
 	buf_lit(&b, "],\"proofs\":[");
 	if (!put_proofs(c, &b, t, exit_code))
@@ -232,9 +234,9 @@ static void print_totals(struct cli *c, const struct totals *t, const char *file
 {
 	if (c->json) {
 		fprintf(c->out,
-			"{\"records\":%" PRIu64 ",\"openings\":%" PRIu64
+			"{\"records\":%" PRIu64 ",\"openings\":%" PRIu64 ",\"held\":%" PRIu64
 			",\"forgotten\":%s,\"redactions\":[%.*s]}\n",
-			t->records, t->openings, t->forgotten ? "true" : "false",
+			t->records, t->openings, t->held, t->forgotten ? "true" : "false",
 			STR_FMT(buf_str(&t->parts)));
 		return;
 	}
@@ -242,6 +244,8 @@ static void print_totals(struct cli *c, const struct totals *t, const char *file
 		t->records);
 	if (!t->records)
 		fprintf(c->out, "there was nothing left to erase\n");
+	if (t->held)
+		fprintf(c->out, "%" PRIu64 " records are under a legal hold and stay\n", t->held);
 	if (!t->forgotten)
 		fprintf(c->out,
 			"a reader keeps old pages of the log's write-ahead file; they go when "
@@ -257,9 +261,11 @@ int run_audit_redact(struct cli *c)
 	AUTO_BUF b;
 	int exit_code = CLI_DONE;
 
-	if (!cli_value(c, "--record") + !cli_value(c, "--agent") + !cli_value(c, "--person") != 2)
-		return cli_misuse(c, "say what is to be erased by one of --record, --agent and "
-				     "--person");
+	if (!cli_value(c, "--record") + !cli_value(c, "--agent") + !cli_value(c, "--person") +
+		    !cli_flag(c, "--all") !=
+	    3)
+		return cli_misuse(c, "say what is to be erased by one of --record, --agent, "
+				     "--person and --all");
 	if (!cli_value(c, "--reason"))
 		return cli_misuse(c,
 				  "--reason is missing: why, in a few words and without personal "
@@ -269,6 +275,8 @@ int run_audit_redact(struct cli *c)
 	buf_init(&t.fields, mem_system, BODY_MAX);
 	buf_init(&t.by, mem_system, BODY_MAX);
 	buf_init(&t.at, mem_system, BODY_MAX);
+	if (cli_flag(c, "--all"))
+		buf_lit(&b, ",\"all\":true");
 	put_list(c, &b, "--record", "records");
 	put_list(c, &b, "--field", "fields");
 	put_text(c, &b, "--agent", "agent");

@@ -13,6 +13,7 @@ static const struct option redact_options[] = {
 	{ "--agent", "SPIFFE_ID", "all records of this agent", 0, false },
 	{ "--person", "TEXT", "all records in whose openings this is the whole of a text", 0,
 	  false },
+	{ "--all", NULL, "all records before --until, but those under a hold", 0, false },
 	{ "--since", "TIME", "only from then on: RFC 3339, or 7d for a week ago", 0, false },
 	{ "--until", "TIME", "only before", 0, false },
 	{ "--field", "PATH", "only the opening it is in: args.password goes with all of the input",

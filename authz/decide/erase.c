@@ -80,9 +80,11 @@ static bool erase_part(struct control *c, struct erase_act *act, const struct er
 
 bool erase_do(struct control *c, struct erase_act *act, struct err *e)
 {
-	const struct erase_found *f = act->found;
+	struct erase_found *f = act->found;
 	size_t at = 0, done = 0;
 
+	if (act->skip_held && !holds_filter(c->db, f->rows, &f->n, &act->held, act->arena, e))
+		return false;
 	if (!holds_allow(c->db, f->rows, f->n, act->arena, e))
 		return false;
 	for (; at < f->n; at += done)

@@ -16,7 +16,8 @@
 #define ERASE_PARTS 16	      /* log.redact records of one act */
 
 struct erase_act {
-	const struct erase_found *found;
+	struct erase_found *found;
+	bool skip_held; /* leave out what is held, in place of refusing all */
 	unsigned which;
 	struct str by, reason, basis; /* basis: a code, may be empty */
 	struct arena *arena;
@@ -29,6 +30,7 @@ struct erase_act {
 	} parts[ERASE_PARTS];
 	size_t nparts;
 	uint64_t records, openings;
+	uint64_t held;	/* left out */
 	bool forgotten; /* the write-ahead log is empty; false: it will be when a reader has ended
 			 */
 };

@@ -130,12 +130,15 @@ static bool is_code(struct str s)
 static bool read_ask(struct request *r, struct redaction *x, const struct json *body, struct err *e)
 {
 	const struct json *records = json_get(body, STR("records"));
+	const struct json *all = json_get_type(body, STR("all"), JSON_BOOL);
 
-	if ((records != NULL) + (json_get(body, STR("agent")) != NULL) +
+	x->act.skip_held = all && all->b;
+	if (x->act.skip_held + (records != NULL) + (json_get(body, STR("agent")) != NULL) +
 		    (json_get(body, STR("person")) != NULL) !=
 	    1)
 		return err_code(e, ERR_INVALID, "invalid_request",
-				"say what is to be erased by one of records, agent and person");
+				"say what is to be erased by one of records, agent, person and "
+				"\"all\":true");
 	if ((records && !read_records(r, x, records, e)) ||
 	    !text_of(body, "agent", PERSON_MAX, &x->ask.agent, e) ||
 	    !text_of(body, "person", PERSON_MAX, &x->ask.person, e) ||
@@ -145,6 +148,9 @@ static bool read_ask(struct request *r, struct redaction *x, const struct json *
 	    !number_of(body, "from", &x->ask.from, e) || !reason_of(body, &x->act.reason, e) ||
 	    !text_of(body, "basis", 64, &x->act.basis, e))
 		return false;
+	if (x->act.skip_held && !x->ask.until_ms)
+		return err_code(e, ERR_INVALID, "invalid_request",
+				"with all, until must say before which time everything goes");
 	if (!is_code(x->act.basis))
 		return err_code(e, ERR_INVALID, "invalid_request",
 				"basis is a code of a-z, 0-9, '_', '-' and '.', such as gdpr-17");
@@ -196,6 +202,8 @@ static void reply_redact(struct request *r)
 		buf_char(b, '}');
 	}
 	buf_printf(b, "],\"forgotten\":%s", x->act.forgotten ? "true" : "false");
+	if (x->act.held)
+		buf_printf(b, ",\"held\":%" PRIu64, x->act.held);
 	if (x->found.next)
 		buf_printf(b, ",\"next\":%" PRIu64, x->found.next);
 	put_time(b, "at", x->at_ms);
@@ -209,8 +217,9 @@ static void reply_redact(struct request *r)
  * it may go is asked where it goes. */
 void handle_redact(struct request *r)
 {
-	static const char *const known[] = { "records", "agent", "person", "fields", "since",
-					     "until",	"from",	 "reason", "basis",  NULL };
+	static const char *const known[] = { "records", "agent", "all",	  "person",
+					     "fields",	"since", "until", "from",
+					     "reason",	"basis", NULL };
 	const struct json *body = request_json(r);
 	struct redaction *x;
 	struct err e = { 0 };

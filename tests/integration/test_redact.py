@@ -169,6 +169,30 @@ def an_agent_is_erased_within_a_time():
 
 
 @test
+def what_is_too_old_goes_but_for_what_is_held():
+    d = deployment()
+    asked = [ask(d, to=f"{SECRET}-{n}") for n in range(20)]
+    held = asked[7]["record"]["seq"]
+    d.writ("audit", "hold", "add", "--from", str(held), "--to", str(held + 1), "--reason", "court", code=0)
+    is_error(d.admin("POST", "/v1/audit/redact", {"all": True, "reason": "x"}), 400, "all of it")
+    reply = d.admin("POST", "/v1/audit/redact", {"all": True, "until": "2020-01-01T00:00:00Z", "reason": "x"})
+    equal((reply.status, reply.json["records"]), (200, 0), "before the log began")
+    now = d.admin("GET", f"/v1/audit/records?from={asked[-1]['record']['seq']}&limit=1").json["records"][0]["time"]
+    while time.time() * 1000 <= now + 2:  # what follows is later by the log's clock
+        pass
+    last = ask(d, to="stays")["record"]["seq"]
+    done = d.admin("POST", "/v1/audit/redact", {"all": True, "until": now + 1, "reason": "retention"})
+    equal(done.json["held"], 1, f"held ({done})")
+    left = {seq for seq, _ in openings(d.export())}
+    check({held, last} <= left and not left & {c["record"]["seq"] for c in asked if c["record"]["seq"] != held}, f"{left}")
+    said = d.writ("audit", "redact", "--all", "--until", "2100-01-01T00:00:00Z", "--reason", "retention", code=0).stdout
+    check("1 records are under a legal hold and stay" in said, said)
+    check(places(d, SECRET + "-7") and not places(d, SECRET + "-8"), "what is left")
+    d.writ("audit", "verify", "--key", d.log_key(), d.export(), code=0)
+    d.close()
+
+
+@test
 def reports_go_with_their_decision():
     d = deployment()
     c = ask(d)
