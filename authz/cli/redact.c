@@ -261,6 +261,7 @@ int run_audit_redact(struct cli *c)
 	AUTO_BUF b;
 	int exit_code = CLI_DONE;
 
+	buf_init(&b, mem_system, BODY_MAX); /* freed on every way out */
 	if (!cli_value(c, "--record") + !cli_value(c, "--agent") + !cli_value(c, "--person") +
 		    !cli_flag(c, "--all") !=
 	    3)
@@ -270,7 +271,6 @@ int run_audit_redact(struct cli *c)
 		return cli_misuse(c,
 				  "--reason is missing: why, in a few words and without personal "
 				  "data");
-	buf_init(&b, mem_system, BODY_MAX);
 	buf_init(&t.parts, mem_system, REPORT_MAX);
 	buf_init(&t.fields, mem_system, BODY_MAX);
 	buf_init(&t.by, mem_system, BODY_MAX);
