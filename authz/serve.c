@@ -21,6 +21,7 @@
 #include "authz/base/log.h"
 #include "authz/decide/control.h"
 #include "authz/extauthz/grpc_front.h"
+#include "authz/extauthz/grpc_mcp.h"
 #include "authz/extauthz/http_front.h"
 #include "authz/serving.h"
 #include "authz/setup.h"
@@ -72,6 +73,8 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.ext_authz = http_front_check;
 	s->service.ext_authz_grpc = grpc_front_check;
 	s->service.ext_authz_refuse = grpc_front_refuse;
+	s->service.ext_mcp = grpc_mcp_check;
+	s->service.ext_mcp_refuse = grpc_mcp_refuse;
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };
 	s->operators_site = (struct site){ &s->core, SIDE_OPERATORS, &s->service };

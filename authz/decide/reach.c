@@ -160,3 +160,35 @@ bool reach_what(struct worker *w, struct reach *r, const struct registry_entry *
 		return e->class == ERR_NONE;
 	return entries(&k, POLICY_MODELS, models, e) || e->class == ERR_NONE;
 }
+
+bool reach_begin(struct reach_one *r, struct worker *w, struct str agent, struct arena *a,
+		 struct err *e)
+{
+	const struct registry_view *agents = worker_registry(w);
+	const struct registry_entry *entry = agents ? registry_find(agents, agent) : NULL;
+
+	*r = (struct reach_one){ .set = worker_policy(w) };
+	if (!entry || registry_state(entry, clock_wall_ms(w->core->clock)) != ENTRY_ACTIVE)
+		return err_code(e, ERR_FORBIDDEN, "unknown_agent",
+				"\"%.*s\" is no registered and active agent",
+				STR_FMT(str_first(agent, 200)));
+	if (!r->set)
+		return err_code(e, ERR_FORBIDDEN, REASON_NO_POLICY,
+				"no policies are in force, so nobody is allowed anything");
+	r->room = could_room(r->set, a);
+	set_agent(&r->q, entry);
+	r->q.action = STR("tools/call");
+	r->q.type = STR("tool");
+	return r->room || short_of_memory(e);
+}
+
+bool reach_tool(struct reach_one *r, struct str id)
+{
+	struct could_answer a;
+
+	if (!policy_set_knows(r->set, POLICY_TOOLS, id))
+		return false;
+	r->q.id = id;
+	policy_could(r->set, &r->q, r->room, &a);
+	return a.could != COULD_NOT;
+}

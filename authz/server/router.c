@@ -5,7 +5,7 @@
 
 #include "authz/base/text.h"
 #include "authz/net/grpc.h"
-#include "authz/server/service.h"
+#include "authz/server/handlers.h"
 
 #define METHOD_NOT_ALLOWED "method_not_allowed"
 #define MEDIA_TYPE "media_type"
@@ -288,7 +288,7 @@ void router_refused(void *ctx, const struct listener *l, const struct err *e)
 static void send_failure(struct request *r, const struct err *e)
 {
 	if (r->denies) {
-		r->site->service->ext_authz_refuse(r->call, e);
+		ext_authz_refuse(r, e);
 		call_finish(r->call);
 		return;
 	}

@@ -34,6 +34,10 @@ const struct route routes[] = {
 	/* gRPC */
 	{ "POST", "/envoy.service.auth.v3.Authorization/Check", GRPC,
 	  ROLE_PEP | ROLE_AGENT | ROUTE_DENIES, handle_ext_authz_grpc },
+	{ "POST", "/agentgateway.dev.ext_mcp.ExtMcp/CheckRequest", GRPC, ROLE_PEP | ROUTE_DENIES,
+	  handle_ext_mcp },
+	{ "POST", "/agentgateway.dev.ext_mcp.ExtMcp/CheckResponse", GRPC, ROLE_PEP | ROUTE_DENIES,
+	  handle_ext_mcp },
 	{ "POST", "/grpc.health.v1.Health/Check", GRPC | SIDE_WORKLOAD, 0, handle_health_check },
 	{ "POST", "/grpc.health.v1.Health/Watch", GRPC | SIDE_WORKLOAD, 0, handle_health_watch },
 

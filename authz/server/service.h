@@ -24,10 +24,13 @@ struct service {
 	/* ext_authz is a front of its own beside this one: the wiring names it. */
 	void (*ext_authz)(struct worker *w, struct call *call, const struct caller *caller,
 			  struct str request_id, struct str trace_id);
+	/* The same over gRPC; ..._refuse fills the reply with a denial. */
 	void (*ext_authz_grpc)(struct worker *w, struct call *call, const struct caller *caller,
 			       struct str request_id, struct str trace_id);
-	/* Fill the reply to such a call with a denial. */
 	void (*ext_authz_refuse)(struct call *call, const struct err *e);
+	void (*ext_mcp)(struct worker *w, struct call *call, const struct caller *caller,
+			struct str request_id, struct str trace_id);
+	void (*ext_mcp_refuse)(struct call *call, const struct err *e);
 	const char *folder; /* the data folder: log.db lies in it */
 	const char *node;
 	const char *config_file; /* or NULL */

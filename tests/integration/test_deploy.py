@@ -67,6 +67,19 @@ def agentgateway():
 
 
 @test
+def agentgateway_mcp():
+    [doc] = documents("agentgateway-mcp.yaml")
+    [route] = doc["binds"][0]["listeners"][0]["routes"]
+    [processor] = route["policies"]["mcpGuardrails"]["processors"]
+    only(processor, ("kind", "host", "policies", "failureMode", "metadata", "requestHeaders", "methods"), "processor")
+    equal((processor["kind"], processor["failureMode"]), ("remote", "failClosed"), "fails closed")
+    equal(processor["metadata"], {"agent": "source.spiffeId"}, "who the agent is")
+    check(set(processor["methods"].values()) <= {"request", "full"}, "every call is asked about, not the answer alone")
+    equal(processor["methods"]["*"], "request", "methods not named")
+    equal(len(route["backends"][0]["mcp"]["targets"]), 1, "one server behind a list")
+
+
+@test
 def kgateway():
     [doc] = documents("kgateway.yaml")
     auth = doc["spec"]["traffic"]["extAuth"]

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""agentgateway.dev.ext_mcp.ExtMcp against the real server, as agentgateway sends it: calls and lists."""
+import json
+
+from grpc_client import Client, field, parse
+from harness import AGENT, Deployment, check, equal, join_token, main, openssl, test
+
+REQUEST, RESPONSE = ("/agentgateway.dev.ext_mcp.ExtMcp/Check" + w for w in ("Request", "Response"))
+DENIED, EXHAUSTED, INVALID = 1, 2, 3
+RULES = """
+policy "gateway" {
+  permit "sessions" { on = { action = { "tools/list", "notifications/initialized" } } },
+  permit "read" { on = { action = "tools/call", effect = "read" } },
+  permit "small" { on = { action = "tools/call", tool = "files/write" }, when = function(q) return #q.args.path < 5 end },
+  ask "wipe" { on = { action = "tools/call", tool = "files/wipe" }, approvers = "ops" },
+  deny "no deleting" { on = { action = "tools/call", tool = "files/delete" },
+    reason = "deleting_forbidden", message = "Files are never deleted by agents; ask an operator." },
+}
+"""
+CATALOGUE = "".join(f'tool "files/{name}" {{ effect = "{effect}", args = {{ path = "string" }} }}\n' for name, effect in (
+    ("read", "read"), ("write", "write"), ("delete", "delete"), ("wipe", "delete"), ("other", "write")))
+SHARED = []
+
+
+def server():
+    if not SHARED:
+        d = Deployment(policies={"catalogue/tools.lua": CATALOGUE, "gateway.lua": RULES}, caller="pep").start()
+        d.register()
+        d.grpc = Client(("127.0.0.1", d.port))
+        SHARED.append(d)
+    return SHARED[0]
+
+
+def metadata(**texts):
+    return field(3, b"".join(field(1, field(1, k) + field(2, field(3, v) if isinstance(v, str) else v))
+                             for k, v in texts.items()))
+
+
+def message(method, payload=None, services=("files",), meta=None, headers=(), more=b""):
+    if payload is not None and not isinstance(payload, bytes):
+        payload = json.dumps(payload).encode()
+    out = b"".join(field(1, s) for s in services) + field(2, method)
+    out += metadata(agent=AGENT) if meta is None else meta
+    out += field(4, payload) if payload is not None else b""
+    return out + b"".join(field(5, field(1, k) + field(2, v)) for k, v in headers) + more
+
+
+def send(path, body, client=None):
+    reply = (client or server().grpc).call(path, body)
+    equal((reply.status, len(reply.messages)), (0, 1), f"{reply}")
+    m = parse(reply.messages[0])
+    equal(len(set(m) & {1, 2, 3}), 1, f"the oneof must be set: {m}")
+    return m
+
+
+def error(path, body, client=None):
+    m = send(path, body, client)
+    check(3 in m, f"no error: {m}")
+    e = parse(m[3][0])
+    return e[1][0], e.get(2, [b""])[0].decode(), json.loads(e[4 if 4 in e else 3][0]) if 3 in e else None
+
+
+def call(name="read", arguments=None, **kw):
+    return message("tools/call", {"name": name, "arguments": {"path": "/a"} if arguments is None else arguments}, **kw)
+
+
+@test
+def a_call_that_is_permitted_passes_with_headers():
+    m = send(REQUEST, call(headers=[("x-writ-forged", "1"), ("content-length", "999"), ("content-type", "text/plain"),
+                                    (":path", "/x"), ("user-agent", "a")]))
+    equal(m[1], [b""], "pass")
+    mutation = parse(m[4][0])
+    headers = {parse(h)[1][0].decode(): parse(h)[2][0].decode() for h in mutation[1]}
+    equal(headers["x-writ-agent"], AGENT, "the agent")
+    check(headers["x-writ-decision-id"].startswith("ev_"), "the decision")
+    equal(mutation[2], [b"x-writ-forged"], "removed")
+    equal(send(REQUEST, message("notifications/initialized"))[1], [b""], "a notification")
+    equal(send(REQUEST, message("tools/list"))[1], [b""], "no params")
+
+
+@test
+def denials_are_errors_of_json_rpc():
+    code, reason, data = error(REQUEST, call("delete"))
+    equal((code, reason), (DENIED, "Files are never deleted by agents; ask an operator."), "in the rule's words")
+    equal(data["reason"], "deleting_forbidden", "data")
+    check(data["evaluation_id"].startswith("ev_"), "the decision")
+    equal(error(REQUEST, call("nope"))[0], DENIED, "an unknown tool")
+    equal(error(REQUEST, call(arguments={"path": 7}))[0], DENIED, "arguments of another type")
+    equal(error(REQUEST, call("write", {"path": "/long/path"}))[0], DENIED, "a rule about arguments")
+    equal(send(REQUEST, call("write"))[1], [b""], "and when it holds")
+    equal(error(REQUEST, message("made/up"))[0], DENIED, "no method")
+    for why, body in (("no JSON", message("tools/call", b"{")), ("a name twice", message("tools/call", b'{"name":"a","name":"b"}')),
+                      ("two values", message("tools/call", b'{"name":"read"},"x":1')), ("no method", field(1, "files")),
+                      ("cut off", call()[:-2]), ("not UTF-8", message(b"\xff")), ("empty", b"")):
+        equal(error(REQUEST, body)[0], INVALID, why)
+
+
+@test
+def who_and_where():
+    code, reason, data = error(REQUEST, call(meta=b""))
+    equal((code, data["reason"]), (DENIED, "unauthenticated"), reason)
+    equal(error(REQUEST, call(meta=metadata(agent="spiffe://example.org/agent/unknown")))[2]["reason"], "unknown_agent", "unknown")
+    nested = field(5, field(1, field(1, "agent") + field(2, field(3, AGENT))))
+    equal(error(REQUEST, call(meta=metadata(x=nested)))[2]["reason"], "unauthenticated", "a nested agent is another thing")
+    equal(send(REQUEST, call(services=("tools-1",), meta=metadata(agent=AGENT, server="files")))[1], [b""], "server by name")
+    check(3 in send(REQUEST, call(services=())), "no server")
+    check(3 in send(REQUEST, call(services=("a", "b"))), "two servers")
+    d = server()
+    tls = Client(("127.0.0.1", d.tls_port), tls=d.tls_context())
+    equal(error(REQUEST, call(), client=tls)[:2], (DENIED, "unauthenticated"), "no gateway")
+    tls.close()
+    key = d.path("agent.key")
+    csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
+                  "-subj", "/CN=x").decode()
+    svid = d.http("POST", "/v1/attest", {"join_token": join_token(d.admin("POST", "/v1/agents/token", {"spiffe_id": AGENT})),
+                                         "csr": csr})
+    tls = Client(("127.0.0.1", d.tls_port), tls=d.tls_context((d.write("agent.crt", svid.json["x509_svid"]), key)))
+    for path in (REQUEST, RESPONSE):
+        equal(error(path, call(), client=tls)[:2], (DENIED, "forbidden"), "an agent is no gateway")
+    tls.close()
+
+
+TOOLS = [{"name": n, "inputSchema": {"type": "object"}, "description": f"{n} \u00e9"} for n in
+         ("read", "write", "delete", "wipe", "other", "not-there")]
+
+
+def names(result, **kw):
+    m = send(RESPONSE, message("tools/list", result, **kw))
+    check(2 in m, f"not mutated: {m}")
+    out = json.loads(m[2][0])
+    return [t["name"] for t in out["tools"]], out
+
+
+@test
+def lists_hold_what_the_agent_could_call():
+    listed, out = names({"tools": TOOLS, "nextCursor": "x"})
+    equal(listed, ["read", "write", "wipe"], "what some call of is permitted or asked about")
+    equal(out, {"tools": [t for t in TOOLS if t["name"] in listed], "nextCursor": "x"}, "the rest as it was")
+    equal(names({"tools": []})[1], {"tools": []}, "an empty list")
+    equal(names({"tools": TOOLS}, services=("a", "b"))[0], [], "whose tools they are nobody says")
+    equal(names({"tools": TOOLS}, services=("mail",))[0], [], "another server's")
+    for cached in ({"ttlMs": 5000, "cacheScope": "public"}, {"ttlMs": 5000}, {"cacheScope": "public"}):
+        equal(names(dict(cached, tools=TOOLS))[1]["cacheScope"], "private", f"{cached}")
+    equal(send(RESPONSE, message("tools/call", {"content": []}))[1], [b""], "other answers pass")
+
+
+@test
+def lists_that_cannot_be_filtered_are_not_shown():
+    for why, body in (("nobody", message("tools/list", {"tools": TOOLS}, meta=b"")),
+                      ("unknown", message("tools/list", {"tools": TOOLS}, meta=metadata(agent="spiffe://example.org/x"))),
+                      ("no list", message("tools/list", {"tools": {}})), ("no result", message("tools/list")),
+                      ("no JSON", message("tools/list", b"{")), ("two lists", message("tools/list", b'{"tools":[],"tools":[]}')),
+                      ("too many", message("tools/list", {"tools": [{"name": "read"}] * 2001}))):
+        check(error(RESPONSE, body)[0] in (DENIED, INVALID), why)
+    server().admin("POST", "/v1/agents/suspend", {"spiffe_id": AGENT, "reason": "test"})
+    equal(error(RESPONSE, message("tools/list", {"tools": TOOLS}))[0], DENIED, "a suspended agent")
+
+
+main()
