@@ -109,7 +109,8 @@ bool serving_open_agents_door(struct serving *s, struct err *e)
 	struct tls_settings ts = { &s->certificate, setup_verifier(&s->core) };
 	struct tls_settings web = { .certificate = &s->web.certificate };
 	struct server_settings ss = { .clock = clock_system,
-				      .handler = { router_handle, &s->agents_site, router_refused },
+				      .handler = { router_handle, &s->agents_site, router_refused,
+						   router_deny },
 				      .limits = limits_of(&s->config->limits) };
 	struct loop **loops = arena_zero(&s->arena, s->nfronts * sizeof(struct loop *));
 
@@ -146,7 +147,7 @@ bool serving_open_workload_door(struct serving *s, struct err *e)
 				      .limits = limits_of(&s->config->limits) };
 	struct workload_api_settings ws = { .worker = &s->service.workers[s->nfronts],
 					    .next = { router_handle, &s->workload_site,
-						      router_refused },
+						      router_refused, NULL },
 					    .selectors = attest_unix_selectors };
 
 	if (s->nloops == s->nfronts)
@@ -157,7 +158,8 @@ bool serving_open_workload_door(struct serving *s, struct err *e)
 	f->workload = workload_api_new(&ws, e);
 	if (!f->workload)
 		return false;
-	ss.handler = (struct handler){ workload_api_handle, f->workload, workload_api_refused };
+	ss.handler = (struct handler){ workload_api_handle, f->workload, workload_api_refused,
+				       NULL };
 	s->workload_door = server_new(&ss, &f->loop, 1, e);
 	for (size_t i = 0; s->workload_door && i < s->nlisteners; i++)
 		if (is_workload(&s->listeners[i]) &&
@@ -170,7 +172,7 @@ bool serving_open_operators_door(struct serving *s, struct err *e)
 {
 	struct operators_settings os = { .clock = clock_system,
 					 .handler = { router_handle, &s->operators_site,
-						      router_refused },
+						      router_refused, NULL },
 					 .certificate = &s->certificate,
 					 .verifier = setup_verifier(&s->core),
 					 .complain = complain,

@@ -133,6 +133,9 @@ struct handler {
 	void *ctx;
 	/* A request the door itself refused (a malformed one, over a limit): for counting. */
 	void (*refused)(void *ctx, const struct listener *l, const struct err *e);
+	/* Fill the reply to a gRPC call that the door refused before it was whole, where an error
+	 * would be taken for a broken server. False: no such method, a gRPC error it is. */
+	bool (*deny)(void *ctx, struct call *c, const struct err *e);
 };
 
 #endif

@@ -274,15 +274,20 @@ void grpc_open(struct exchange *x)
 static void refuse(struct exchange *x, enum err_class class, enum grpc_status status,
 		   const char *why)
 {
+	const struct handler *h = &x->conn->shard->server->settings.handler;
+	struct grpc_call *g = x->call.grpc;
 	struct err e = { 0 };
 
 	if (x->handed) {
-		grpc_cut(x->call.grpc, status, why);
+		grpc_cut(g, status, why);
 		return;
 	}
 	err_set(&e, class, "%s", why);
 	exchange_refuse(x, err_status(class), &e);
-	grpc_fail(&x->call, status, &e);
+	if (h->deny && h->deny(h->ctx, &x->call, &e))
+		g->status = GRPC_OK;
+	else
+		grpc_fail(&x->call, status, &e);
 	x->finished = true;
 	grpc_answer(x);
 }

@@ -19,12 +19,10 @@ void handle_ext_mcp(struct request *r)
 	r->site->service->ext_mcp(r->worker, r->call, &r->caller, r->request_id, r->trace_id);
 }
 
-void ext_authz_refuse(struct request *r, const struct err *e)
+void ext_authz_refuse(const struct site *site, struct call *c, const struct err *e)
 {
-	const struct service *s = r->site->service;
-
-	if (str_starts(r->call->path, STR("/agentgateway.")))
-		s->ext_mcp_refuse(r->call, e);
+	if (str_starts(c->path, STR("/agentgateway.")))
+		site->service->ext_mcp_refuse(c, e);
 	else
-		s->ext_authz_refuse(r->call, e);
+		site->service->ext_authz_refuse(c, e);
 }

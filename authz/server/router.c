@@ -285,10 +285,25 @@ void router_refused(void *ctx, const struct listener *l, const struct err *e)
 	refusals_count(&site->core->refusals, l->name, e->code);
 }
 
+/* A message that is too large must not be a way past a proxy that lets everything through when its
+ * authorizer fails. */
+bool router_deny(void *ctx, struct call *c, const struct err *e)
+{
+	const struct site *site = ctx;
+	const struct route *route;
+	struct err ignored;
+
+	route = find_method(c, side_of(site, c), &ignored);
+	if (!route || !(route->roles & ROUTE_DENIES))
+		return false;
+	ext_authz_refuse(site, c, e);
+	return true;
+}
+
 static void send_failure(struct request *r, const struct err *e)
 {
 	if (r->denies) {
-		ext_authz_refuse(r, e);
+		ext_authz_refuse(r->site, r->call, e);
 		call_finish(r->call);
 		return;
 	}

@@ -57,9 +57,10 @@ struct site {
 	struct service *service; /* the running process: see authz/server/service.h */
 };
 
-/* handler.handle and handler.refused, with a struct site as context. */
+/* handler.handle, .refused and .deny, with a struct site as context. */
 void router_handle(void *site, struct call *c);
 void router_refused(void *site, const struct listener *l, const struct err *e);
+bool router_deny(void *site, struct call *c, const struct err *e);
 
 /* Answer with an error. Of an authenticated caller it is put on record first, of others counted. */
 void request_fail(struct request *r, const struct err *e);

@@ -110,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		.name = "fuzz", .address = "", .loopback = true, .unix_socket = true
 	};
 	struct server_settings ss = { .clock = clock_of_fixed(&time),
-				      .handler = { handle, NULL, NULL },
+				      .handler = { handle, NULL, NULL, NULL },
 				      .limits = { .body = BODY_MAX } };
 	struct sockaddr_storage from = { 0 };
 	struct loop *loop = loop_new(&ls, NULL);

@@ -390,9 +390,16 @@ def transport_habits():
     equal(g.call("/envoy.service.auth.v2.Authorization/Check", request(call())).status, 12, "v2")
     for t in ("200m", "10S", "1H"):
         equal(send(request(call()), {"grpc-timeout": t}).code, 0, t)
-    s = g.open(CHECK)
-    g.data(s.id, b"\1" + struct.pack(">I", 2) + b"xx", True)
-    check(s.end().status != 0, "a compressed message")
+    # What never becomes a message is denied as well, where failure_mode_allow would let an error pass.
+    for why, data in (("compressed", b"\1" + struct.pack(">I", 2) + b"xx"), ("cut off", b"\0\0\0"),
+                            ("too large", b"\0" + struct.pack(">I", 1 << 30) + b"x" * 50000)):
+        s = g.open(CHECK)
+        g.data(s.id, data, True)
+        a = Answer(s.end().messages[0])
+        check(a.code != 0 and a.http == 403, f"{why}: {a}")
+    s = g.open("/grpc.health.v1.Health/Check")
+    g.data(s.id, b"\0" + struct.pack(">I", 1 << 30), True)
+    equal(s.end().status, 8, "elsewhere it is an error")
     s = g.open(CHECK)
     s.send(request(call()))
     s.send(request(call()), True)

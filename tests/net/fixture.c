@@ -128,7 +128,7 @@ static void turn_end(void *ctx)
 
 void net_open(struct net *t, const struct server_limits *limits, struct tls *tls)
 {
-	struct server_settings s = { .handler = { handle, t, refused }, .tls = tls };
+	struct server_settings s = { .handler = { handle, t, refused, NULL }, .tls = tls };
 	static int opened; /* a failed test leaves its socket behind */
 	struct err e = { 0 };
 

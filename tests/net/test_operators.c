@@ -109,7 +109,7 @@ static void push_finish(void)
 static void begin(const struct operators_limits *limits, bool require)
 {
 	struct operators_settings s = { .clock = clock_system,
-					.handler = { handle, NULL, refused } };
+					.handler = { handle, NULL, refused, NULL } };
 	struct err e = { 0 };
 
 	memset(&f, 0, sizeof(f));

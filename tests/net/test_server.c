@@ -559,7 +559,7 @@ static bool serve_with(size_t n)
 	int handled = 0, fd;
 	struct server_settings s = { .clock = clock_system,
 				     .alloc = &alloc,
-				     .handler = { handle_echo, &handled, NULL } };
+				     .handler = { handle_echo, &handled, NULL, NULL } };
 	struct loop *loop = loop_new(&(struct loop_settings){ .clock = clock_system }, NULL);
 	struct server *server;
 	bool ok = false;
@@ -613,7 +613,7 @@ static void two_loops_on_threads(void **state)
 {
 	struct listener l = { "http", "127.0.0.1:0", true, false, false, false, NULL };
 	struct server_settings s = { .clock = clock_system,
-				     .handler = { handle_by_thread, NULL, NULL } };
+				     .handler = { handle_by_thread, NULL, NULL, NULL } };
 	struct timeval limit = { 5, 0 };
 	struct loop *loops[2];
 	pthread_t threads[2];
