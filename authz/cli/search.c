@@ -10,7 +10,8 @@
 #define SEARCH_MAX 1000000
 #define SEARCH_PAGE 500
 #define PATH_MAX_BYTES 16384
-#define BEHIND 10000 /* records that the index may lack before it is worth a word */
+#define SEARCH_PAGES 1000000 /* of which each may be empty */
+#define BEHIND 10000	     /* records that the index may lack before it is worth a word */
 
 /* ---- search ---- */
 
@@ -146,7 +147,7 @@ int run_audit_search(struct cli *c)
 	struct api api;
 	struct err e = { 0 };
 	AUTO_BUF filters;
-	int exit_code;
+	int exit_code, pages = 0;
 
 	buf_init(&filters, mem_system, PATH_MAX_BYTES);
 	if (limit && (!text_u64(str_c(limit), SEARCH_MAX, &f.left) || !f.left))
@@ -159,7 +160,7 @@ int run_audit_search(struct cli *c)
 	buf_init(&f.next, mem_system, PATH_MAX_BYTES);
 	do
 		exit_code = one_page(c, &api, buf_str(&filters), &f);
-	while (exit_code == CLI_DONE && f.left && f.next.n);
+	while (exit_code == CLI_DONE && f.left && f.next.n && ++pages < SEARCH_PAGES);
 	if (exit_code == CLI_DONE && f.next.n)
 		fprintf(c->err, "There are more: see --limit, --since and --until.\n");
 	if (exit_code == CLI_DONE && f.behind > BEHIND)
