@@ -273,31 +273,90 @@ static bool add_entry(struct index_store *s, const struct index_post *p, struct 
 	return true;
 }
 
-/* By term, which is also the order of the table; then by record. */
+/* Entries by term: a chain for each, in the order in which they came. Sorting all of them took more
+ * than writing them. */
+struct chain_of {
+	uint64_t hash;
+	uint32_t first, last; /* + 1; 0: a free place */
+};
+
+struct chains {
+	struct chain_of *at; /* open addressing while they are made, then by hash */
+	uint32_t *next;	     /* + 1; of each entry */
+	size_t places, n;
+};
+
+static void add_to_chain(struct chains *c, uint64_t hash, uint32_t post)
+{
+	size_t i = hash & (c->places - 1);
+
+	while (c->at[i].first && c->at[i].hash != hash)
+		i = (i + 1) & (c->places - 1);
+	if (c->at[i].first) {
+		c->next[c->at[i].last - 1] = post + 1;
+	} else {
+		c->at[i].hash = hash;
+		c->at[i].first = post + 1;
+		c->n++;
+	}
+	c->at[i].last = post + 1;
+}
+
 static int compare(const void *a, const void *b)
 {
-	const struct index_post *x = a, *y = b;
+	const struct chain_of *x = a, *y = b;
 
-	if (x->term.hash != y->term.hash)
-		return x->term.hash < y->term.hash ? -1 : 1;
-	return (x->seq > y->seq) - (x->seq < y->seq);
+	return (x->hash > y->hash) - (x->hash < y->hash);
+}
+
+static bool make_chains(const struct index_post *posts, size_t n, struct chains *c, struct err *e)
+{
+	size_t kept = 0;
+
+	*c = (struct chains){ .places = 16 };
+	while (c->places < 2 * n)
+		c->places *= 2;
+	c->at = calloc(c->places, sizeof(*c->at));
+	c->next = calloc(n + 1, sizeof(*c->next));
+	if (!c->at || !c->next)
+		return err_set(e, ERR_NOMEM, "no memory to index %zu entries", n);
+	for (size_t i = 0; i < n; i++)
+		add_to_chain(c, posts[i].term.hash, (uint32_t)i);
+	for (size_t i = 0; i < c->places; i++)
+		if (c->at[i].first)
+			c->at[kept++] = c->at[i];
+	qsort(c->at, kept, sizeof(*c->at), compare); /* the order of the table */
+	return true;
+}
+
+static bool add_chain(struct index_store *s, const struct chains *c, const struct chain_of *of,
+		      const struct index_post *posts, struct err *e)
+{
+	uint64_t last = UINT64_MAX;
+
+	if (!load_tail(s, of->hash, e))
+		return false;
+	for (uint32_t i = of->first; i; i = c->next[i - 1]) {
+		if (posts[i - 1].seq == last)
+			continue; /* two values of one hash in one record */
+		last = posts[i - 1].seq;
+		if (!add_entry(s, &posts[i - 1], e))
+			return false;
+	}
+	return write_block(s, of->hash, e);
 }
 
 static bool add_posts(struct index_store *s, const struct index_post *posts, size_t n,
 		      struct err *e)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (!i || posts[i].term.hash != posts[i - 1].term.hash) {
-			if ((i && !write_block(s, posts[i - 1].term.hash, e)) ||
-			    !load_tail(s, posts[i].term.hash, e))
-				return false;
-		} else if (posts[i].seq == posts[i - 1].seq) {
-			continue; /* two values of one hash in one record */
-		}
-		if (!add_entry(s, &posts[i], e))
-			return false;
-	}
-	return n == 0 || write_block(s, posts[n - 1].term.hash, e);
+	struct chains c;
+	bool ok = make_chains(posts, n, &c, e);
+
+	for (size_t i = 0; ok && i < c.n; i++)
+		ok = add_chain(s, &c, &c.at[i], posts, e);
+	free(c.at);
+	free(c.next);
+	return ok;
 }
 
 static bool add_marks(struct index_store *s, const struct index_mark *marks, size_t n,
@@ -312,14 +371,12 @@ static bool add_marks(struct index_store *s, const struct index_mark *marks, siz
 	return true;
 }
 
-bool index_store_add(struct index_store *s, struct index_post *posts, size_t nposts,
+bool index_store_add(struct index_store *s, const struct index_post *posts, size_t nposts,
 		     const struct index_mark *marks, size_t nmarks, const struct index_head *head,
 		     struct err *e)
 {
 	AUTO_TX tx = { 0 };
 
-	if (nposts)
-		qsort(posts, nposts, sizeof(*posts), compare);
 	if (!db_begin(s->db, &tx, e) || !add_posts(s, posts, nposts, e) ||
 	    !add_marks(s, marks, nmarks, e))
 		return false;

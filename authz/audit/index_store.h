@@ -57,9 +57,9 @@ MUST_USE bool index_store_head(struct index_store *s, struct index_head *head, s
 /* Forget everything. */
 MUST_USE bool index_store_clear(struct index_store *s, struct err *e);
 
-/* One transaction: @posts are added (they are sorted here; each seq is behind all that its term
- * has), then the head moves. On failure everything is as before. */
-MUST_USE bool index_store_add(struct index_store *s, struct index_post *posts, size_t nposts,
+/* One transaction: @posts are added (by ascending seq, and behind all that their terms have), then
+ * the head moves. On failure everything is as before. */
+MUST_USE bool index_store_add(struct index_store *s, const struct index_post *posts, size_t nposts,
 			      const struct index_mark *marks, size_t nmarks,
 			      const struct index_head *head, struct err *e);
 

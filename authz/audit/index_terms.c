@@ -6,10 +6,11 @@ const char *const index_members[] = { "trace_id", "agent", "rule",	 "tool",   "m
 				      "reason",	  "pep",   "generation", "action", "rollout",
 				      "decision", "kind",  NULL };
 
+/* Called for each member of each record: most are told apart by their first byte. */
 bool index_has_member(struct str name)
 {
-	for (size_t i = 0; index_members[i]; i++)
-		if (str_eq(name, str_c(index_members[i])))
+	for (size_t i = 0; name.n && index_members[i]; i++)
+		if (name.p[0] == index_members[i][0] && str_eq(name, str_c(index_members[i])))
 			return true;
 	return false;
 }
