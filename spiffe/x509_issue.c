@@ -1,7 +1,6 @@
 /*
- * Issuing. The template is fixed; only the ID, the public key, the times and the names of writ's
- * own leaf vary. Extensions are built from structures, never from OpenSSL's config strings, where a
- * comma in a name would inject further names.
+ * Issuing authorities; leaves are x509_leaf.c's. Extensions are built from structures, never from
+ * OpenSSL's config strings, where a comma in a name would inject further names.
  */
 #include <arpa/inet.h>
 #include <openssl/ec.h>
@@ -52,13 +51,13 @@ static bool add_ext(X509 *cert, int nid, void *value, bool critical, struct err 
 }
 
 /* @leaves_only: pathLenConstraint 0, for an authority that is not the root itself. */
-static bool add_constraints(X509 *cert, bool ca, bool leaves_only, struct err *e)
+static bool add_constraints(X509 *cert, bool leaves_only, struct err *e)
 {
 	BASIC_CONSTRAINTS *c = BASIC_CONSTRAINTS_new();
 	bool ok = c != NULL;
 
 	if (c)
-		c->ca = ca ? 0xff : 0;
+		c->ca = 0xff;
 	if (c && leaves_only)
 		ok = (c->pathlen = ASN1_INTEGER_new()) && ASN1_INTEGER_set(c->pathlen, 0);
 	ok = add_ext(cert, NID_basic_constraints, ok ? c : NULL, true, e);
@@ -66,55 +65,38 @@ static bool add_constraints(X509 *cert, bool ca, bool leaves_only, struct err *e
 	return ok;
 }
 
-/* A leaf: digitalSignature (bit 0). An authority: keyCertSign and cRLSign (bits 5 and 6). */
-static bool add_key_usage(X509 *cert, bool ca, struct err *e)
+/* keyCertSign and cRLSign (bits 5 and 6). */
+static bool add_key_usage(X509 *cert, struct err *e)
 {
 	ASN1_BIT_STRING *bits = ASN1_BIT_STRING_new();
-	bool ok = bits &&
-		  (ca ? ASN1_BIT_STRING_set_bit(bits, 5, 1) && ASN1_BIT_STRING_set_bit(bits, 6, 1)
-		      : ASN1_BIT_STRING_set_bit(bits, 0, 1));
+	bool ok = bits && ASN1_BIT_STRING_set_bit(bits, 5, 1) &&
+		  ASN1_BIT_STRING_set_bit(bits, 6, 1);
 
 	ok = add_ext(cert, NID_key_usage, ok ? bits : NULL, true, e);
 	ASN1_BIT_STRING_free(bits);
 	return ok;
 }
 
-static bool add_purposes(X509 *cert, struct err *e)
-{
-	EXTENDED_KEY_USAGE *eku = sk_ASN1_OBJECT_new_null();
-	bool ok = eku && sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(NID_server_auth)) > 0 &&
-		  sk_ASN1_OBJECT_push(eku, OBJ_nid2obj(NID_client_auth)) > 0;
-
-	ok = add_ext(cert, NID_ext_key_usage, ok ? eku : NULL, false, e);
-	sk_ASN1_OBJECT_pop_free(eku, ASN1_OBJECT_free);
-	return ok;
-}
-
-static bool push_name(GENERAL_NAMES *names, int type, const void *p, size_t n)
+static bool push_uri(GENERAL_NAMES *names, struct str uri)
 {
 	GENERAL_NAME *name = GENERAL_NAME_new();
-	ASN1_STRING *text = ASN1_STRING_type_new(type == GEN_IPADD ? V_ASN1_OCTET_STRING
-								   : V_ASN1_IA5STRING);
+	ASN1_STRING *text = ASN1_STRING_type_new(V_ASN1_IA5STRING);
 
-	if (!name || !text || !ASN1_STRING_set(text, p, (int)n) ||
+	if (!name || !text || !ASN1_STRING_set(text, uri.p, (int)uri.n) ||
 	    sk_GENERAL_NAME_push(names, name) <= 0) {
 		GENERAL_NAME_free(name);
 		ASN1_STRING_free(text);
 		return false;
 	}
-	GENERAL_NAME_set0_value(name, type, text);
+	GENERAL_NAME_set0_value(name, GEN_URI, text);
 	return true;
 }
 
-static bool add_names(X509 *cert, struct str uri, const struct x509_name *more, size_t n,
-		      struct err *e)
+static bool add_uri(X509 *cert, struct str uri, struct err *e)
 {
 	GENERAL_NAMES *names = GENERAL_NAMES_new();
-	bool ok = names && push_name(names, GEN_URI, uri.p, uri.n);
+	bool ok = names && push_uri(names, uri);
 
-	for (size_t i = 0; ok && i < n; i++)
-		ok = more[i].dns.p ? push_name(names, GEN_DNS, more[i].dns.p, more[i].dns.n)
-				   : push_name(names, GEN_IPADD, more[i].ip, more[i].ip_len);
 	ok = add_ext(cert, NID_subject_alt_name, ok ? names : NULL, false, e);
 	GENERAL_NAMES_free(names);
 	return ok;
@@ -180,90 +162,6 @@ static bool add_subject_text(X509 *cert, const char *field, const char *text, st
 	return true;
 }
 
-/* SubjectPublicKeyInfo of P-256 up to the uncompressed point: one spelling, by far the most common.
- */
-static const uint8_t p256_head[] = { 0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48,
-				     0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-				     0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04 };
-#define P256_POINT 65
-
-static bool on_p256(const uint8_t *point)
-{
-	EC_GROUP *group = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
-	EC_POINT *at = group ? EC_POINT_new(group) : NULL;
-	bool ok = at && EC_POINT_oct2point(group, at, point, P256_POINT, NULL) == 1;
-
-	EC_POINT_free(at);
-	EC_GROUP_free(group);
-	return ok;
-}
-
-/* OpenSSL's decoders take 250 us for a key, X509_set_pubkey encodes and decodes it again, and a
- * signature is 20: so the common key is checked and copied by hand. */
-static bool set_p256(X509 *cert, struct str spki, struct err *e)
-{
-	const uint8_t *point = (const uint8_t *)spki.p + sizeof(p256_head) - 1;
-	unsigned char *copy;
-
-	if (!on_p256(point)) {
-		crypto_err(NULL, "-"); /* empties the queue */
-		return err_set(e, ERR_INVALID, "public key: its point is not on P-256");
-	}
-	copy = OPENSSL_memdup(point, P256_POINT);
-	if (!copy ||
-	    X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(cert),
-				   OBJ_nid2obj(NID_X9_62_id_ecPublicKey), V_ASN1_OBJECT,
-				   OBJ_nid2obj(NID_X9_62_prime256v1), copy, P256_POINT) != 1) {
-		OPENSSL_free(copy);
-		return crypto_err(e, "cannot set the key of a certificate");
-	}
-	return true;
-}
-
-static bool set_key(X509 *cert, struct str spki, struct err *e)
-{
-	AUTO_PKEY *key = NULL;
-
-	if (spki.n == sizeof(p256_head) - 1 + P256_POINT &&
-	    memcmp(spki.p, p256_head, sizeof(p256_head)) == 0)
-		return set_p256(cert, spki, e);
-	if (!crypto_key_of_spki(spki, &key, e))
-		return false;
-	if (X509_set_pubkey(cert, key) != 1)
-		return crypto_err(e, "cannot set the key of a certificate");
-	return true;
-}
-
-bool x509_svid_issue(X509 *authority, EVP_PKEY *authority_key, const struct x509_request *r,
-		     struct buf *der, struct err *e)
-{
-	AUTO_X509 *cert = X509_new();
-	char serial[2 * SERIAL_BYTES + 1];
-	struct spiffe_id id;
-	int64_t begins, ends;
-
-	if (!spiffe_id_parse_workload(r->spiffe_id, &id, e))
-		return false;
-	if (!x509_times(authority, &begins, &ends))
-		return crypto_err(e, "cannot read the end of the authority");
-	if (r->not_before_s >= ends)
-		return err_set(e, ERR_UNAVAILABLE,
-			       "the X.509 authority has expired: nothing can be signed with it");
-	if (ends > r->not_after_s) /* an SVID never outlives its issuer */
-		ends = r->not_after_s;
-	if (!cert || !X509_set_version(cert, X509_VERSION_3) ||
-	    !X509_set_issuer_name(cert, X509_get_subject_name(authority)))
-		return crypto_err(e, "cannot start a certificate");
-	if (!set_key(cert, r->spki, e) || !set_serial(cert, serial, e) ||
-	    !set_times(cert, r->not_before_s, ends, e) || !add_subject_text(cert, "O", "writ", e) ||
-	    !add_constraints(cert, false, false, e) || !add_key_usage(cert, false, e) ||
-	    !add_purposes(cert, e) || !add_subject_key_id(cert, e) ||
-	    !add_authority_key_id(cert, authority, e) ||
-	    !add_names(cert, r->spiffe_id, r->names, r->nnames, e))
-		return false;
-	return sign_to(cert, authority_key, der, e);
-}
-
 /* permitted;URI:<trust domain>: the host of each URI name below must be it. */
 static bool add_name_constraints(X509 *cert, struct str host, struct err *e)
 {
@@ -309,10 +207,10 @@ static bool issue_authority(const struct x509_issuer *by, EVP_PKEY *key, struct 
 		return false;
 	if (!X509_set_issuer_name(cert, X509_get_subject_name(by ? by->cert : cert)))
 		return crypto_err(e, "cannot set the issuer of a certificate");
-	if (!add_constraints(cert, true, by != NULL, e) || !add_key_usage(cert, true, e) ||
+	if (!add_constraints(cert, by != NULL, e) || !add_key_usage(cert, e) ||
 	    !add_subject_key_id(cert, e) || !add_authority_key_id(cert, by ? by->cert : cert, e) ||
 	    (by && by->constrain && !add_name_constraints(cert, name, e)) ||
-	    !add_names(cert, (struct str){ uri, (size_t)n }, NULL, 0, e))
+	    !add_uri(cert, (struct str){ uri, (size_t)n }, e))
 		return false;
 	return sign_to(cert, by ? by->key : key, der, e);
 }
