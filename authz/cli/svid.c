@@ -210,21 +210,6 @@ static void use_own(const struct cli *c, struct own *own, struct api *api)
 		api->tls.bundle = own->bundle;
 }
 
-/* The token itself, or "@FILE", so that it need not stand in the list of processes. */
-static bool read_token(const char *given, struct buf *out, struct err *e)
-{
-	if (given[0] != '@') {
-		buf_add(out, str_c(given));
-	} else if (!api_read_file(given + 1, 4096, out, e)) {
-		return false;
-	}
-	while (out->n && strchr(" \r\n", out->p[out->n - 1]))
-		out->n--;
-	if (out->n == 0 || !text_is_printable(buf_str(out)))
-		return err_code(e, ERR_INVALID, "wrong_usage", "--join-token: no token in it");
-	return true;
-}
-
 struct x509_job {
 	EVP_PKEY *key;
 	struct api api;
@@ -233,19 +218,17 @@ struct x509_job {
 	const char *path;
 };
 
-/* By join token where one is given, else by the SVID at hand. */
-static bool prepare(struct cli *c, struct x509_job *j, bool by_token, struct err *e)
+/* By proof (a join token, say) where one is given, else by the SVID at hand. */
+static bool prepare(struct cli *c, struct x509_job *j, bool by_proof, struct err *e)
 {
-	const char *token = by_token ? cli_value(c, "--join-token") : NULL;
-	const char *fingerprint = by_token || !cli_value(c, "--join-token")
-					  ? cli_value(c, "--fingerprint")
-					  : NULL;
-	AUTO_BUF csr, secret;
+	const bool proof = by_proof && svid_proof_given(c);
+	const char *fingerprint = by_proof || !svid_proof_given(c) ? cli_value(c, "--fingerprint")
+								   : NULL;
+	AUTO_BUF csr;
 
 	buf_init(&csr, mem_system, PEM_BYTES);
-	buf_init(&secret, mem_system, 65536);
 	if (!crypto_generate(&j->key, e) || !put_csr(j->key, &csr, e) ||
-	    !api_open(c, token ? API_AGENTS : API_TLS, &j->api, e))
+	    !api_open(c, proof ? API_AGENTS : API_TLS, &j->api, e))
 		return false;
 	if (fingerprint) {
 		if (j->api.target.kind != TARGET_HTTPS)
@@ -256,12 +239,9 @@ static bool prepare(struct cli *c, struct x509_job *j, bool by_token, struct err
 		j->api.tls.anchors = buf_str(&j->anchors);
 	}
 	buf_char(&j->body, '{');
-	if (token) {
-		if (!read_token(token, &secret, e))
+	if (proof) {
+		if (!svid_proof_put(c, &j->api, j->key, &j->body, e))
 			return false;
-		buf_lit(&j->body, "\"join_token\":");
-		buf_json(&j->body, buf_str(&secret));
-		buf_char(&j->body, ',');
 		j->path = "/v1/attest";
 	} else {
 		use_own(c, &j->own, &j->api);
@@ -367,8 +347,7 @@ static int get_x509(struct cli *c, struct x509_job *j)
 	AUTO_ANSWER a = { 0 };
 	int exit_code = CLI_FAILED;
 
-	if (!svid_files_of(c, &files, &e) ||
-	    !prepare(c, j, cli_value(c, "--join-token") != NULL, &e))
+	if (!svid_files_of(c, &files, &e) || !prepare(c, j, svid_proof_given(c), &e))
 		return cli_fail(c, &e);
 	q.path = j->path;
 	q.body = buf_str(&j->body);
@@ -423,7 +402,7 @@ static bool ask_and_keep(struct x509_job *j, const struct svid_files *files, str
 	return ok;
 }
 
-bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_token,
+bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_proof,
 		 struct svid_found *out, struct err *e)
 {
 	struct x509_job j = { 0 };
@@ -431,7 +410,7 @@ bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_token,
 
 	buf_init(&j.body, mem_system, PEM_BYTES);
 	buf_init(&j.anchors, mem_system, PEM_BYTES);
-	ok = prepare(c, &j, by_token, e) && ask_and_keep(&j, files, out, e);
+	ok = prepare(c, &j, by_proof, e) && ask_and_keep(&j, files, out, e);
 	job_clear(&j);
 	return ok;
 }

@@ -9,6 +9,7 @@
 #ifndef WRIT_CLI_SVID_H
 #define WRIT_CLI_SVID_H
 
+#include <openssl/evp.h>
 #include <sys/types.h>
 
 #include "authz/cli/api.h"
@@ -37,9 +38,20 @@ MUST_USE bool svid_files_of(const struct cli *c, struct svid_files *out, struct 
 MUST_USE bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
 			   struct err *e);
 
-/* Get a new one: with @by_token by the join token given, else over mutual TLS with the one in the
+/* Is a proof for attestation among the options: --join-token, --oidc-token, --k8s-token, --x509pop?
+ */
+bool svid_proof_given(const struct cli *c);
+
+/* Append the one proof that is given, and --name, as members of a request for /v1/attest, each with
+ * a comma behind. For
+ * --x509pop the server is asked for a nonce, and what is signed names @subject, the key to be
+ * certified. */
+MUST_USE bool svid_proof_put(const struct cli *c, const struct api *api, EVP_PKEY *subject,
+			     struct buf *body, struct err *e);
+
+/* Get a new one: with @by_proof by the proof given, else over mutual TLS with the one in the
  * folder. On success the three files are replaced. */
-MUST_USE bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_token,
+MUST_USE bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_proof,
 			  struct svid_found *out, struct err *e);
 
 /* Bring bundle.pem up to date by GET /bundle; *changed tells. *next_s: when to look again, in

@@ -200,12 +200,12 @@ static bool hopeless(const struct watch *w, const struct err *e)
 
 static bool renew(struct watch *w, int64_t now, struct err *e)
 {
-	const char *token = cli_value(w->c, "--join-token");
+	const bool proof = svid_proof_given(w->c);
 	struct svid_found found;
 	struct err none = { 0 };
 
 	w->have = svid_on_disk(&w->files, now, &w->now, &none);
-	if (!w->have && !token)
+	if (!w->have && !proof)
 		return err_code(e, ERR_INVALID, "no_svid",
 				"%.250s; give a join token of `writ agent token` by --join-token",
 				none.msg);

@@ -62,8 +62,22 @@ static const struct option token_options[] = {
 	END_OPTIONS,
 };
 
+/* Of what an agent shows to get its first SVID; one of them. */
+#define PROOF_OPTIONS                                                                              \
+	{ "--oidc-token", "TOKEN", "instead: of a CI system or the like; or @FILE", 0, false },    \
+		{ "--k8s-token", "TOKEN", "instead: a pod's projected token; or @FILE", 0,         \
+		  false },                                                                         \
+		{ "--x509pop", "FILE", "instead: a certificate of another PKI, with its chain", 0, \
+		  false },                                                                         \
+		{ "--x509pop-key", "FILE", "its private key, which signs and is not sent", 0,      \
+		  false },                                                                         \
+	{                                                                                          \
+		"--name", "NAME", "the {name} of a registration that is a template", 0, false      \
+	}
+
 static const struct option x509_options[] = {
 	{ "--join-token", "TOKEN", "from `writ agent token`; or @FILE that holds it", 0, false },
+	PROOF_OPTIONS,
 	{ "--fingerprint", "HEX", "of the server's authority, for first contact by https", 0,
 	  false },
 	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
@@ -74,6 +88,7 @@ static const struct option x509_options[] = {
 
 static const struct option watch_options[] = {
 	{ "--join-token", "TOKEN", "for the first SVID, if there is none yet; or @FILE", 0, false },
+	PROOF_OPTIONS,
 	{ "--fingerprint", "HEX", "of the server's authority, for first contact by https", 0,
 	  false },
 	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
@@ -229,7 +244,7 @@ static const struct command authority_commands[] = {
 
 static const struct command svid_commands[] = {
 	{ .name = "x509",
-	  .help = "Fetch an X.509-SVID: by join token, or renew the one in DIR",
+	  .help = "Fetch an X.509-SVID: by join token or another proof, or renew the one in DIR",
 	  .more = "\nThe key is made here and stays here. Files are replaced whole, and only by an "
 		  "SVID that holds.",
 	  .options = x509_options,

@@ -307,6 +307,54 @@ def who_holds_the_key_of_a_certificate():
 
 
 @test
+def the_command_shows_each_proof():
+    d = server()
+    where = ("--server", f"http://127.0.0.1:{d.port}")
+
+    def fetch(*args, code=0):
+        return d.writ("svid", "x509", "--dir", d.path("mine"), *where, *args, code=code)
+
+    def one(token):
+        return "@" + d.write("token", token + "\n")
+    os.makedirs(d.path("mine"), exist_ok=True)
+    host = ("--x509pop", d.path("host.pem"))
+    for args, spiffe_id in (
+            (("--oidc-token", one(d.keys["ES256"].token(ci_claims(repository="command")))), f"{TD}/ci/command/run"),
+            (("--oidc-token", d.keys["ES256"].token(ci_claims(repository="argument"))), f"{TD}/ci/argument/run"),
+            ((*host, "--x509pop-key", d.path("host.key")), f"{TD}/host"),
+            (("--x509pop", d.path("rsa.pem"), "--x509pop-key", d.path("rsa.key")), f"{TD}/host"),
+            (("--k8s-token", "@" + d.write("pod", d.cluster.token(pod_claims("crm-cli"))), "--name", "cli"),
+             f"{TD}/ns/prod/sa/crm/agent/cli")):
+        said = fetch(*args, "--json").stdout
+        equal(json.loads(said)["spiffe_id"], spiffe_id, args[0])
+        check(spiffe_id in openssl("x509", "-in", d.path("mine", "svid.pem"), "-noout", "-text").decode(), "on disk")
+    for args, code, says in (
+            ((*host, "--x509pop-key", d.path("fake.key")), 1, "invalid_certificate"),
+            (host, 2, "needs --x509pop-key"),
+            ((*host, "--x509pop-key", d.path("host.pem")), 2, "no private key"),
+            (("--oidc-token", "a", "--k8s-token", "b"), 2, "give one proof"),
+            (("--oidc-token", "@" + d.write("empty", "\n")), 2, "--oidc-token: no token in it"),
+            (("--k8s-token", "@" + d.path("nothing")), 1, "nothing"),
+            (("--oidc-token", "a.b.c"), 1, "")):
+        said = fetch(*args, code=code).stderr
+        check(says in said, f"{args}: {said}")
+    # The pod's token is still good for a second container, and `watch` takes it as well.
+    d.writ("svid", "watch", "--once", "--dir", d.path("watched"), *where, "--k8s-token", "@" + d.path("pod"), "--name", "cli",
+           code=0)
+    check(os.path.exists(d.path("watched", "svid.pem")), "nothing written")
+    # A token is written into any folder that is there.
+    over = ("--server", f"https://127.0.0.1:{d.tls_port}", "--dir", d.path("watched"), "--audience", "a")
+    os.makedirs(d.path("out", "deep"))
+    for output in (d.path("out", "deep", "token"), "out/token", "token-here"):
+        d.writ("svid", "jwt", *over, "--output", output, code=0)
+        with open(d.path(output), encoding="ascii") as f:
+            equal(len(f.read().split(".")), 3, output)
+        equal(os.stat(d.path(output)).st_mode & 0o777, 0o600, "mode")
+    check("No such file" in d.writ("svid", "jwt", *over, "--output", d.path("none", "token"), code=1).stderr, "no folder")
+    d.writ("svid", "jwt", *over, "--output", d.path("out") + "/", code=2)
+
+
+@test
 def a_suspended_template_gives_nothing_more():
     d = server()
     proof = d.cluster.token(pod_claims("crm-9"))
