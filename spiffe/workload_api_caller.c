@@ -111,6 +111,8 @@ bool workload_entries(struct workload_api *w, const struct workload_caller *call
 		    spiffe_id_member_of(&id, w->core->trust_domain))
 			add(out, found[i]);
 	}
+	for (size_t i = 0; i < out->n; i++)
+		registry_note_seen(out->entry[i], workload_now_ms(w));
 	put_default_first(out);
 	if (out->n)
 		return true;

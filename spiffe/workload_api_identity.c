@@ -241,8 +241,10 @@ void workload_identities_sweep(struct workload_api *w, bool bundles)
 			i->stale = true;
 		if (i->svid.n && i->expires_ms <= now && i->users)
 			workload_touch_all(w, i);
-		if (i->users && entry && registry_state(entry, now) == ENTRY_ACTIVE &&
-		    is_due(i, entry))
+		if (!i->users || !entry || registry_state(entry, now) != ENTRY_ACTIVE)
+			continue;
+		registry_note_seen(entry, now); /* its process has a stream open */
+		if (is_due(i, entry))
 			make(i, entry, -1); /* nobody asked: it is time */
 	}
 }

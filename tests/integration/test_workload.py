@@ -228,6 +228,20 @@ def an_entry_ends_by_itself():
 
 
 @test
+def who_comes_here_has_been_seen():
+    d = started()
+    d.register(A, selectors=MINE)
+    d.register(B, selectors=["unix:uid:4294967294"])
+
+    def seen(spiffe_id):
+        return "seen_at" in d.admin("GET", "/v1/agents?id=" + spiffe_id).json["agents"][0]
+    check(not seen(A) and not seen(B), "before anybody came")
+    equal(client(d).call(API + "FetchJWTSVID", field(1, "svc"), HEADER).status, 0, "FetchJWTSVID")
+    check(seen(A) and not seen(B), "who came, and who did not")
+    d.close()
+
+
+@test
 def jwt_svids():
     d = started()
     d.register(A, selectors=MINE, jwt_ttl="120s", attributes={"hint": "h"})
