@@ -31,6 +31,7 @@ int run_authority_change(struct cli *c); /* activate, taint, revoke */
 int run_agent_export(struct cli *c);
 /* svid.c */
 int run_svid_x509(struct cli *c);
+/* svid_jwt.c */
 int run_svid_jwt(struct cli *c);
 /* svid_watch.c */
 int run_svid_watch(struct cli *c);

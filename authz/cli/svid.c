@@ -1,5 +1,5 @@
 /*
- * svid x509, svid jwt: get an identity over HTTP.
+ * svid x509: get an identity over HTTP.
  *
  * The private key is made here and never leaves; the server sees a CSR. What comes back is verified
  * like any other SVID before it replaces a good one on disk.
@@ -24,7 +24,6 @@
 #include "spiffe/federation_read.h"
 #include "spiffe/x509_svid.h"
 
-#define PATH_BYTES 4096
 #define PEM_BYTES (256 * 1024)
 
 static void free_request(X509_REQ **r)
@@ -190,12 +189,7 @@ bool svid_files_of(const struct cli *c, struct svid_files *out, struct err *e)
 	       (!owner || read_owner(owner, out, e));
 }
 
-/* Our own SVID in the folder stands in for --svid, --key and --bundle that are not given. */
-struct own {
-	char svid[PATH_BYTES], key[PATH_BYTES], bundle[PATH_BYTES];
-};
-
-static void use_own(const struct cli *c, struct own *own, struct api *api)
+void svid_use_own(const struct cli *c, struct svid_own *own, struct api *api)
 {
 	const char *dir = dir_of(c);
 
@@ -213,7 +207,7 @@ static void use_own(const struct cli *c, struct own *own, struct api *api)
 struct x509_job {
 	EVP_PKEY *key;
 	struct api api;
-	struct own own;
+	struct svid_own own;
 	struct buf body, anchors;
 	const char *path;
 };
@@ -244,7 +238,7 @@ static bool prepare(struct cli *c, struct x509_job *j, bool by_proof, struct err
 			return false;
 		j->path = "/v1/attest";
 	} else {
-		use_own(c, &j->own, &j->api);
+		svid_use_own(c, &j->own, &j->api);
 		j->path = "/v1/svid/x509";
 	}
 	buf_lit(&j->body, "\"csr\":");
@@ -303,6 +297,13 @@ static bool write_files(const struct svid_files *files, EVP_PKEY *key, struct st
 	return ok;
 }
 
+bool svid_keep(const struct svid_files *files, EVP_PKEY *key, struct str id, struct str svid,
+	       struct str bundle, struct svid_found *out, struct err *e)
+{
+	return check_svid(svid, bundle, id, key, out, e) &&
+	       write_files(files, key, svid, bundle, e);
+}
+
 /* The members of the server's answer, checked and on disk. */
 static bool keep(const struct svid_files *files, EVP_PKEY *key, const struct json *v,
 		 struct svid_found *out, struct err *e)
@@ -314,8 +315,7 @@ static bool keep(const struct svid_files *files, EVP_PKEY *key, const struct jso
 	if (!id || !svid || !bundle)
 		return err_code(e, ERR_INTERNAL, "bad_response",
 				"the server's answer has no spiffe_id, x509_svid or bundle");
-	return check_svid(svid->s, bundle->s, id->s, key, out, e) &&
-	       write_files(files, key, svid->s, bundle->s, e);
+	return svid_keep(files, key, id->s, svid->s, bundle->s, out, e);
 }
 
 static void say(struct cli *c, const char *dir, const struct svid_found *found)
@@ -347,7 +347,15 @@ static int get_x509(struct cli *c, struct x509_job *j)
 	AUTO_ANSWER a = { 0 };
 	int exit_code = CLI_FAILED;
 
-	if (!svid_files_of(c, &files, &e) || !prepare(c, j, svid_proof_given(c), &e))
+	if (!svid_files_of(c, &files, &e))
+		return cli_fail(c, &e);
+	if (cli_value(c, "--socket")) {
+		if (!svid_from_workload(c, &files, &found, &e))
+			return cli_fail(c, &e);
+		say(c, files.dir, &found);
+		return CLI_DONE;
+	}
+	if (!prepare(c, j, svid_proof_given(c), &e))
 		return cli_fail(c, &e);
 	q.path = j->path;
 	q.body = buf_str(&j->body);
@@ -491,7 +499,7 @@ bool svid_refresh_bundle(struct cli *c, const struct svid_files *files, bool *ch
 	AUTO_BUF old, pem;
 	AUTO_REPLY r = { 0 };
 	struct api api;
-	struct own own = { "", "", "" };
+	struct svid_own own = { "", "", "" };
 
 	*changed = false;
 	buf_init(&old, mem_system, PEM_BYTES);
@@ -499,7 +507,7 @@ bool svid_refresh_bundle(struct cli *c, const struct svid_files *files, bool *ch
 	if (fd < 0 || !file_read(fd, "bundle.pem", PEM_BYTES, &old, e) ||
 	    !api_open(c, API_TLS, &api, e))
 		return false;
-	use_own(c, &own, &api);
+	svid_use_own(c, &own, &api);
 	if (!client_ask(&api.target, &api.tls, &q, &r, e) ||
 	    !read_bundle(buf_str(&r.body), &pem, next_s, e))
 		return false;
@@ -507,53 +515,4 @@ bool svid_refresh_bundle(struct cli *c, const struct svid_files *files, bool *ch
 		return true;
 	*changed = true;
 	return put_file(files, fd, "bundle.pem", buf_str(&pem), 0644, e);
-}
-
-static int put_token(struct cli *c, const struct answer *a)
-{
-	const struct json *svid = json_get_type(a->value, STR("svid"), JSON_STRING);
-	const char *output = cli_value(c, "--output");
-	struct err e = { 0 };
-
-	if (!svid || !text_is_printable(svid->s)) {
-		err_code(&e, ERR_INTERNAL, "bad_response", "the server's answer has no svid");
-		return cli_fail(c, &e);
-	}
-	if (output && !file_replace_path(output, svid->s, 0600, &e))
-		return cli_fail(c, &e);
-	if (c->json)
-		answer_print(c, a);
-	else if (!output)
-		fprintf(c->out, "%.*s\n", STR_FMT(svid->s));
-	return CLI_DONE;
-}
-
-int run_svid_jwt(struct cli *c)
-{
-	struct client_request q = { .method = "POST", .path = "/v1/svid/jwt" };
-	struct api api;
-	struct own own;
-	struct err e = { 0 };
-	AUTO_ANSWER a = { 0 };
-	AUTO_BUF b = { 0 };
-	const char *audience;
-	size_t at = 0;
-	int exit_code = CLI_FAILED;
-
-	buf_init(&b, mem_system, PEM_BYTES);
-	buf_lit(&b, "{\"audience\":");
-	while ((audience = cli_next(c, "--audience", &at))) {
-		buf_char(&b, buf_str(&b).p[b.n - 1] == ':' ? '[' : ',');
-		buf_json(&b, str_c(audience));
-	}
-	buf_lit(&b, "]}");
-	if (!cli_flag(c, "--audience"))
-		return cli_misuse(c, "--audience is missing: whom the token is for");
-	if (!api_open(c, API_TLS, &api, &e))
-		return cli_fail(c, &e);
-	use_own(c, &own, &api);
-	q.body = buf_str(&b);
-	if (!api_ask(c, &api, &q, true, &a, &exit_code))
-		return exit_code;
-	return put_token(c, &a);
 }

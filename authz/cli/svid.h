@@ -38,6 +38,13 @@ MUST_USE bool svid_files_of(const struct cli *c, struct svid_files *out, struct 
 MUST_USE bool svid_on_disk(const struct svid_files *files, int64_t now_s, struct svid_found *out,
 			   struct err *e);
 
+/* Our own SVID in the folder stands in for --svid, --key and --bundle that are not given. @own
+ * holds the paths and has to stay. */
+struct svid_own {
+	char svid[4096], key[4096], bundle[4096];
+};
+void svid_use_own(const struct cli *c, struct svid_own *own, struct api *api);
+
 /* Is a proof for attestation among the options: --join-token, --oidc-token, --k8s-token, --x509pop?
  */
 bool svid_proof_given(const struct cli *c);
@@ -48,6 +55,16 @@ bool svid_proof_given(const struct cli *c);
  * certified. */
 MUST_USE bool svid_proof_put(const struct cli *c, const struct api *api, EVP_PKEY *subject,
 			     struct buf *body, struct err *e);
+
+/* Is @svid (PEM, leaf first) an SVID for @key and @id under @bundle? If so the three files are
+ * replaced. */
+MUST_USE bool svid_keep(const struct svid_files *files, EVP_PKEY *key, struct str id,
+			struct str svid, struct str bundle, struct svid_found *out, struct err *e);
+
+/* From the Workload API at --socket: the identity of --id, else the default one. */
+MUST_USE bool svid_from_workload(const struct cli *c, const struct svid_files *files,
+				 struct svid_found *out, struct err *e);
+MUST_USE bool svid_token_from_workload(struct cli *c, struct buf *token, struct err *e);
 
 /* Get a new one: with @by_proof by the proof given, else over mutual TLS with the one in the
  * folder. On success the three files are replaced. */

@@ -83,6 +83,9 @@ static const struct option x509_options[] = {
 	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
 	{ "--key-mode", "MODE", "of key.pem: 0400, 0440, 0600 or 0640 (0600)", 0, false },
 	{ "--owner", "USER[:GROUP]", "whose the files become", 0, false },
+	{ "--socket", "URI", "from a SPIFFE Workload API instead, such as unix:///run/w.sock", 0,
+	  false },
+	{ "--id", "SPIFFE_ID", "with --socket: this identity, not the default one", 0, false },
 	END_OPTIONS,
 };
 
@@ -107,6 +110,9 @@ static const struct option jwt_options[] = {
 	{ "--audience", "ID", "whom the token is for; required", 0, true },
 	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
 	{ "--output", "FILE", "write the token there (mode 0600)", 'o', false },
+	{ "--socket", "URI", "from a SPIFFE Workload API instead, such as unix:///run/w.sock", 0,
+	  false },
+	{ "--id", "SPIFFE_ID", "with --socket: this identity, not the default one", 0, false },
 	END_OPTIONS,
 };
 

@@ -228,6 +228,54 @@ def an_entry_ends_by_itself():
 
 
 @test
+def the_command_fetches_from_the_socket():
+    d = started()
+    uri = f"unix://{d.workload_socket}"
+
+    def x509(*args, code=0):
+        return d.writ("svid", "x509", "--socket", uri, "--dir", d.path("mine"), *args, code=code)
+
+    def part(token, n):
+        text = token.split(".")[n]
+        return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    said = x509(code=1).stderr
+    check("no identity issued" in said, f"without a registration: {said}")
+    d.register(A, selectors=MINE)
+    d.register(B, selectors=MINE, attributes={"hint": "default"})
+    os.makedirs(d.path("mine"))
+    equal(json.loads(x509("--json").stdout)["spiffe_id"], B, "the default identity")
+    equal(json.loads(x509("--id", A, "--json", "--key-mode", "0400").stdout)["spiffe_id"], A, "the one that was asked for")
+    equal(os.stat(d.path("mine", "key.pem")).st_mode & 0o777, 0o400, "mode of the key")
+    openssl("verify", "-CAfile", d.path("mine", "bundle.pem"), d.path("mine", "svid.pem"))
+    equal(openssl("pkey", "-in", d.path("mine", "key.pem"), "-pubout"),
+          openssl("x509", "-in", d.path("mine", "svid.pem"), "-noout", "-pubkey"), "the key")
+    # What was fetched is good for writ's own door.
+    equal(d.https("POST", "/v1/svid/jwt", {"audience": ["x"]}, cert=(d.path("mine", "svid.pem"), d.path("mine", "key.pem"))).status,
+          200, "mutual TLS")
+    jwt = ("svid", "jwt", "--socket", uri)
+    token = d.writ(*jwt, "--audience", "one", "--audience", "two", "--id", A, code=0).stdout.strip()
+    equal((part(token, 1)["sub"], part(token, 1)["aud"]), (A, ["one", "two"]), "claims")
+    equal(part(json.loads(d.writ(*jwt, "--audience", "one", "--json", code=0).stdout)["svid"], 1)["sub"], B, "by default")
+    d.writ(*jwt, "--audience", "one", "--output", d.path("mine", "token"), code=0)
+    with open(d.path("mine", "token"), encoding="ascii") as f:
+        equal(part(f.read(), 1)["aud"], ["one"], "the file")
+    other = f"spiffe://{TRUST_DOMAIN}/agent/other"
+    for args, code, says in (
+            (("svid", "x509", "--socket", uri, "--id", other), 1, "no spiffe://"),
+            ((*jwt, "--audience", "a", "--id", other), 1, "not entitled"), ((*jwt, "--audience", "a", "--id", "x"), 1, "does not start with"),
+            (jwt, 2, "--audience is missing"),
+            (("svid", "x509", "--socket", uri, "--join-token", "wjt_x"), 2, "needs no proof"),
+            (("svid", "x509", "--socket", "unix:relative"), 2, "unix:///PATH"),
+            (("svid", "x509", "--socket", "tcp://127.0.0.1:1"), 2, "unix:///PATH"),
+            (("svid", "x509", "--socket", "unix:///" + "x" * 200), 2, "unix:///PATH"),
+            (("svid", "x509", "--socket", f"unix://{d.path('none')}"), 1, "none"),
+            (("svid", "x509", "--socket", f"unix://{d.admin_socket}"), 1, "svid x509: ")):
+        done = d.writ(*args, code=code)
+        check(says in done.stderr, f"{args}: {done.stderr}")
+    d.close()
+
+
+@test
 def who_comes_here_has_been_seen():
     d = started()
     d.register(A, selectors=MINE)
