@@ -1,8 +1,11 @@
-// Does Go's checksum database code read what writ publishes? tlog VKEY FOLDER PROOFS.json
+// Does Go's checksum database code read what writ publishes? tlog VKEY FOLDER PROOFS.json [WITNESS_VKEY]
 package main
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -69,6 +72,40 @@ func open(text []byte, keys note.Verifiers) tlog.Tree {
 	return tree
 }
 
+// cosigner verifies C2SP tlog-cosignature v1 as one of note's own verifiers: its framework does the rest.
+type cosigner struct {
+	name string
+	hash uint32
+	key  ed25519.PublicKey
+	at   uint64
+}
+
+func newCosigner(vkey string) *cosigner {
+	parts := strings.SplitN(vkey, "+", 3)
+	raw, err := base64.StdEncoding.DecodeString(parts[2])
+	must(err)
+	if len(raw) != 33 || raw[0] != 4 {
+		must(fmt.Errorf("no key of type 4"))
+	}
+	sum := sha256.Sum256([]byte(parts[0] + "\n" + string(raw)))
+	c := &cosigner{name: parts[0], hash: binary.BigEndian.Uint32(sum[:4]), key: raw[1:]}
+	if fmt.Sprintf("%08x", c.hash) != parts[1] {
+		must(fmt.Errorf("the id of %s is %08x", vkey, c.hash))
+	}
+	return c
+}
+
+func (c *cosigner) Name() string    { return c.name }
+func (c *cosigner) KeyHash() uint32 { return c.hash }
+
+func (c *cosigner) Verify(msg, sig []byte) bool {
+	if len(sig) != 8+64 {
+		return false
+	}
+	c.at = binary.BigEndian.Uint64(sig)
+	return ed25519.Verify(c.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", c.at, msg), sig[8:])
+}
+
 func entries(folder string, size int64) []tlog.Hash {
 	var hashes []tlog.Hash
 	for n := int64(0); int64(len(hashes)) < size; n++ {
@@ -94,6 +131,15 @@ func main() {
 	text, err := os.ReadFile(filepath.Join(os.Args[2], "checkpoint"))
 	must(err)
 	tree := open(text, keys)
+	if len(os.Args) > 4 {
+		witness := newCosigner(os.Args[4])
+		n, err := note.Open(text, note.VerifierList(verifier, witness))
+		must(err)
+		if len(n.Sigs) != 2 || len(n.UnverifiedSigs) != 0 {
+			must(fmt.Errorf("%d signatures hold, %d are unknown", len(n.Sigs), len(n.UnverifiedSigs)))
+		}
+		fmt.Printf("%s cosigned at %d\n", witness.name, witness.at)
+	}
 	source := &tiles{folder: os.Args[2]}
 	reader := tlog.TileHashReader(tree, source) // checks each tile against the root
 	leaves := entries(os.Args[2], tree.N)
