@@ -1,9 +1,11 @@
 #!/usr/bin/env -S python3 -B
 """RFC 3161 time stamps: `openssl ts` as the authority, by files and over https; stamps that do not hold."""
+import atexit
 import base64
 import http.server
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import tempfile
@@ -34,6 +36,7 @@ class Authority:
 
     def __init__(self, usage="critical,timeStamping"):
         self.dir = tempfile.mkdtemp(prefix="writ-tsa-")
+        atexit.register(shutil.rmtree, self.dir, True)
         self.ca = self.path("ca.crt")
         openssl("req", "-x509", *self.new_key("ca"), "-out", self.ca, "-subj", "/CN=stamp CA", "-days", "2")
         self.leaf("tsa", f"extendedKeyUsage={usage}\nkeyUsage=critical,digitalSignature\n")

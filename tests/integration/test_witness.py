@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import os
-import re
+import tempfile
 import threading
 import time
 
@@ -97,14 +97,13 @@ def verify_line(line, vkey, text):
     equal(len(raw), 76, "bytes of a cosignature")
     equal(public[0], 4, "type of the key")
     at = int.from_bytes(raw[4:12], "big")
-    folder = "/tmp/writ-cosig-%d" % os.getpid()
-    os.makedirs(folder, exist_ok=True)
-    for part, data in (("key", bytes.fromhex("302a300506032b6570032100") + public[1:]), ("sig", raw[12:]),
-                       ("msg", f"cosignature/v1\ntime {at}\n".encode() + text)):
-        with open(os.path.join(folder, part), "wb") as f:
-            f.write(data)
-    openssl("pkeyutl", "-verify", "-pubin", "-inkey", f"{folder}/key", "-keyform", "DER", "-rawin", "-in",
-            f"{folder}/msg", "-sigfile", f"{folder}/sig")
+    with tempfile.TemporaryDirectory(prefix="writ-") as folder:
+        for part, data in (("key", bytes.fromhex("302a300506032b6570032100") + public[1:]), ("sig", raw[12:]),
+                           ("msg", f"cosignature/v1\ntime {at}\n".encode() + text)):
+            with open(os.path.join(folder, part), "wb") as f:
+                f.write(data)
+        openssl("pkeyutl", "-verify", "-pubin", "-inkey", f"{folder}/key", "-keyform", "DER", "-rawin", "-in",
+                f"{folder}/msg", "-sigfile", f"{folder}/sig")
     return at
 
 
