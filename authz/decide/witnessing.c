@@ -4,6 +4,7 @@
 
 #include "authz/base/log.h"
 
+#define LIMIT_ADDRESSES 4096
 #define AGAIN_S 10		  /* the same tree is not signed anew so soon */
 #define REFUSALS_NS 10000000000LL /* a log's refusals are put on record once in so long */
 #define EVIDENCE_MAX (4 * (size_t)NOTE_MAX)
@@ -11,6 +12,7 @@
 struct witnessing {
 	const struct witnessing_config *config;
 	struct note_key key;
+	struct limit *limit;
 	struct witnessing_state states[WITNESSING_MAX];
 	size_t nstates;
 	struct db *db;
@@ -129,7 +131,9 @@ bool witnessing_open(struct control *c, const struct witnessing_config *config,
 		return err_set(e, ERR_NOMEM, "no memory for the witness");
 	w->config = config;
 	w->db = c->db;
-	if (!note_key_make_as(str_c(config->name), NOTE_COSIGNATURE, config->public_key, &w->key,
+	w->limit = limit_new(WITNESSING_RATE, WITNESSING_BURST, LIMIT_ADDRESSES, e);
+	if (!w->limit ||
+	    !note_key_make_as(str_c(config->name), NOTE_COSIGNATURE, config->public_key, &w->key,
 			      e) ||
 	    !db_migrate(w->db, "witness", schema, ARRAY_LEN(schema), e) || !check_key(w, e) ||
 	    !db_prepare(w->db, "SELECT size, root, note, line, at FROM witnessed WHERE origin = ?1",
@@ -151,6 +155,7 @@ void witnessing_close(struct witnessing *w)
 {
 	if (!w)
 		return;
+	limit_free(w->limit);
 	db_finish(w->find);
 	db_finish(w->put);
 	free(w);
@@ -168,6 +173,11 @@ const struct witnessing_state *witnessing_states(const struct witnessing *w, siz
 }
 
 /* ---- reading ---- */
+
+bool witnessing_admit(struct witnessing *w, struct str address, int64_t now_ns, int64_t *wait_ms)
+{
+	return limit_take(w->limit, address, now_ns, wait_ms);
+}
 
 bool witnessing_read(const struct witnessing *w, struct str body, struct witness_ask *a,
 		     struct err *e)

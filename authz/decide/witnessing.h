@@ -18,7 +18,9 @@
 #include "authz/audit/cosign.h"
 #include "authz/decide/control.h"
 
-#define WITNESSING_MAX 64 /* logs */
+#define WITNESSING_MAX 64    /* logs */
+#define WITNESSING_RATE 20   /* requests per second and address ... */
+#define WITNESSING_BURST 100 /* ... and what one may save up */
 
 /* Whose checkpoints are cosigned. A log may have several keys: one row each. */
 struct witnessed_log {
@@ -55,6 +57,10 @@ void witnessing_close(struct witnessing *w); /* NULL is fine */
 void witnessing_vkey(const struct witnessing *w, struct buf *out);
 /* All of them, *n of them. */
 const struct witnessing_state *witnessing_states(const struct witnessing *w, size_t *n);
+
+/* May this address ask now? Who asks is known only when a signature has been checked, which is
+ * work. False: in *wait_ms. From any thread. */
+bool witnessing_admit(struct witnessing *w, struct str address, int64_t now_ns, int64_t *wait_ms);
 
 /* A request to cosign. Borrows the body. */
 struct witness_ask {

@@ -176,6 +176,8 @@ void handle_last_checkpoint(struct request *r);
 
 /* timestamp.c */
 void handle_timestamp(struct request *r);
+/* identity.c: the peer's address without its port, as a key of limits. */
+struct str peer_host(const struct peer *p);
 /* witness.c */
 void handle_witness_add(struct request *r);
 void handle_witness_last(struct request *r);

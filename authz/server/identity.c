@@ -184,7 +184,7 @@ static void reply_attested(struct request *r)
 }
 
 /* The address without its port: who is limited. */
-static struct str host_of(const struct peer *p)
+struct str peer_host(const struct peer *p)
 {
 	struct str s = str_c(p->address);
 
@@ -197,7 +197,7 @@ static bool may_attest(struct request *r)
 {
 	struct err e = { 0 };
 
-	if (limit_take(r->worker->core->attest_limit, host_of(r->call->peer),
+	if (limit_take(r->worker->core->attest_limit, peer_host(r->call->peer),
 		       clock_mono_ns(r->worker->core->clock), &r->retry_ms))
 		return true;
 	err_set(&e, ERR_RATE,

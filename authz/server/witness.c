@@ -78,6 +78,14 @@ void handle_witness_add(struct request *r)
 
 	if (!w || !request_query_only(r, known))
 		return;
+	if (!witnessing_admit(w, peer_host(r->call->peer), clock_mono_ns(r->worker->core->clock),
+			      &r->retry_ms)) {
+		err_set(&e, ERR_RATE,
+			"too many checkpoints from this address; try again in %" PRId64 " ms",
+			r->retry_ms);
+		request_fail(r, &e);
+		return;
+	}
 	a = request_alloc(r, sizeof(*a));
 	if (!a)
 		return;

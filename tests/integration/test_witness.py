@@ -255,6 +255,19 @@ def a_new_witness_key_is_not_the_old_witness():
 
 
 @test
+def one_address_asks_so_often():
+    d = Deployment()
+    log = Log(d.dir)
+    d = witness_of(log).start()
+    body = log.body(0, tree(2))
+    statuses = [add(d, body).status for _ in range(300)]
+    check(set(statuses) == {200, 409, 429}, f"statuses {set(statuses)}")
+    check(statuses.index(429) >= 100, f"refused after {statuses.index(429)}")
+    equal(len(records(d, "witness.cosign")), 1, "cosignatures on record")
+    equal(d.admin("POST", "/v1/audit/checkpoint").status, 200, "who has to do with the server otherwise")
+
+
+@test
 def without_logs_there_is_no_witness():
     d = Deployment().start()
     log = Log(d.dir)
