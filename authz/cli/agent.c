@@ -68,6 +68,21 @@ static bool is_set(struct cli *c, struct str name, size_t until)
 	return false;
 }
 
+/* A slip of the finger must not leave a right in place and say "updated". */
+static bool unset_are_there(struct cli *c, const struct json *old, struct err *e)
+{
+	const char *value;
+	size_t at = 0;
+
+	while ((value = cli_next(c, "--unset", &at)))
+		if (!old || !json_get(old, str_c(value)))
+			return err_code(e, ERR_NOT_FOUND, "unknown_attribute",
+					"--unset %.80s: it has no such attribute, so nothing was "
+					"changed; `writ agent show` prints those it has",
+					value);
+	return true;
+}
+
 /* The attributes as they shall be: those of @old that are neither set nor unset, and those set. */
 static int put_attributes(struct cli *c, struct buf *b, const struct json *old)
 {
@@ -283,9 +298,10 @@ int run_agent_update(struct cli *c)
 {
 	static const char *const changes[] = { "--owner",    "--purpose", "--set",    "--unset",
 					       "--selector", "--ttl",	  "--expires" };
-	const struct json *entry;
+	const struct json *entry, *attributes;
 	AUTO_ANSWER old = { 0 }, a = { 0 };
 	AUTO_BUF b = { 0 };
+	struct err e = { 0 };
 	bool any = false;
 	int exit_code = CLI_FAILED;
 
@@ -296,11 +312,14 @@ int run_agent_update(struct cli *c)
 	entry = find_entry(c, c->operands[0], &old, &exit_code);
 	if (!entry)
 		return exit_code;
+	attributes = json_get_type(entry, STR("attributes"), JSON_OBJECT);
+	if (!unset_are_there(c, attributes, &e))
+		return cli_fail(c, &e);
 	buf_init(&b, mem_system, AGENT_BODY);
 	put_string(&b, "spiffe_id", c->operands[0]);
 	put_string(&b, "owner", cli_value(c, "--owner"));
 	put_string(&b, "purpose", cli_value(c, "--purpose"));
-	exit_code = put_attributes(c, &b, json_get_type(entry, STR("attributes"), JSON_OBJECT));
+	exit_code = put_attributes(c, &b, attributes);
 	if (exit_code != CLI_DONE || (exit_code = put_times(c, &b)) != CLI_DONE)
 		return exit_code;
 	put_selectors(c, &b);
