@@ -18,23 +18,6 @@ static void close_fd(int *fd)
 		close(*fd);
 }
 
-/* "FOLDER/NAME": a file is replaced in its folder, which has to be there. */
-static bool write_token(const char *path, struct str token, struct err *e)
-{
-	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-	__attribute__((cleanup(close_fd))) int fd = -1;
-	char dir[PATH_BYTES];
-
-	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-	if (!*name || strlen(path) >= sizeof(dir))
-		return err_code(e, ERR_INVALID, "wrong_usage", "--output %.200s: no file's name",
-				path);
-	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return err_set(e, ERR_IO, "--output %s: %s", path, strerror(errno));
-	return file_replace(NULL, fd, name, token, 0600, e);
-}
-
 /* @a NULL: the token is not from an answer in JSON. */
 static int put_token(struct cli *c, struct str svid, const struct answer *a)
 {
@@ -43,7 +26,7 @@ static int put_token(struct cli *c, struct str svid, const struct answer *a)
 	AUTO_BUF b;
 
 	buf_init(&b, mem_system, TEXT_BYTES);
-	if (output && !write_token(output, svid, &e))
+	if (output && !file_replace_path(output, svid, 0600, &e))
 		return cli_fail(c, &e);
 	if (c->json && a) {
 		answer_print(c, a);
