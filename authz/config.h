@@ -1,9 +1,9 @@
 /*
  * config - writ.lua: one file of settings, read once, checked whole.
  *
- * Purpose    One table (config_table.c) holds each setting's name, type, default, bounds, when a change
- *            takes effect and a line of help; reading, `writ serve --help` and the reference page
- *            come from it. The file is Lua without functions and without libraries, under an
+ * Purpose    One table (config_table.c) holds each setting's name, type, default, bounds, when a
+ *            change takes effect and a line of help; reading, `writ serve --help` and the reference
+ *            page come from it. The file is Lua without functions and without libraries, under an
  *            instruction and a memory cap. Whatever is unknown, of the wrong type, out of range or
  *            unsafe is refused with file, line, what was expected and the nearest known name.
  * Ownership  A config owns everything it points to. It is shared: reloading makes a new one.

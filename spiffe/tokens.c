@@ -127,10 +127,11 @@ static bool check_count(struct tokens *t, struct str id, int64_t now_ms, struct 
 	if (!db_step(s, &row, e))
 		return false;
 	if (row && db_column_int(s, 0) >= TOKEN_PER_AGENT)
-		return err_code(e, ERR_CONFLICT, "too_many_tokens",
-				"%d join tokens of %.*s wait to be used; let some expire, or suspend "
-				"the agent and resume it, which takes all of them back",
-				TOKEN_PER_AGENT, STR_FMT(str_first(id, 250)));
+		return err_code(
+			e, ERR_CONFLICT, "too_many_tokens",
+			"%d join tokens of %.*s wait to be used; let some expire, or suspend "
+			"the agent and resume it, which takes all of them back",
+			TOKEN_PER_AGENT, STR_FMT(str_first(id, 250)));
 	return true;
 }
 

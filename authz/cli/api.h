@@ -59,7 +59,6 @@ bool answer_flag(const struct json *v, const char *name);
 /* All of a file, "-" for standard input; over @max: refused. */
 MUST_USE bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e);
 
-
 #define AUTO_ANSWER __attribute__((cleanup(answer_clear))) struct answer
 
 #endif

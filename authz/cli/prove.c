@@ -3,9 +3,9 @@
 
 #include "authz/audit/note.h"
 #include "authz/base/text.h"
-#include "authz/store/file.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
+#include "authz/store/file.h"
 
 #define PATH_MAX_BYTES 512
 

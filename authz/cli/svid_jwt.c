@@ -9,14 +9,7 @@
 #include "authz/cli/svid.h"
 #include "authz/store/file.h"
 
-#define PATH_BYTES 4096
 #define TEXT_BYTES (256 * 1024)
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-}
 
 /* @a NULL: the token is not from an answer in JSON. */
 static int put_token(struct cli *c, struct str svid, const struct answer *a)

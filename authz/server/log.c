@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "authz/audit/read.h"
 #include "authz/audit/cosigned.h"
+#include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/decide/admin.h"
 #include "authz/server/handlers.h"

@@ -39,9 +39,9 @@ struct service {
 	int64_t started_ms;
 	atomic_bool draining;
 	struct signer *signer;
-	struct sinks *sinks; /* NULL: none is configured */
-	struct index *index;	/* of the log; set before the doors open */
-	struct readers readers; /* the operators' home thread's */
+	struct sinks *sinks;	   /* NULL: none is configured */
+	struct index *index;	   /* of the log; set before the doors open */
+	struct readers readers;	   /* the operators' home thread's */
 	struct cosigner *cosigner; /* of our witnesses; NULL: there are none */
 	struct server *agents_door;
 	struct worker *workers; /* of the front loops */
