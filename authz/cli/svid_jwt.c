@@ -19,6 +19,8 @@ static int put_token(struct cli *c, struct str svid, const struct answer *a)
 	AUTO_BUF b;
 
 	buf_init(&b, mem_system, TEXT_BYTES);
+	if (output && (!*output || str_ends(str_c(output), STR("/"))))
+		return cli_misuse(c, "--output %.200s: no file's name", output);
 	if (output && !file_replace_path(output, svid, 0600, &e))
 		return cli_fail(c, &e);
 	if (c->json && a) {

@@ -497,15 +497,17 @@ static const struct {
 	struct listener l;
 	const char *says;
 } listeners[] = {
-	{ { "x", "localhost:80", true, false, false, false, NULL }, "not an address" },
-	{ { "x", "127.0.0.1", true, false, false, false, NULL }, "not an address" },
-	{ { "x", "127.0.0.1:70000", true, false, false, false, NULL }, "not an address" },
-	{ { "x", "127.0.0.1:080", true, false, false, false, NULL }, "not an address" },
-	{ { "x", "0.0.0.0:0", true, false, false, false, NULL }, "needs TLS" },
-	{ { "x", "[::]:0", true, false, false, false, NULL }, "needs TLS" },
-	{ { "x", "/tmp", true, true, false, false, NULL }, "not a socket" },
-	{ { "x", "/nowhere/at/all", true, true, false, false, NULL }, "No such file" },
-	{ { "x", "", true, true, false, false, NULL }, "1 to 107" },
+	{ { .name = "x", .address = "localhost:80", .loopback = true }, "not an address" },
+	{ { .name = "x", .address = "127.0.0.1", .loopback = true }, "not an address" },
+	{ { .name = "x", .address = "127.0.0.1:70000", .loopback = true }, "not an address" },
+	{ { .name = "x", .address = "127.0.0.1:080", .loopback = true }, "not an address" },
+	{ { .name = "x", .address = "0.0.0.0:0", .loopback = true }, "needs TLS" },
+	{ { .name = "x", .address = "[::]:0", .loopback = true }, "needs TLS" },
+	{ { .name = "x", .address = "/tmp", .loopback = true, .unix_socket = true },
+	  "not a socket" },
+	{ { .name = "x", .address = "/nowhere/at/all", .loopback = true, .unix_socket = true },
+	  "No such file" },
+	{ { .name = "x", .address = "", .loopback = true, .unix_socket = true }, "1 to 107" },
 };
 
 static void listeners_are_checked(void **state)
@@ -555,7 +557,7 @@ static void handle_echo(void *ctx, struct call *c)
 static bool serve_with(size_t n)
 {
 	struct alloc alloc = { failing, NULL };
-	struct listener l = { "http", "127.0.0.1:0", true, false, false, false, NULL };
+	struct listener l = { .name = "http", .address = "127.0.0.1:0", .loopback = true };
 	int handled = 0, fd;
 	struct server_settings s = { .clock = clock_system,
 				     .alloc = &alloc,
@@ -611,7 +613,7 @@ static void *run(void *loop)
 /* The life of a server as main leads it: threads, drain, stop, free. */
 static void two_loops_on_threads(void **state)
 {
-	struct listener l = { "http", "127.0.0.1:0", true, false, false, false, NULL };
+	struct listener l = { .name = "http", .address = "127.0.0.1:0", .loopback = true };
 	struct server_settings s = { .clock = clock_system,
 				     .handler = { handle_by_thread, NULL, NULL, NULL } };
 	struct timeval limit = { 5, 0 };
