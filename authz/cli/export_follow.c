@@ -107,7 +107,7 @@ static void put_path(const struct follow *f, struct buf *b)
 {
 	static const char *const filters[] = { "agent", "decision" };
 
-	buf_printf(b, "/v1/audit/records?limit=%d", PAGE);
+	buf_printf(b, "/v1/audit/records?order=oldest&limit=%d", PAGE);
 	if (f->started)
 		buf_printf(b, "&after=%" PRIu64, f->after);
 	for (size_t i = 0; i < ARRAY_LEN(filters); i++) {

@@ -223,8 +223,8 @@ static bool count_page(struct reconcile *x, struct counter *k, int64_t *after, i
 	if (*after >= 0)
 		snprintf(go_on, sizeof(go_on), "&after=%" PRId64, *after);
 	snprintf(path, sizeof(path),
-		 "/v1/audit/records?kind=authz.decision&limit=%d&since=%" PRId64 "&until=%" PRId64
-		 "%s",
+		 "/v1/audit/records?order=oldest&kind=authz.decision&limit=%d&since=%" PRId64
+		 "&until=%" PRId64 "%s",
 		 PAGE, k->since_ms, k->until_ms, go_on);
 	if (!api_call(x->c, API_ADMIN, "GET", path, (struct str){ 0 }, &a, exit_code))
 		return false;
