@@ -52,7 +52,7 @@ bool erase_opening_of(struct str path, enum opening *out)
  * text has one spelling; a quote inside of a text is escaped, so this is a whole text. */
 static bool holds_text(struct str value, struct str quoted)
 {
-	return memmem(value.p, value.n, quoted.p, quoted.n) != NULL;
+	return quoted.n && memmem(value.p, value.n, quoted.p, quoted.n) != NULL;
 }
 
 static bool is_wanted(const struct erase_ask *ask, struct str quoted, const struct audit_row *row)
