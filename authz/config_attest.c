@@ -66,10 +66,15 @@ static bool read_bool(struct config_reader *r, const char *path, bool *out)
 	return true;
 }
 
-static bool read_member(struct config_reader *r, const char *path, const char *name, bool k8s,
-			struct config_issuer *k)
+struct draft {
+	struct config_issuer *k;
+	bool k8s;
+};
+
+static bool read_member(struct config_reader *r, const char *path, const char *name, void *draft)
 {
-	const char *near;
+	struct config_issuer *k = ((struct draft *)draft)->k;
+	bool k8s = ((struct draft *)draft)->k8s;
 
 	if (strcmp(name, "issuer") == 0) {
 		k->issuer = config_string(r, path, 9, 1024);
@@ -95,35 +100,24 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 	}
 	if (!k8s && strcmp(name, "claims") == 0)
 		return read_claims(r, path, k);
-	near = text_nearest(str_c(name), k8s ? k8s_members : oidc_members);
-	return config_fail(r, path, "no such member%s%s%s", near ? "; did you mean \"" : "",
-			   near ? near : "", near ? "\"?" : "");
+	return config_no_member(r, path, name, k8s ? k8s_members : oidc_members);
 }
 
-static bool read_issuer(struct config_reader *r, const char *path, bool k8s,
-			struct config_issuer *k)
+struct rows {
+	struct config_issuer *items;
+	bool k8s;
+};
+
+static bool read_issuer(struct config_reader *r, const char *path, size_t i, void *ctx)
 {
-	bool ok = true;
+	const struct rows *rows = ctx;
+	struct config_issuer *k = &rows->items[i];
+	bool k8s = rows->k8s;
+	struct draft d = { k, k8s };
 
 	k->reuse = k8s; /* a container that starts again has the token it had before */
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, path, "a table, as { issuer = ..., audience = ... }");
-	lua_pushnil(r->L);
-	while (ok && lua_next(r->L, -2)) {
-		const char *name = lua_type(r->L, -2) == LUA_TSTRING ? lua_tostring(r->L, -2)
-								     : NULL;
-		const char *inner = arena_printf(&r->c->arena, "%s.%.64s", path, name ? name : "?")
-					    .p;
-
-		if (!inner)
-			ok = err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
-		else if (!name)
-			ok = config_fail(r, path, "expected members with names");
-		else
-			ok = read_member(r, inner, name, k8s, k);
-		lua_pop(r->L, 1);
-	}
-	if (!ok)
+	if (!config_each_member(r, path, "a table, as { issuer = ..., audience = ... }",
+				read_member, &d))
 		return false;
 	if (!k->issuer || !k->audience || !k->jwks || (k8s && !k->cluster))
 		return config_fail(r, path, "%s is missing",
@@ -153,22 +147,14 @@ static bool check_twice(struct config_reader *r, const char *path, const struct 
 bool config_read_issuers(struct config_reader *r, const struct setting *s)
 {
 	struct config_issuers *out = (struct config_issuers *)(void *)((char *)r->c + s->offset);
-	struct config_issuers l = { 0 };
+	struct rows rows = { .k8s = s->min == 1 };
 	size_t n;
-	bool ok = true;
 
 	if (!config_read_rows(r, s, &n))
 		return false;
-	l.items = arena_zero(&r->c->arena, (n + 1) * sizeof(*l.items));
-	for (; ok && l.items && l.n < n; l.n++) {
-		const char *path = arena_printf(&r->c->arena, "%s[%d]", s->name, (int)l.n + 1).p;
-
-		lua_rawgeti(r->L, -1, (lua_Integer)l.n + 1);
-		ok = path && read_issuer(r, path, s->min == 1, &l.items[l.n]);
-		lua_pop(r->L, 1);
-	}
-	if (!l.items)
+	rows.items = arena_zero(&r->c->arena, (n + 1) * sizeof(*rows.items));
+	if (!rows.items)
 		return err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
-	*out = l;
-	return ok && check_twice(r, s->name, &l);
+	*out = (struct config_issuers){ rows.items, n };
+	return config_each_row(r, s, n, read_issuer, &rows) && check_twice(r, s->name, out);
 }

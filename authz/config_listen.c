@@ -233,24 +233,6 @@ static bool read_listen_option(struct config_reader *r, const char *path, const 
 			   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
-/* The path of the member whose key and value are on top of the stack. */
-static const char *member(struct config_reader *r, const char *path, const char **name)
-{
-	const char *p;
-
-	*name = NULL;
-	if (lua_type(r->L, -2) == LUA_TSTRING) {
-		*name = lua_tostring(r->L, -2);
-		p = arena_printf(&r->c->arena, "%s.%.64s", path, *name).p;
-	} else {
-		p = arena_printf(&r->c->arena, "%s[%lld]", path, (long long)lua_tointeger(r->L, -2))
-			    .p;
-	}
-	if (!p)
-		err_set(r->e, ERR_NOMEM, "%s: no memory for the configuration", r->name);
-	return p;
-}
-
 /* First the options, since they belong to every address of the table. */
 static bool read_listen_table(struct config_reader *r, const struct setting *s)
 {
@@ -263,7 +245,7 @@ static bool read_listen_table(struct config_reader *r, const struct setting *s)
 	while (lua_next(r->L, -2)) {
 		lua_Integer index = lua_type(r->L, -2) == LUA_TNUMBER ? lua_tointeger(r->L, -2) : 0;
 
-		path = member(r, s->name, &name);
+		path = config_member_path(r, s->name, &name);
 		ok = path != NULL;
 		if (ok && name)
 			ok = read_listen_option(r, path, name, &options);
@@ -343,9 +325,16 @@ static bool read_user(struct config_reader *r, const char *path, struct config_c
 	return true;
 }
 
+struct caller_draft {
+	struct config_caller *k;
+	unsigned whos; /* members that say who it is */
+};
+
 static bool read_caller_member(struct config_reader *r, const char *path, const char *name,
-			       struct config_caller *k, unsigned *whos)
+			       void *draft)
 {
+	struct caller_draft *d = draft;
+	struct config_caller *k = d->k;
 	static const char *const names[] = { "answers",	 "role",      "server", "spiffe_id",
 					     "unix_uid", "unix_user", NULL };
 	struct err why = { 0 };
@@ -353,20 +342,20 @@ static bool read_caller_member(struct config_reader *r, const char *path, const 
 	int exact;
 
 	if (strcmp(name, "spiffe_id") == 0) {
-		(*whos)++;
+		d->whos++;
 		k->spiffe_id = config_string(r, path, 1, SPIFFE_ID_MAX);
 		if (k->spiffe_id && !pattern_check(str_c(k->spiffe_id), &why))
 			return config_fail(r, path, "%s", why.msg);
 		return k->spiffe_id != NULL;
 	}
 	if (strcmp(name, "unix_user") == 0) {
-		(*whos)++;
+		d->whos++;
 		return read_user(r, path, k);
 	}
 	if (strcmp(name, "unix_uid") == 0) {
 		lua_Integer uid = lua_tointegerx(r->L, -1, &exact);
 
-		(*whos)++;
+		d->whos++;
 		if (lua_type(r->L, -1) != LUA_TNUMBER || !exact || uid < 0 ||
 		    uid > (lua_Integer)UINT32_MAX - 1)
 			return config_fail_type(r, path, "the number of a user");
@@ -383,40 +372,27 @@ static bool read_caller_member(struct config_reader *r, const char *path, const 
 		return text && (k->bare || strcmp(text, "full") == 0 ||
 				config_fail(r, path, "expected \"bare\" or \"full\""));
 	}
-	text = text_nearest(str_c(name), names);
-	return config_fail(r, path, "no such member%s%s%s", text ? "; did you mean \"" : "",
-			   text ? text : "", text ? "\"?" : "");
+	return config_no_member(r, path, name, names);
 }
 
-static bool read_caller(struct config_reader *r, const char *path, struct config_caller *k)
+static bool read_caller(struct config_reader *r, const char *path, size_t i, void *ctx)
 {
-	const char *name, *inner;
-	unsigned whos = 0;
-	bool ok = true;
+	struct config_caller *callers = ctx;
+	struct caller_draft d = { .k = &callers[i] };
 
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, path, "a table, as { spiffe_id = ..., role = ... }");
-	lua_pushnil(r->L);
-	while (ok && lua_next(r->L, -2)) {
-		inner = member(r, path, &name);
-		ok = inner && (name ? read_caller_member(r, inner, name, k, &whos)
-				    : config_fail(r, inner, "expected members with names"));
-		lua_pop(r->L, 1);
-	}
-	if (!ok)
+	if (!config_each_member(r, path, "a table, as { spiffe_id = ..., role = ... }",
+				read_caller_member, &d))
 		return false;
-	if (whos != 1)
+	if (d.whos != 1)
 		return config_fail(r, path,
 				   "expected exactly one of spiffe_id, unix_user and unix_uid");
-	if (!k->roles)
+	if (!d.k->roles)
 		return config_fail(r, path, "has no role; a caller without one may do nothing");
 	return true;
 }
 
 bool config_read_callers(struct config_reader *r, const struct setting *s)
 {
-	const char *path, *name;
-	bool ok = true;
 	size_t n;
 
 	if (!config_read_rows(r, s, &n))
@@ -424,12 +400,6 @@ bool config_read_callers(struct config_reader *r, const struct setting *s)
 	r->c->callers = arena_zero(&r->c->arena, (n + 1) * sizeof(*r->c->callers));
 	if (!r->c->callers)
 		return err_set(r->e, ERR_NOMEM, "%s: no memory for the callers", r->name);
-	lua_pushnil(r->L);
-	while (ok && lua_next(r->L, -2)) {
-		path = member(r, s->name, &name);
-		ok = path && read_caller(r, path, &r->c->callers[lua_tointeger(r->L, -2) - 1]);
-		lua_pop(r->L, 1);
-	}
 	r->c->ncallers = n;
-	return ok;
+	return config_each_row(r, s, n, read_caller, r->c->callers);
 }

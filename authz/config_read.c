@@ -278,6 +278,65 @@ bool config_read_rows(struct config_reader *r, const struct setting *s, size_t *
 	return true;
 }
 
+bool config_each_row(struct config_reader *r, const struct setting *s, size_t n,
+		     config_row_fn *read, void *ctx)
+{
+	bool ok = true;
+
+	for (size_t i = 0; ok && i < n; i++) {
+		const char *path = arena_printf(&r->c->arena, "%s[%zu]", s->name, i + 1).p;
+
+		lua_rawgeti(r->L, -1, (lua_Integer)i + 1);
+		ok = path ? read(r, path, i, ctx) : fail_nomem(r);
+		lua_pop(r->L, 1);
+	}
+	return ok;
+}
+
+const char *config_member_path(struct config_reader *r, const char *path, const char **name)
+{
+	const char *p;
+
+	*name = NULL;
+	if (lua_type(r->L, -2) == LUA_TSTRING) {
+		*name = lua_tostring(r->L, -2);
+		p = arena_printf(&r->c->arena, "%s.%.64s", path, *name).p;
+	} else {
+		p = arena_printf(&r->c->arena, "%s[%lld]", path, (long long)lua_tointeger(r->L, -2))
+			    .p;
+	}
+	if (!p)
+		err_set(r->e, ERR_NOMEM, "%s: no memory for the configuration", r->name);
+	return p;
+}
+
+bool config_each_member(struct config_reader *r, const char *path, const char *shape,
+			config_member_fn *read, void *ctx)
+{
+	const char *name, *inner;
+	bool ok = true;
+
+	if (lua_type(r->L, -1) != LUA_TTABLE)
+		return config_fail_type(r, path, shape);
+	lua_pushnil(r->L);
+	while (ok && lua_next(r->L, -2)) {
+		inner = config_member_path(r, path, &name);
+		ok = inner && (name ? read(r, inner, name, ctx)
+				    : config_fail(r, inner, "expected members with names"));
+		lua_pop(r->L, 1);
+	}
+	return ok;
+}
+
+bool config_no_member(struct config_reader *r, const char *path, const char *name,
+		      const char *const *members)
+{
+	const char *near = text_nearest(str_c(name), members);
+
+	return config_fail(r, path, "no such member%s%s%s", near ? "; did you mean \"" : "",
+			   near ? near : "", near ? "\"?" : "");
+}
+
 bool config_read_setting(struct config_reader *r, const struct setting *s)
 {
 	void *at = (char *)r->c + s->offset;

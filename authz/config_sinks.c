@@ -25,9 +25,9 @@ struct draft {
 	const char *path, *address, *url, *secret_file, *token_file;
 };
 
-static bool read_member(struct config_reader *r, const char *path, const char *name,
-			struct draft *d)
+static bool read_member(struct config_reader *r, const char *path, const char *name, void *draft)
 {
+	struct draft *d = draft;
 	const struct {
 		const char *name;
 		const char **to;
@@ -43,7 +43,7 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 		{ "secret_file", &d->secret_file, 4096, true },
 		{ "token_file", &d->token_file, 4096, true },
 	};
-	const char *near, *text;
+	const char *text;
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
 		if (strcmp(name, known[i].name) != 0)
@@ -54,33 +54,7 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 		*known[i].to = text;
 		return text != NULL;
 	}
-	near = text_nearest(str_c(name), members);
-	return config_fail(r, path, "no such member%s%s%s", near ? "; did you mean \"" : "",
-			   near ? near : "", near ? "\"?" : "");
-}
-
-static bool read_members(struct config_reader *r, const char *path, struct draft *d)
-{
-	bool ok = true;
-
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, path, "a table, as { name = ..., type = ... }");
-	lua_pushnil(r->L);
-	while (ok && lua_next(r->L, -2)) {
-		const char *name = lua_type(r->L, -2) == LUA_TSTRING ? lua_tostring(r->L, -2)
-								     : NULL;
-		const char *inner = arena_printf(&r->c->arena, "%s.%.64s", path, name ? name : "?")
-					    .p;
-
-		if (!inner)
-			ok = err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
-		else if (!name)
-			ok = config_fail(r, path, "expected members with names");
-		else
-			ok = read_member(r, inner, name, d);
-		lua_pop(r->L, 1);
-	}
-	return ok;
+	return config_no_member(r, path, name, members);
 }
 
 static bool check_name(struct config_reader *r, const char *path, const struct draft *d)
@@ -157,56 +131,52 @@ static bool check_members(struct config_reader *r, const char *path, const struc
 	return true;
 }
 
-static bool read_sink(struct config_reader *r, const char *path, struct sink_settings *s)
+/* Two sinks of one name would share a cursor, and each get a part. */
+static bool check_twice(struct config_reader *r, const char *path,
+			const struct sink_settings *items, size_t n)
 {
+	struct str name = str_c(items[n].name);
+
+	for (size_t i = 0; i < n; i++)
+		if (str_eq(name, str_c(items[i].name)))
+			return config_fail(r, path, "a sink named %.*s is there already",
+					   STR_FMT(name));
+	return true;
+}
+
+static bool read_sink(struct config_reader *r, const char *path, size_t i, void *ctx)
+{
+	struct sink_settings *items = ctx, *s = &items[i];
 	struct draft d = { 0 };
 	struct err e = { 0 };
 
-	if (!read_members(r, path, &d) || !check_name(r, path, &d) || !check_type(r, path, &d, s) ||
+	if (!config_each_member(r, path, "a table, as { name = ..., type = ... }", read_member,
+				&d) ||
+	    !check_name(r, path, &d) || !check_type(r, path, &d, s) ||
 	    !check_format(r, path, &d, s) || !check_members(r, path, &d, s))
 		return false;
 	s->name = d.name;
 	s->target = d.path ? d.path : d.address ? d.address : d.url;
 	s->secret_file = d.secret_file;
 	s->token_file = d.token_file;
-	return !s->target || sink_target_ok(s->type, s->target, &e) ||
-	       config_fail(r, path, "%s", e.msg);
-}
-
-/* Two sinks of one name would share a cursor, and each get a part. */
-static bool check_twice(struct config_reader *r, const char *path, const struct config_sinks *l)
-{
-	struct str name = str_c(l->items[l->n].name);
-
-	for (size_t i = 0; i < l->n; i++)
-		if (str_eq(name, str_c(l->items[i].name)))
-			return config_fail(r, path, "a sink named %.*s is there already",
-					   STR_FMT(name));
-	return true;
+	if (s->target && !sink_target_ok(s->type, s->target, &e))
+		return config_fail(r, path, "%s", e.msg);
+	return check_twice(r, path, items, i);
 }
 
 bool config_read_sinks(struct config_reader *r, const struct setting *s)
 {
 	struct config_sinks *out = (struct config_sinks *)(void *)((char *)r->c + s->offset);
-	struct config_sinks l = { 0 };
+	struct sink_settings *items;
 	size_t n;
-	bool ok = true;
 
 	if (!config_read_rows(r, s, &n))
 		return false;
-	l.items = arena_zero(&r->c->arena, (n + 1) * sizeof(*l.items));
-	for (; ok && l.items && l.n < n; l.n++) {
-		const char *path = arena_printf(&r->c->arena, "%s[%d]", s->name, (int)l.n + 1).p;
-
-		lua_rawgeti(r->L, -1, (lua_Integer)l.n + 1);
-		ok = path && read_sink(r, path, &l.items[l.n]);
-		lua_pop(r->L, 1);
-		ok = ok && check_twice(r, path, &l);
-	}
-	if (!l.items)
+	items = arena_zero(&r->c->arena, (n + 1) * sizeof(*items));
+	if (!items)
 		return err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
-	*out = l;
-	return ok;
+	*out = (struct config_sinks){ items, n };
+	return config_each_row(r, s, n, read_sink, items);
 }
 
 void config_show_sinks(const struct config_sinks *l, struct buf *out)

@@ -65,6 +65,26 @@ bool config_read_setting(struct config_reader *r, const struct setting *s);
 /* For settings that are lists of tables: how many rows has the one on top? What a row is, is the
  * reader's to check. */
 bool config_read_rows(struct config_reader *r, const struct setting *s, size_t *n);
+
+/* Read row @i, a table on top of the stack, which messages call @path. */
+typedef bool config_row_fn(struct config_reader *r, const char *path, size_t i, void *ctx);
+/* Then its @n rows, in order, until one is refused. */
+bool config_each_row(struct config_reader *r, const struct setting *s, size_t n,
+		     config_row_fn *read, void *ctx);
+
+/* Read member @name, whose value is on top of the stack and which messages call @path. */
+typedef bool config_member_fn(struct config_reader *r, const char *path, const char *name,
+			      void *ctx);
+/* The members of the table on top; @shape says what was expected if it is none. */
+bool config_each_member(struct config_reader *r, const char *path, const char *shape,
+			config_member_fn *read, void *ctx);
+/* The path of the member whose key and value are on top; *name is NULL if the key is no text. NULL:
+ * no memory. */
+const char *config_member_path(struct config_reader *r, const char *path, const char **name);
+/* There is no member @name; @members are those there are, NULL-terminated. False. */
+bool config_no_member(struct config_reader *r, const char *path, const char *name,
+		      const char *const *members);
+
 bool config_read_listen(struct config_reader *r, const struct setting *s);
 bool config_read_mask(struct config_reader *r, const struct setting *s);
 bool config_read_issuers(struct config_reader *r, const struct setting *s);

@@ -65,10 +65,15 @@ static bool read_name(struct config_reader *r, const char *path, const char **ou
 		config_fail(r, path, "expected visible ASCII without quotes and backslashes"));
 }
 
-static bool read_member(struct config_reader *r, const char *path, const char *name, bool witness,
-			struct config_party *p)
+struct draft {
+	struct config_party *p;
+	bool witness;
+};
+
+static bool read_member(struct config_reader *r, const char *path, const char *name, void *draft)
 {
-	const char *near;
+	struct config_party *p = ((struct draft *)draft)->p;
+	bool witness = ((struct draft *)draft)->witness;
 
 	if (strcmp(name, "key") == 0)
 		return read_key(r, path, witness, p);
@@ -76,36 +81,25 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 		return read_url(r, path, p);
 	if (strcmp(name, witness ? "name" : "origin") == 0)
 		return read_name(r, path, &p->name);
-	near = text_nearest(str_c(name), witness ? witness_members : log_members);
-	return config_fail(r, path, "no such member%s%s%s", near ? "; did you mean \"" : "",
-			   near ? near : "", near ? "\"?" : "");
+	return config_no_member(r, path, name, witness ? witness_members : log_members);
 }
 
-static bool read_party(struct config_reader *r, const char *path, bool witness,
-		       struct config_party *p)
+struct rows {
+	struct config_party *items;
+	bool witness;
+};
+
+static bool read_party(struct config_reader *r, const char *path, size_t i, void *ctx)
 {
-	bool ok = true;
+	const struct rows *rows = ctx;
+	struct config_party *p = &rows->items[i];
+	bool witness = rows->witness;
+	struct draft d = { p, witness };
 
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, path,
-					witness ? "a table, as { url = ..., key = ... }"
-						: "a table, as { key = ... }");
-	lua_pushnil(r->L);
-	while (ok && lua_next(r->L, -2)) {
-		const char *name = lua_type(r->L, -2) == LUA_TSTRING ? lua_tostring(r->L, -2)
-								     : NULL;
-		const char *inner = arena_printf(&r->c->arena, "%s.%.64s", path, name ? name : "?")
-					    .p;
-
-		if (!inner)
-			ok = err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
-		else if (!name)
-			ok = config_fail(r, path, "expected members with names");
-		else
-			ok = read_member(r, inner, name, witness, p);
-		lua_pop(r->L, 1);
-	}
-	if (!ok)
+	if (!config_each_member(r, path,
+				witness ? "a table, as { url = ..., key = ... }"
+					: "a table, as { key = ... }",
+				read_member, &d))
 		return false;
 	if (!p->key || (witness && !p->url))
 		return config_fail(r, path, "%s is missing",
@@ -131,31 +125,14 @@ static bool check_twice(struct config_reader *r, const char *path, const struct 
 bool config_read_parties(struct config_reader *r, const struct setting *s)
 {
 	struct config_parties *out = (struct config_parties *)(void *)((char *)r->c + s->offset);
-	struct config_parties l = { 0 };
-	lua_Unsigned n;
-	bool ok = true;
+	struct rows rows = { .witness = s->min == WITNESSES };
+	size_t n;
 
-	if (lua_type(r->L, -1) != LUA_TTABLE)
-		return config_fail_type(r, s->name, "a list of tables");
-	n = lua_rawlen(r->L, -1);
-	if (n > (lua_Unsigned)s->max)
-		return config_fail(r, s->name, "at most %d entries", (int)s->max);
-	lua_pushnil(r->L);
-	while (lua_next(r->L, -2)) {
-		lua_pop(r->L, 1);
-		if (lua_type(r->L, -1) != LUA_TNUMBER)
-			return config_fail(r, s->name, "expected a list of tables");
-	}
-	l.items = arena_zero(&r->c->arena, ((size_t)n + 1) * sizeof(*l.items));
-	for (; ok && l.items && l.n < n; l.n++) {
-		const char *path = arena_printf(&r->c->arena, "%s[%d]", s->name, (int)l.n + 1).p;
-
-		lua_rawgeti(r->L, -1, (lua_Integer)l.n + 1);
-		ok = path && read_party(r, path, s->min == WITNESSES, &l.items[l.n]);
-		lua_pop(r->L, 1);
-	}
-	if (!l.items)
+	if (!config_read_rows(r, s, &n))
+		return false;
+	rows.items = arena_zero(&r->c->arena, (n + 1) * sizeof(*rows.items));
+	if (!rows.items)
 		return err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
-	*out = l;
-	return ok && check_twice(r, s->name, &l);
+	*out = (struct config_parties){ rows.items, n };
+	return config_each_row(r, s, n, read_party, &rows) && check_twice(r, s->name, out);
 }
