@@ -240,6 +240,22 @@ static bool has_its_keys(const struct folder *f, struct err *e)
 		f->path);
 }
 
+/* The registry remembers which IDs were ever given away. A new one beside an old log would give
+ * them again, so it is made (empty) before there is a log, and a log without it is refused. */
+static bool has_its_registry(const struct file_calls *calls, const struct folder *f, struct err *e)
+{
+	if (faccessat(f->dir, "writ.db", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return true;
+	if (faccessat(f->dir, "log.db", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return err_code(e, ERR_CONFLICT, "registry_missing",
+				"%s: log.db is there, but writ.db, which holds the registry, is "
+				"not: restore it from the backup; or move the whole folder away to "
+				"begin anew",
+				f->path);
+	return file_replace(calls, f->dir, "writ.db", STR(""), 0600, e) ||
+	       err_prefix(e, "%s", f->path);
+}
+
 static bool open_into(const struct file_calls *calls, const char *path, struct folder *f,
 		      struct err *e)
 {
@@ -269,7 +285,7 @@ static bool open_into(const struct file_calls *calls, const char *path, struct f
 			return err_set(e, ERR_IO, "%s: cannot be flushed to disk: %s", path,
 				       strerror(errno));
 	}
-	return check_files(f, e) && has_its_keys(f, e);
+	return check_files(f, e) && has_its_keys(f, e) && has_its_registry(calls, f, e);
 }
 
 bool folder_open(const struct file_calls *calls, const char *path, struct folder *out,

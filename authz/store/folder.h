@@ -6,6 +6,7 @@
  *            its pid, and a second one is refused by that number. VERSION names the format; another
  *            format is refused before anything is touched. Files that others could change, or
  *            secrets that others could read, are refused: what they say could not be trusted.
+ *            A log whose keys or whose registry are gone is refused too.
  * Ownership  A folder owns its descriptors; closing it gives up the lock.
  * Threads    After opening it is only read: any.
  */

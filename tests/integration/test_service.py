@@ -178,6 +178,18 @@ def a_foreign_owner_is_refused():
 
 
 @test
+def a_lost_registry_is_refused_and_comes_back_with_its_file():
+    d = Deployment().start()
+    d.stop()
+    path = os.path.join(d.data, "writ.db")
+    os.rename(path, path + ".away")
+    refused(d, "log.db is there, but writ.db", "restore it from the backup")
+    check(not os.path.exists(path), "an empty registry was begun beside an old log")
+    os.rename(path + ".away", path)
+    d.start()
+
+
+@test
 def data_of_another_format_is_refused_before_it_is_touched():
     d = Deployment().start()
     d.stop()

@@ -279,6 +279,7 @@ static void refuses_other_formats_and_other_folders(void **state)
 	assert_false(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e));
 	assert_non_null(strstr(e.msg, "no VERSION"));
 	assert_int_equal(rmdir(tmp_dir_path(state, "data/keys")), 0);
+	assert_int_equal(unlink(tmp_dir_path(state, "data/writ.db")), 0);
 	assert_true(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e)); /* died half-way */
 	folder_close(&f);
 }
@@ -343,6 +344,26 @@ static void an_old_log_gets_no_new_keys(void **state)
 	folder_close(&f);
 }
 
+static void an_old_log_gets_no_new_registry(void **state)
+{
+	struct folder f = FOLDER_NONE;
+	struct err e = { 0 };
+
+	assert_true(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e));
+	folder_close(&f);
+	assert_int_equal(mode_of(state, "data/writ.db"), 0600);
+	spill(state, "data/keys/log.key", "", 0600);
+	spill(state, "data/log.db", "", 0600);
+	assert_int_equal(unlink(tmp_dir_path(state, "data/writ.db")), 0);
+	assert_false(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e));
+	assert_string_equal(e.code, "registry_missing");
+	assert_non_null(strstr(e.msg, "restore it from the backup"));
+	assert_int_equal(access(tmp_dir_path(state, "data/writ.db"), F_OK), -1);
+	assert_int_equal(unlink(tmp_dir_path(state, "data/log.db")), 0);
+	assert_true(folder_open(NULL, tmp_dir_path(state, "data"), &f, &e)); /* died half-way */
+	folder_close(&f);
+}
+
 static void first_start_under_faults_can_be_repeated(void **state)
 {
 	for (long nth = 1;; nth++) {
@@ -380,6 +401,7 @@ int main(void)
 		T(refuses_other_formats_and_other_folders),
 		T(refuses_loose_modes),
 		T(an_old_log_gets_no_new_keys),
+		T(an_old_log_gets_no_new_registry),
 		T(first_start_under_faults_can_be_repeated),
 	};
 
