@@ -95,7 +95,8 @@ static bool check_format(struct config_reader *r, const char *path, const struct
 {
 	struct err e = { 0 };
 
-	s->format = audit_format_find(str_c(d->format ? d->format : types[s->type].format), &e);
+	s->format = audit_format_find_endless(str_c(d->format ? d->format : types[s->type].format),
+					      &e);
 	if (!s->format)
 		return config_fail(r, path, "%s", e.msg);
 	if (s->type == SINK_OTLP && s->format != &format_otlp)

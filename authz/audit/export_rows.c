@@ -12,6 +12,7 @@ struct export_rows {
 	struct sha256 *sha;
 	struct buf scratch;
 	struct format_record record;
+	struct format_chain chain;
 	bool headed;
 };
 
@@ -28,7 +29,8 @@ bool export_rows_open(const struct export_rows_options *o, struct export_rows **
 	x->alloc = alloc;
 	buf_init(&x->scratch, *alloc, FORMAT_LEAF_MAX + 1);
 	f.newest_first = f.openings = f.all = false;
-	x->sha = sha256_new(e);
+	x->sha = x->chain.sha = sha256_new(e);
+	x->record.chain = &x->chain;
 	if (!x->sha || !audit_reader_open(o->folder, alloc, &x->reader, e) ||
 	    !audit_reader_start(x->reader, &f, e)) {
 		export_rows_close(x);

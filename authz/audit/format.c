@@ -4,8 +4,8 @@
 #include "authz/base/text.h"
 
 const struct audit_format *const audit_formats[] = {
-	&format_jsonl, &format_csv,	    &format_cef, &format_ocsf,
-	&format_otlp,  &format_cloudevents, NULL,
+	&format_jsonl,	     &format_csv,     &format_cef, &format_ocsf, &format_otlp,
+	&format_cloudevents, &format_sep3004, &format_aat, NULL,
 };
 
 const struct audit_format *audit_format_find(struct str name, struct err *e)
@@ -14,8 +14,22 @@ const struct audit_format *audit_format_find(struct str name, struct err *e)
 		if (str_eq(name, str_c(audit_formats[i]->name)))
 			return audit_formats[i];
 	(void)err_code(e, ERR_INVALID, "invalid_request",
-		       "format must be jsonl, csv, cef, ocsf, otlp or cloudevents, not \"%.*s\"",
+		       "format must be jsonl, csv, cef, ocsf, otlp, cloudevents, sep-3004 "
+		       "or aat, not \"%.*s\"",
 		       STR_FMT(str_first(name, 40)));
+	return NULL;
+}
+
+const struct audit_format *audit_format_find_endless(struct str name, struct err *e)
+{
+	const struct audit_format *f = audit_format_find(name, e);
+
+	if (!f || !f->chained)
+		return f;
+	(void)err_code(e, ERR_INVALID, "invalid_request",
+		       "format %s chains the rows of one whole file: export it (writ audit export "
+		       "--format %s --output FILE)",
+		       f->name, f->name);
 	return NULL;
 }
 
@@ -27,6 +41,10 @@ static void put(struct buf *out, const char *text)
 
 void audit_format_line(const struct audit_format *f, const struct format_record *r, struct buf *out)
 {
+	if (f->begin && !r->chain->begun) {
+		f->begin(r, out);
+		put(out, f->line_end);
+	}
 	put(out, f->line_open);
 	f->row(r, out);
 	put(out, f->line_close);
@@ -129,17 +147,61 @@ void format_json_str(struct buf *out, const char *name, struct str value)
 	buf_json(out, value);
 }
 
+/* ---- rows that hold the hash of the one before ---- */
+
+static void hash_hex(struct format_chain *c, struct str text, char out[static 2 * SHA256_LEN])
+{
+	uint8_t hash[SHA256_LEN];
+
+	sha256_of(c->sha, text, hash);
+	text_hex(hash, sizeof(hash), out);
+}
+
+void format_chain_add(struct format_chain *c, struct str text)
+{
+	hash_hex(c, text, c->previous);
+	c->begun = true;
+}
+
+struct str format_chain_hash(const struct format_chain *c)
+{
+	return (struct str){ c->previous, sizeof(c->previous) };
+}
+
+void format_chain_name(struct format_chain *c, struct str text)
+{
+	hash_hex(c, text, c->session);
+}
+
 /* ---- what a record means ---- */
+
+void format_principal(const struct format_record *r, struct buf *out)
+{
+	struct str who = format_text(r, "agent"), domain = r->origin;
+
+	if (!who.n)
+		who = format_text(r, "pep");
+	if (who.n) {
+		buf_json(out, who);
+		return;
+	}
+	if (str_ends(domain, STR("/writ")))
+		domain.n -= strlen("/writ");
+	buf_lit(out, "\"spiffe://");
+	buf_add(out, domain);
+	buf_lit(out, "/writ/server\"");
+}
 
 bool format_succeeded(const struct format_record *r)
 {
+	static const char *const failures[] = { "failed",    "refused",	     "failure", "timeout",
+						"cancelled", "not_executed", NULL };
 	struct str kind = format_text(r, "kind"), decision = format_text(r, "decision");
 
 	if (decision.n)
 		return str_eq(decision, STR("permit"));
 	return !str_ends(kind, STR(".refused")) && !str_ends(kind, STR(".refuse")) &&
-	       !str_eq(kind, STR("log.gap")) && !str_eq(format_text(r, "outcome"), STR("failed")) &&
-	       !str_eq(format_text(r, "outcome"), STR("refused"));
+	       !str_eq(kind, STR("log.gap")) && !is_one_of(format_text(r, "outcome"), failures);
 }
 
 enum format_gravity format_gravity(const struct format_record *r)
@@ -149,7 +211,7 @@ enum format_gravity format_gravity(const struct format_record *r)
 	if (str_eq(kind, STR("log.gap")) || str_eq(kind, STR("log.prune")) ||
 	    str_eq(format_text(r, "anchor"), STR("missing")))
 		return GRAVITY_HIGH;
-	if (str_eq(kind, STR("authz.decision")))
+	if (str_starts(kind, STR("authz.")))
 		return format_succeeded(r) ? GRAVITY_INFO : GRAVITY_LOW;
 	if (!format_succeeded(r))
 		return GRAVITY_MEDIUM;

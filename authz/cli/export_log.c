@@ -363,7 +363,8 @@ static int check_options(struct cli *c)
 		return cli_misuse(c, "--from %.60s: expected the number of a record", from);
 	if (agent && !spiffe_id_parse(str_c(agent), &id, &e))
 		return cli_misuse(c, "--agent: %s", e.msg);
-	if (format && !audit_format_find(str_c(format), &e))
+	if (format && !(cli_flag(c, "--follow") ? audit_format_find_endless(str_c(format), &e)
+						: audit_format_find(str_c(format), &e)))
 		return cli_misuse(c, "--format: %s", e.msg);
 	if (cli_flag(c, "--follow") &&
 	    (cli_flag(c, "--resume") || cli_value(c, "--since") || cli_value(c, "--until")))

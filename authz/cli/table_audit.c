@@ -62,7 +62,8 @@ static const struct option search_options[] = {
 };
 
 static const struct option export_options[] = {
-	{ "--format", "NAME", "jsonl (verifies by itself), csv, cef, ocsf, otlp, cloudevents", 0,
+	{ "--format", "NAME",
+	  "jsonl (verifies by itself), csv, cef, ocsf, otlp, cloudevents, sep-3004, aat", 0,
 	  false },
 	{ "--output", "FILE", "instead of standard output; only ever a whole export", 'o', false },
 	{ "--agent", "SPIFFE_ID", "only this agent's; others stand as hashes", 0, false },

@@ -19,13 +19,16 @@
 #define TAIL "\"prev\":\"" ZEROS "\",\"seq\":7,\"time\":1760000000123"
 
 static struct buf scratch, out;
-static struct format_record record;
+static struct format_chain chain;
+static struct format_record record = { .chain = &chain };
 
 static int set_up(void **state)
 {
 	(void)state;
 	buf_init(&scratch, mem_system, FORMAT_LEAF_MAX + 1);
 	buf_init(&out, mem_system, (size_t)2 * FORMAT_ROW_MAX);
+	chain = (struct format_chain){ .sha = sha256_new(NULL) };
+	format_chain_name(&chain, STR("a file"));
 	return 0;
 }
 
@@ -34,6 +37,7 @@ static int tear_down(void **state)
 	(void)state;
 	buf_clear(&scratch);
 	buf_clear(&out);
+	sha256_free(chain.sha);
 	return 0;
 }
 

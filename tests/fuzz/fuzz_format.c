@@ -73,7 +73,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	static const char hash[] =
 		"0000000000000000000000000000000000000000000000000000000000000000";
-	static struct format_record r;
+	static struct format_chain chain;
+	static struct format_record r = { .chain = &chain };
 	struct str row;
 	struct err e;
 
@@ -83,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		buf_init(&text, mem_system, FORMAT_LEAF_MAX);
 		buf_init(&scratch, mem_system, FORMAT_LEAF_MAX + 1);
 		buf_init(&out, mem_system, FORMAT_ROW_MAX);
+		chain.sha = sha256_new(NULL);
 	}
 	row = draft((struct str){ (const char *)p, n });
 	if (!row.n)
@@ -90,6 +92,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (!format_record_read(&r, STR("a/writ"), row, str_c(hash), &scratch, &e))
 		abort(); /* what writ writes it reads */
 	for (size_t i = 0; audit_formats[i]; i++) {
+		chain.begun = false;
+		if (audit_formats[i]->begin)
+			audit_formats[i]->begin(&r, &out);
 		buf_reset(&out);
 		audit_formats[i]->row(&r, &out);
 		if (!buf_ok(&out))

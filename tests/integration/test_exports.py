@@ -73,6 +73,50 @@ def otlp_place(v):
     return attributes["writ.log.index"]["intValue"], attributes["writ.log.leaf_hash"]["stringValue"]
 
 
+def canonical(value):
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@test
+def sep_3004_is_one_chain_that_a_stranger_computes():
+    text, records = both("sep-3004")
+    previous = None
+    for n, line in enumerate(text.splitlines()):
+        row = json.loads(line)
+        equal(canonical(row), line, f"line {n}")
+        equal(row["previous_hash"], previous, f"line {n}: previous_hash")
+        previous = row.pop("event_hash")
+        equal(hashlib.sha256(canonical(row)).hexdigest(), previous, f"line {n}: event_hash")
+        equal(row["extensions"]["writ"]["index"], str(n), "index")
+        equal(row["extensions"]["writ"]["leaf_hash"], leaf_hash(records[n][0]), "leaf hash")
+
+
+@test
+def agent_audit_trail_is_one_session():
+    text, records = both("aat")
+    lines = text.splitlines()
+    equal(len(lines), len(records) + 1, "lines")
+    equal(len({json.loads(line)["session_id"] for line in lines}), 1, "sessions")
+    equal(len({json.loads(line)["record_id"] for line in lines}), len(lines), "record ids")
+    for n, line in enumerate(lines):
+        row = json.loads(line)
+        equal(canonical(row), line, f"line {n}")
+        equal(row["prev_hash"], hashlib.sha256(lines[n - 1]).hexdigest() if n else None, f"line {n}: prev_hash")
+        if n:
+            equal(row["action_detail"]["leaf_hash"], leaf_hash(records[n - 1][0]), "leaf hash")
+            check(row["outcome"] != "denied" or row["action_type"] != "decision" or
+                  row["record_phase"] == "pre_execution", line)
+
+
+@test
+def chains_are_for_whole_files():
+    d = server()
+    for fmt in ("sep-3004", "aat"):
+        done = d.writ("audit", "export", "--follow", "--format", fmt)
+        equal(done.returncode, 2, fmt)
+        check("chains the rows of one whole file" in done.stderr, done.stderr)
+
+
 @test
 def cef_lines_stay_lines():
     text, records = both("cef")
@@ -85,7 +129,7 @@ def cef_lines_stay_lines():
 
 @test
 def nothing_foreign_is_in_them():
-    for fmt in ("csv", "cef", "ocsf", "otlp", "cloudevents"):
+    for fmt in ("csv", "cef", "ocsf", "otlp", "cloudevents", "sep-3004", "aat"):
         check(b"HYPERLINK" not in both(fmt)[0], fmt)
 
 
@@ -108,7 +152,7 @@ def over_http():
         check(r.header("Content-Type").startswith(media), r.header("Content-Type"))
         equal(len(r.body.splitlines()), 3 + (fmt == "csv"), f"{fmt}: lines")
     e = is_error(d.admin("GET", "/v1/audit/export?format=xml"), 400)
-    check("jsonl, csv, cef, ocsf, otlp or cloudevents" in e["message"], e["message"])
+    check("jsonl, csv, cef, ocsf, otlp, cloudevents, sep-3004 or aat" in e["message"], e["message"])
     is_error(d.admin("GET", "/v1/audit/export?format=csv&openings=yes"), 400)
     is_error(d.admin("GET", "/v1/audit/export?format=csv&from=999999"), 404)
     is_error(d.admin("GET", "/v1/audit/export?format=csv&offset=-1"), 400)
@@ -118,7 +162,7 @@ def over_http():
 @test
 def the_same_range_goes_on_anywhere():
     d = server()
-    for fmt in ("jsonl", "csv", "otlp"):
+    for fmt in ("jsonl", "csv", "otlp", "aat"):
         path = f"/v1/audit/export?format={fmt}&from=1&to=15"
         whole = d.admin("GET", path).body
         equal(d.admin("GET", path).body, whole, f"{fmt}: again")
@@ -192,7 +236,7 @@ def an_export_that_was_cut_off_goes_on():
     proxy = CuttingProxy(d, d.path("cut.sock"))
     while len(d.admin("GET", "/v1/audit/export?format=jsonl").body) < 200000:
         d.http("POST", "/access/v1/evaluations", {"evaluations": [call() for _ in range(40)]})
-    for fmt in ("jsonl", "csv", "otlp"):
+    for fmt in ("jsonl", "csv", "otlp", "aat"):
         path = d.path("resumed." + fmt)
         command = ("audit", "export", "--resume", "--format", fmt, "--since", "1h", "--output", path,
                    "--server", "unix:" + proxy.path)
