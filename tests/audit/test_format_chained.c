@@ -164,7 +164,7 @@ static struct str text_of(const struct json *v, const char *name)
 
 	if (!m)
 		fail_msg("no %s in %.*s", name, STR_FMT(v->raw));
-	return m->s;
+	return m ? m->s : (struct str){ 0 };
 }
 
 static void assert_says(const struct json *v, const char *name, const char *want)
