@@ -5,6 +5,7 @@
 #include "authz/audit/hold.h"
 #include "authz/base/log.h"
 #include "authz/decide/federation.h"
+#include "authz/decide/fetching.h"
 #include "authz/decide/import.h"
 #include "authz/decide/rollout_acts.h"
 #include "authz/decide/witnessing.h"
@@ -179,7 +180,8 @@ bool control_start(struct control *c, struct err *e)
 	    !control_activate_stored(c, e))
 		return false;
 	rollouts_resume(c); /* before the folder is looked at: it waits while one runs */
-	if (!federation_desk_open(c, &c->config.federation, &c->federation, e))
+	if (!fetching_open(c, &c->fetching, e) ||
+	    !federation_desk_open(c, &c->config.federation, &c->federation, e))
 		return false;
 	control_look(c, true);
 	c->next_minute_ns = clock_mono_ns(c->core->clock) + MINUTE_NS;
@@ -209,7 +211,7 @@ void control_reload(struct control *c)
 
 void control_stop(struct control *c)
 {
-	federation_desk_stop(c->federation);
+	fetching_stop(c->fetching);
 	if (!c->running)
 		return;
 	atomic_store(&c->stop, true);
@@ -225,6 +227,7 @@ void control_close(struct control *c)
 	rollouts_close(c);
 	control_folder_close(c);
 	authorities_close(c->authorities);
+	fetching_close(c->fetching);
 	federation_desk_close(c->federation);
 	witnessing_close(c->witnessing);
 	generations_close(c->generations);

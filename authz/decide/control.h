@@ -24,6 +24,7 @@
 
 #define CONTROL_QUEUE 1024 /* tasks that may wait */
 
+struct fetching;	  /* decide/fetching.h */
 struct federation_desk;	  /* decide/federation.h */
 struct witnessing;	  /* decide/witnessing.h */
 struct witnessing_config; /* the same */
@@ -85,7 +86,8 @@ struct control {
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct authorities *authorities;
 	struct witnessing *witnessing;	    /* NULL: of no log */
-	struct federation_desk *federation; /* from control_start to control_close */
+	struct fetching *fetching;	    /* from control_start to control_close */
+	struct federation_desk *federation; /* the same */
 	struct signer_client *signer;
 	struct sha256 *sha;
 	struct queue *inbox;	      /* of struct task */

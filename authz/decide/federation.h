@@ -1,15 +1,14 @@
 /*
  * federation - poll the bundle endpoints of others, and put into force what they send.
  *
- * Purpose    The control thread knows what is due and decides what becomes of an answer; a thread
- *            of its own fetches, one after the other, so that neither a decision nor a change ever
- *            waits for somebody else's server. What is trusted is published as one set: our own
+ * Purpose    The control thread knows what is due and decides what becomes of an answer; another
+ *            one fetches (fetching.h). What is trusted is published as one set: our own
  *            bundle as it is, beside each foreign one that may be used; verification picks by the
  *            peer's trust domain before it builds a chain, so no foreign key speaks for another
  *            domain than its own.
  *            Every added or ended relationship, every changed bundle and every bundle that was
  *            refused is a record.
- * Ownership  A desk owns its relationships and its thread; it borrows the control's database.
+ * Ownership  A desk owns its relationships; it borrows the control's database.
  * Threads    federation_standing: any. The acts and federation_tick: the control thread.
  */
 #ifndef WRIT_DECIDE_FEDERATION_H
@@ -18,10 +17,9 @@
 #include "authz/decide/control.h"
 #include "spiffe/federation.h"
 
-/* Open the relationships, publish their bundles and start the thread. */
+/* Open the relationships and publish their bundles. */
 MUST_USE bool federation_desk_open(struct control *c, const struct federation_settings *s,
 				   struct federation_desk **out, struct err *e);
-void federation_desk_stop(struct federation_desk *d);  /* NULL is fine */
 void federation_desk_close(struct federation_desk *d); /* NULL is fine */
 
 /* Poll what is due; take out of force what has become too old. */

@@ -1,17 +1,16 @@
 #include "authz/decide/federation_poll.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "authz/base/log.h"
+#include "authz/decide/fetching.h"
 #include "spiffe/x509_svid.h"
 
 #define REDIRECTS 3 /* within the same host and port */
 
 /* One poll. It knows its relationship by name and birth: that may have ended meanwhile. */
 struct poll {
-	struct link link; /* in the fetching thread's inbox */
-	struct task task; /* back to the control thread */
+	struct errand errand;
 	struct federation_desk *desk;
 	char trust_domain[SPIFFE_TRUST_DOMAIN_MAX + 1];
 	char url[FETCH_URL_MAX + 1];
@@ -23,8 +22,15 @@ struct poll {
 	struct err err;
 };
 
-static void poll_free(struct poll *p)
+static struct poll *poll_of(struct errand *errand)
 {
+	return (struct poll *)(void *)errand; /* its first member */
+}
+
+static void poll_drop(struct errand *errand)
+{
+	struct poll *p = poll_of(errand);
+
 	bundle_set_release(p->anchors);
 	if (p->document.alloc.fn)
 		buf_clear(&p->document);
@@ -48,8 +54,9 @@ static bool judge(void *ctx, STACK_OF(X509) * chain, struct err *e)
 			"the endpoint is %.150s, expected %.150s", svid.text, p->endpoint_id);
 }
 
-static void fetch(struct poll *p)
+static void fetch(struct errand *errand, const atomic_bool *stop)
 {
+	struct poll *p = poll_of(errand);
 	const struct federation_desk *d = p->desk;
 	static const char *const types[] = { "application/json", "application/jwk-set+json", NULL };
 	const struct fetch f = { .url = str_c(p->url),
@@ -59,36 +66,9 @@ static void fetch(struct poll *p)
 				 .ca_file = d->settings.ca_file,
 				 .judge = p->anchors ? judge : NULL,
 				 .ctx = p,
-				 .stop = &d->stop };
+				 .stop = stop };
 
 	p->ok = fetch_get(&f, &p->document, &p->err);
-}
-
-static void *fetching_thread(void *arg)
-{
-	struct federation_desk *d = arg;
-	struct chain polls;
-	struct link *next;
-
-	while (!atomic_load(&d->stop)) {
-		if (!queue_wait(d->inbox, &polls, 1000))
-			continue;
-		for (struct link *l = polls.first; l; l = next) {
-			struct poll *p = LINK_OF(l, struct poll, link);
-
-			next = l->next;
-			fetch(p);
-			/* The control thread's inbox may be full for a moment; the answer waits. */
-			while (!control_do(d->control, &p->task, NULL)) {
-				if (atomic_load(&d->stop)) {
-					poll_free(p);
-					break;
-				}
-				usleep(20000);
-			}
-		}
-	}
-	return NULL;
 }
 
 /* ---- control thread ---- */
@@ -160,9 +140,9 @@ static void note_failure(struct federation_desk *d, struct federation_peer *p, b
 		log_event(LOG_WARN, "federation.unrecorded", "why=\"%s\"", e.msg);
 }
 
-static void polled(struct task *t)
+static void polled(struct errand *errand)
 {
-	struct poll *poll = (struct poll *)(void *)((char *)t - offsetof(struct poll, task));
+	struct poll *poll = poll_of(errand);
 	struct federation_desk *d = poll->desk;
 	struct federation_peer *p = federation_find(d->federation, str_c(poll->trust_domain));
 	struct err e = poll->err;
@@ -184,7 +164,7 @@ static void polled(struct task *t)
 				     1000000000;
 		federation_settle(d, changed);
 	}
-	poll_free(poll);
+	poll_drop(errand);
 }
 
 /* The bundle the endpoint's own trust domain has now: ours as published, another as held, even if
@@ -228,7 +208,6 @@ static bool find_anchors(struct federation_desk *d, const struct federation_peer
 void federation_poll(struct federation_desk *d, struct federation_peer *p)
 {
 	struct poll *poll = calloc(1, sizeof(*poll));
-	struct chain one;
 
 	p->busy = true;
 	if (!poll) {
@@ -236,22 +215,18 @@ void federation_poll(struct federation_desk *d, struct federation_peer *p)
 		p->next_ns = clock_mono_ns(d->control->core->clock) + 10000000000LL;
 		return;
 	}
-	poll->task.run = polled;
+	poll->errand = (struct errand){ .fetch = fetch, .done = polled, .drop = poll_drop };
 	poll->desk = d;
 	memcpy(poll->trust_domain, p->trust_domain, sizeof(poll->trust_domain));
 	memcpy(poll->url, p->url, sizeof(poll->url));
 	memcpy(poll->endpoint_id, p->endpoint_id, sizeof(poll->endpoint_id));
 	poll->added_ms = p->added_ms;
 	if (p->profile == FEDERATION_SPIFFE && !find_anchors(d, p, &poll->anchors, &poll->err)) {
-		polled(&poll->task);
+		polled(&poll->errand);
 		return;
 	}
-	chain_init(&one);
-	chain_add(&one, &poll->link);
-	if (!queue_push(d->inbox, &one)) {
-		err_set(&poll->err, ERR_UNAVAILABLE, "too many polls are waiting");
-		polled(&poll->task);
-	}
+	if (!fetching_send(d->control->fetching, &poll->errand, &poll->err))
+		polled(&poll->errand);
 }
 
 /* ---- life ---- */
@@ -260,54 +235,25 @@ bool federation_desk_open(struct control *c, const struct federation_settings *s
 			  struct federation_desk **out, struct err *e)
 {
 	struct federation_desk *d = calloc(1, sizeof(*d));
-	int rc;
 
 	if (!d)
 		return err_set(e, ERR_NOMEM, "no memory for the federation");
 	d->control = c;
 	d->settings = *s;
 	slot_init(&d->standing);
-	atomic_init(&d->stop, false);
-	d->inbox = queue_new(FEDERATION_MAX, false, e);
-	if (!d->inbox || !federation_open(c->db, c->core->trust_domain, &d->federation, e) ||
+	if (!federation_open(c->db, c->core->trust_domain, &d->federation, e) ||
 	    !federation_publish(d, e)) {
 		federation_desk_close(d);
 		return false;
 	}
-	rc = pthread_create(&d->thread, NULL, fetching_thread, d);
-	if (rc) {
-		federation_desk_close(d);
-		return err_set(e, ERR_INTERNAL, "cannot start the fetching thread: %s",
-			       strerror(rc));
-	}
-	d->running = true;
 	*out = d;
 	return true;
 }
 
-void federation_desk_stop(struct federation_desk *d)
-{
-	if (!d || !d->running)
-		return;
-	atomic_store(&d->stop, true);
-	queue_wake(d->inbox);
-	pthread_join(d->thread, NULL);
-	d->running = false;
-}
-
 void federation_desk_close(struct federation_desk *d)
 {
-	struct chain polls;
-	struct link *next;
-
 	if (!d)
 		return;
-	while (d->inbox && queue_take(d->inbox, &polls))
-		for (struct link *l = polls.first; l; l = next) {
-			next = l->next;
-			poll_free(LINK_OF(l, struct poll, link));
-		}
-	queue_free(d->inbox);
 	federation_close(d->federation);
 	slot_clear(&d->standing);
 	free(d);

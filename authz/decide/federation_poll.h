@@ -14,11 +14,7 @@ struct federation_desk {
 	struct federation_settings settings;
 	struct federation *federation;
 	struct slot standing; /* struct federation_standing */
-	struct queue *inbox;  /* of polls, for the fetching thread */
-	pthread_t thread;
-	bool running;
-	atomic_bool stop;
-	uint64_t states; /* what federation_publish last saw */
+	uint64_t states;      /* what federation_publish last saw */
 	int64_t next_look_ns;
 };
 
