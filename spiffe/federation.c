@@ -487,19 +487,3 @@ bool federation_share(struct federation *f, struct bundle_set *set, int64_t now_
 	}
 	return true;
 }
-
-int64_t federation_delay(uint32_t refresh_s, bool held, unsigned failures, uint32_t random)
-{
-	int64_t base = refresh_s, most;
-	unsigned doublings = failures ? failures - 1 : 0;
-
-	if (failures && !held)
-		base = 10;
-	most = refresh_s > 3600 ? refresh_s : 3600;
-	base <<= doublings < 9 ? doublings : 9;
-	if (held && base > (int64_t)refresh_s * 8)
-		base = (int64_t)refresh_s * 8;
-	if (base > most)
-		base = most;
-	return base - (int64_t)((uint64_t)base * (random % 1000) / 10000);
-}

@@ -127,9 +127,4 @@ enum federation_state federation_state(const struct federation_peer *p, int64_t 
 MUST_USE bool federation_share(struct federation *f, struct bundle_set *set, int64_t now_ms,
 			       int64_t keep_ms, struct err *e);
 
-/* Seconds until the next poll. After a failure the wait doubles, up to eight times (an hour at
- * most, but never less than the hint); without any bundle yet it begins at 10 s. @random spreads
- * it over the last tenth, so that many who were started together do not ask together. */
-int64_t federation_delay(uint32_t refresh_s, bool held, unsigned failures, uint32_t random);
-
 #endif

@@ -160,7 +160,7 @@ static void polled(struct errand *errand)
 		p->attempts++;
 		random_bytes(&random, sizeof(random));
 		p->next_ns = clock_mono_ns(d->control->core->clock) +
-			     federation_delay(p->refresh_s, p->set != NULL, p->failures, random) *
+			     fetch_delay(p->refresh_s, p->set != NULL, p->failures, random) *
 				     1000000000;
 		federation_settle(d, changed);
 	}

@@ -514,3 +514,19 @@ bool fetch_post(const struct fetch *f, struct fetch_reply *out, struct err *e)
 	out->body = r.body;
 	return true;
 }
+
+int64_t fetch_delay(uint32_t refresh_s, bool held, unsigned failures, uint32_t random)
+{
+	int64_t base = refresh_s, most;
+	unsigned doublings = failures ? failures - 1 : 0;
+
+	if (failures && !held)
+		base = 10;
+	most = refresh_s > 3600 ? refresh_s : 3600;
+	base <<= doublings < 9 ? doublings : 9;
+	if (held && base > (int64_t)refresh_s * 8)
+		base = (int64_t)refresh_s * 8;
+	if (base > most)
+		base = most;
+	return base - (int64_t)((uint64_t)base * (random % 1000) / 10000);
+}

@@ -98,4 +98,10 @@ struct fetch_reply {
  * success the caller clears out->body. Refusals as those of fetch_get. */
 MUST_USE bool fetch_post(const struct fetch *f, struct fetch_reply *out, struct err *e);
 
+/* Seconds until what is fetched every @refresh_s is fetched again. After a failure the wait
+ * doubles, up to eight times (an hour at most, but never less than @refresh_s); where nothing is
+ * held yet it begins at 10 s. @random spreads it over the last tenth, so that many who were started
+ * together do not ask together. */
+int64_t fetch_delay(uint32_t refresh_s, bool held, unsigned failures, uint32_t random);
+
 #endif

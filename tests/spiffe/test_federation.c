@@ -650,8 +650,8 @@ static void waits_between_polls(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		for (uint32_t r = 0; r < 5000; r += 37) {
-			int64_t s = federation_delay(rows[i].refresh_s, rows[i].held,
-						     rows[i].failures, r);
+			int64_t s = fetch_delay(rows[i].refresh_s, rows[i].held, rows[i].failures,
+						r);
 
 			if (s > rows[i].most || s < rows[i].most * 9 / 10)
 				fail_msg("row %zu: %lld s", i, (long long)s);
