@@ -11,6 +11,8 @@
 #include "authz/base/text.h"
 #include "authz/net/grpc_inside.h"
 
+#define NO_ROOM "the requests being served hold all the memory the server allows; try again"
+
 enum grpc_status grpc_status_of(enum err_class class)
 {
 	static const enum grpc_status table[] = {
@@ -192,6 +194,7 @@ void grpc_close(struct exchange *x)
 	loop_timer_stop(l, &g->wake);
 	loop_timer_stop(l, &g->stall);
 	grpc_wipe(g);
+	buf_clear(&g->waiting);
 	x->call.grpc = NULL;
 }
 
@@ -323,7 +326,8 @@ static void hand(struct exchange *x)
 
 	if (x->handed) {
 		g->events->message(&x->call, message);
-		buf_reset(&x->h2.body);
+		if (!g->held)
+			buf_reset(&x->h2.body);
 		return;
 	}
 	if (!message.p)
@@ -347,35 +351,53 @@ static struct str add(struct buf *b, struct str in, size_t wanted)
 	return str_from(in, n);
 }
 
-void grpc_data(struct exchange *x, struct str in)
+/* Read messages out of @in; what is left when the call is held. */
+static struct str take(struct exchange *x, struct str in)
 {
 	struct grpc_call *g = x->call.grpc;
 	struct buf *b = &x->h2.body;
 	size_t n;
 
-	g->received += in.n;
-	while (in.n && !x->finished && !g->over) {
+	while (in.n && !x->finished && !g->over && !g->held) {
 		if (x->handed && !(g->events && g->events->message)) {
 			refuse(x, ERR_INVALID, GRPC_INTERNAL,
 			       "more than one message came for a method that takes one");
-			return;
+			break;
 		}
 		in = add(b, in, GRPC_PREFIX);
-		if (b->n < GRPC_PREFIX)
-			return;
-		if (!check_prefix(x, &n))
-			return;
+		if (b->n < GRPC_PREFIX || !check_prefix(x, &n))
+			break;
 		in = add(b, in, GRPC_PREFIX + n);
-		if (!buf_ok(b) || !exchange_charge(x, x->h2.head_bytes + b->n)) {
-			refuse(x, ERR_UNAVAILABLE, GRPC_UNAVAILABLE,
-			       "the requests being served hold all the memory the server allows; "
-			       "try again");
-			return;
+		if (!buf_ok(b) || !grpc_charge(g)) {
+			refuse(x, ERR_UNAVAILABLE, GRPC_UNAVAILABLE, NO_ROOM);
+			break;
 		}
 		if (b->n < GRPC_PREFIX + n)
-			return;
+			break;
 		hand(x);
 	}
+	return g->held && !x->finished && !g->over ? in : (struct str){ "", 0 };
+}
+
+size_t grpc_data(struct exchange *x, struct str in)
+{
+	struct grpc_call *g = x->call.grpc;
+
+	g->received += in.n;
+	if (!g->held) {
+		g->taking = true;
+		in = take(x, in);
+		g->taking = false;
+	}
+	if (!in.n || x->finished || g->over)
+		return 0;
+	if (!g->waiting.alloc.fn)
+		buf_init(&g->waiting, x->conn->shard->server->alloc, HTTP2_WINDOW);
+	buf_add(&g->waiting, in);
+	if (buf_ok(&g->waiting) && grpc_charge(g))
+		return in.n;
+	refuse(x, ERR_UNAVAILABLE, GRPC_UNAVAILABLE, NO_ROOM);
+	return 0;
 }
 
 void grpc_complete(struct exchange *x)
@@ -383,6 +405,9 @@ void grpc_complete(struct exchange *x)
 	struct grpc_call *g = x->call.grpc;
 
 	if (x->finished || g->over)
+		return;
+	g->ended = true;
+	if (g->held)
 		return;
 	if ((x->h2.has_length && x->h2.length != g->received) || !x->handed ||
 	    (g->events && g->events->message && x->h2.body.n)) {
@@ -392,4 +417,37 @@ void grpc_complete(struct exchange *x)
 	}
 	if (g->events && g->events->half_closed)
 		g->events->half_closed(&x->call);
+}
+
+void grpc_hold(struct call *c)
+{
+	c->grpc->held = true;
+}
+
+void grpc_release(struct call *c)
+{
+	struct exchange *x = (struct exchange *)c;
+	struct grpc_call *g = c->grpc;
+	struct str rest;
+	size_t n;
+
+	if (!g->held)
+		return;
+	g->held = false;
+	buf_reset(&x->h2.body);
+	if (g->taking || g->over || x->h2.closed)
+		return;
+	n = g->waiting.n;
+	g->taking = true;
+	rest = take(x, buf_str(&g->waiting));
+	g->taking = false;
+	if (rest.n)
+		memmove(g->waiting.p, rest.p, rest.n);
+	g->waiting.n = rest.n;
+	http2_consumed(x, n - rest.n);
+	if (!rest.n)
+		buf_clear(&g->waiting);
+	if (g->ended)
+		grpc_complete(x);
+	conn_wake(x->conn);
 }

@@ -8,6 +8,8 @@
  *            they come, from the thread of call->home, until it calls call_finish. Framing,
  *            compression flags, grpc-timeout, trailers and the client's cancelling are dealt with
  *            here (gRPC over HTTP/2, "PROTOCOL-HTTP2.md").
+ *            A client that streams is held while its messages cannot be taken (grpc_hold): what it
+ *            sends then waits, at most a window of it here and the rest at the client.
  * Ownership  As of a call. Messages that were sent are copied; at most two of one stream are kept:
  *            the one that is leaving and the newest. So each must say the whole state: a message
  *            that has not begun to leave is replaced by the next. A reader that takes nothing for
@@ -55,7 +57,8 @@ struct buf *grpc_reply(struct call *c, size_t max);
 /* What happens to a streaming call. Any may be NULL but `ended`. */
 struct grpc_events {
 	/* A further message of the client; call->body is not touched, @message lives until this
-	 * returns. NULL: one message is all that is accepted. */
+	 * returns, or until grpc_release if the call is held then. NULL: one message is all that is
+	 * accepted. */
 	void (*message)(struct call *c, struct str message);
 	/* The client has no more messages. It still reads. */
 	void (*half_closed)(struct call *c);
@@ -68,6 +71,12 @@ struct grpc_events {
 
 /* From now on the call streams. Once, from the handler, before it returns. */
 void grpc_stream(struct call *c, const struct grpc_events *events);
+
+/* Take no further message, and no end of messages, until grpc_release. From the handler or from
+ * events->message. */
+void grpc_hold(struct call *c);
+/* Go on; what has waited comes in before this returns, up to a message that holds again. */
+void grpc_release(struct call *c);
 
 /* Send @message now, or in place of the one that still waits. False: no room for it in what all
  * requests together may hold; end the call. */

@@ -25,6 +25,11 @@ struct grpc_call {
 	bool over;    /* and its end */
 	bool stopping;
 	uint64_t received; /* bytes of DATA */
+	/* in: what came while the call was held, at most a window */
+	struct buf waiting;
+	bool held;
+	bool taking; /* grpc_data or grpc_release is at work, further up */
+	bool ended;  /* END_STREAM came while it was held */
 	/* out: the message that is leaving, and the one behind it */
 	uint8_t prefix[GRPC_PREFIX];
 	struct str leaving; /* points into reply.body or `out` */
@@ -39,9 +44,10 @@ struct grpc_call {
 
 /* The head is complete: is it a gRPC call? Then x->call.grpc is set, or the request is spoilt. */
 void grpc_open(struct exchange *x);
-void grpc_data(struct exchange *x, struct str in); /* DATA */
-void grpc_complete(struct exchange *x);		   /* END_STREAM */
-void grpc_gone(struct exchange *x); /* the stream is closed, the call pending; may free x */
+/* DATA. Returns how many bytes of it wait: the client's window stays smaller by them. */
+size_t grpc_data(struct exchange *x, struct str in);
+void grpc_complete(struct exchange *x); /* END_STREAM */
+void grpc_gone(struct exchange *x);	/* the stream is closed, the call pending; may free x */
 void grpc_drain(struct exchange *x);
 void grpc_close(struct exchange *x); /* the exchange goes back */
 
@@ -49,6 +55,11 @@ void grpc_close(struct exchange *x); /* the exchange goes back */
 void grpc_cut(struct grpc_call *g, enum grpc_status status, const char *why);
 
 /* ---- http2.c ---- */
+
+#define HTTP2_WINDOW (256 * 1024) /* bytes of one stream that a client sends ahead */
+
+/* @n bytes of what waited are done with: the client may send as many more. */
+void http2_consumed(struct exchange *x, size_t n);
 
 /* Points at both texts, which nghttp2 reads until the block is submitted. */
 nghttp2_nv http2_header(struct str name, struct str value);
@@ -58,5 +69,7 @@ nghttp2_nv http2_header(struct str name, struct str value);
 void grpc_answer(struct exchange *x);  /* the call is finished: for http2_answer */
 void grpc_wipe(struct grpc_call *g);   /* give back the buffers of messages */
 void grpc_forget(struct grpc_call *g); /* drop what has not begun to leave */
+/* Count what is held for the call, in both directions. False: the server's limit is reached. */
+bool grpc_charge(struct grpc_call *g);
 
 #endif

@@ -63,11 +63,13 @@ static void move_up(struct grpc_call *g)
 }
 
 /* What waits is counted with the requests: clients together cannot make us hold more. */
-static bool charge(struct grpc_call *g)
+bool grpc_charge(struct grpc_call *g)
 {
 	struct exchange *x = g->x;
+	bool further = g->events && g->events->message; /* then the first has a place of its own */
+	size_t in = x->h2.body.n + g->waiting.n + (further ? x->call.body.n : 0);
 
-	return exchange_charge(x, x->h2.head_bytes + x->call.body.n + g->out.n + g->next.n);
+	return exchange_charge(x, x->h2.head_bytes + in + g->out.n + g->next.n);
 }
 
 /* Streams carry private keys. */
@@ -89,7 +91,7 @@ static void gone_out(struct grpc_call *g)
 		return;
 	}
 	grpc_wipe(g);
-	(void)charge(g);
+	(void)grpc_charge(g);
 }
 
 static size_t copy(struct grpc_call *g, uint8_t *out, size_t max)
@@ -186,7 +188,7 @@ bool grpc_send(struct call *c, struct str message)
 		buf_init(b, x->conn->shard->server->alloc, x->conn->shard->server->limits.reply);
 	buf_reset(b);
 	buf_add(b, message);
-	if (!buf_ok(b) || !charge(g))
+	if (!buf_ok(b) || !grpc_charge(g))
 		return false;
 	if (!g->busy)
 		g->moved_ns = loop_now(l);

@@ -10,7 +10,6 @@
 #include "authz/net/chars.h"
 #include "authz/net/grpc_inside.h"
 
-#define WINDOW_STREAM (256 * 1024)
 #define WINDOW_CONN (1024 * 1024)
 #define UNSENT_SOFT (64 * 1024) /* no more frames are made while so much waits for the socket */
 #define RESETS_BURST 200	/* streams a client may cancel at once, and then per second */
@@ -175,19 +174,10 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 	return 0;
 }
 
-static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
-		   void *user)
+static void add_body(struct conn *c, struct exchange *x, const uint8_t *p, size_t n)
 {
-	struct conn *c = user;
-	struct exchange *x = stream_of(session, id);
-
-	(void)flags;
-	if (x && x->call.grpc) {
-		grpc_data(x, (struct str){ (const char *)p, n });
-		return 0;
-	}
-	if (!x || x->finished || x->handed)
-		return 0;
+	if (x->finished || x->handed)
+		return;
 	if (n > c->shard->server->limits.body - x->h2.body.n)
 		http2_spoil(x, 413, ERR_TOO_LARGE, "body_too_large",
 			    "the body is larger than the server accepts");
@@ -199,7 +189,29 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 			"the requests being served hold all the memory the server allows; try again");
 	if (x->h2.refuse)
 		refuse(x);
+}
+
+/* What waits holds its own stream's window; the connection's belongs to all. */
+static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+		   void *user)
+{
+	struct exchange *x = stream_of(session, id);
+	size_t waits = 0;
+
+	(void)flags;
+	if (x && x->call.grpc)
+		waits = grpc_data(x, (struct str){ (const char *)p, n });
+	else if (x)
+		add_body(user, x, p, n);
+	if (nghttp2_session_consume_connection(session, n) ||
+	    nghttp2_session_consume_stream(session, id, n - waits))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	return 0;
+}
+
+void http2_consumed(struct exchange *x, size_t n)
+{
+	(void)nghttp2_session_consume_stream(http2_session(x->conn), x->h2.id, n);
 }
 
 /* Nobody reads or writes it any more. */
@@ -341,6 +353,7 @@ static nghttp2_session *make_session(struct conn *c)
 		nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
 		nghttp2_option_set_no_http_messaging(opt, 1);
 		nghttp2_option_set_no_closed_streams(opt, 1);
+		nghttp2_option_set_no_auto_window_update(opt, 1);
 		nghttp2_option_set_stream_reset_rate_limit(opt, RESETS_BURST, RESETS_RATE);
 		nghttp2_option_set_max_continuations(opt, CONTINUATIONS);
 		nghttp2_option_set_max_settings(opt, 16);
@@ -356,7 +369,7 @@ bool http2_open(struct conn *c)
 	const struct server_limits *l = &c->shard->server->limits;
 	const nghttp2_settings_entry settings[] = {
 		{ NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, (uint32_t)l->streams },
-		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW_STREAM },
+		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, HTTP2_WINDOW },
 		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)l->head },
 	};
 

@@ -25,7 +25,8 @@ static struct h2_client c;
 
 static struct {
 	struct call *call; /* of the stream that was opened last */
-	int opened, ended, woken, half_closed;
+	int opened, ended, woken, half_closed, taken;
+	bool hold;	    /* each message holds the call */
 	char messages[200]; /* "a|b|" */
 	char first[64];	    /* the request's body, looked at again when it ended */
 } stream;
@@ -36,6 +37,18 @@ static void on_message(struct call *call, struct str message)
 
 	(void)call;
 	snprintf(stream.messages + n, sizeof(stream.messages) - n, "%.*s|", STR_FMT(message));
+}
+
+static void on_held_message(struct call *call, struct str message)
+{
+	(void)message;
+	stream.taken++;
+	if (stream.hold)
+		grpc_hold(call);
+	if (stream.taken % 7 == 3) { /* done with before it returns */
+		grpc_hold(call);
+		grpc_release(call);
+	}
 }
 
 static void on_half_closed(struct call *call)
@@ -65,6 +78,10 @@ static const struct grpc_events both_ways = { .message = on_message,
 					      .half_closed = on_half_closed,
 					      .ended = on_ended };
 
+static const struct grpc_events in_turn = { .message = on_held_message,
+					    .half_closed = on_half_closed,
+					    .ended = on_ended };
+
 static void handle(struct call *call)
 {
 	struct err e = { 0 };
@@ -84,6 +101,11 @@ static void handle(struct call *call)
 		stream.opened++;
 		stream.call = call;
 		grpc_stream(call, str_eq(call->path, STR("/t.S/Bidi")) ? &both_ways : &one_way);
+	} else if (str_eq(call->path, STR("/t.S/Held"))) {
+		stream.opened++;
+		stream.call = call;
+		grpc_stream(call, &in_turn);
+		grpc_hold(call);
 	} else {
 		buf_add(grpc_reply(call, BODY_MAX), call->body);
 		call_finish(call);
@@ -844,6 +866,80 @@ static void takes_messages_both_ways(void **state)
 	net_close(&t);
 }
 
+/* What is sent to a call that is held waits, a window of it here and the rest at the client; the
+ * other calls of the connection do not. */
+static void holds_messages_back(void **state)
+{
+	static const char *const headers[] = { GRPC("/t.S/Held"), NULL };
+	static const char *const echo[] = { GRPC("/t.S/Echo"), NULL };
+	static char body[700 * 1000], text[995];
+	const size_t window = 256 * 1024;
+	struct server_stats stats;
+	struct h2_reply *r, *other;
+	size_t n = 0;
+
+	(void)state;
+	open_net(NULL);
+	h2_open(&c, &t, &t.tcp, NULL);
+	h2_pump(&c);
+	for (int i = 0; i < 700; i++)
+		n += frame(body + n, 0, sizeof(text), text, sizeof(text));
+	r = h2_send(&c, headers, body, n);
+	h2_pump(&c);
+	assert_int_equal(stream.taken, 0);
+	assert_true(r->sent >= window && r->sent <= window + 2000);
+	server_stats(t.server, &stats);
+	assert_true(stats.in_flight >= window && stats.in_flight <= window + 4000);
+	for (int i = 0; i < 20; i++) { /* its window is full, the connection's is not */
+		other = call_with(echo, "hello");
+		h2_pump(&c);
+		status_is(other, 0, "another call");
+	}
+	stream.hold = true;
+	for (int i = 0; i < 5; i++) {
+		grpc_release(stream.call);
+		assert_int_equal(stream.taken, i + 1 + (i > 1)); /* the third did not hold */
+	}
+	h2_pump(&c);
+	assert_int_equal(stream.half_closed, 0);
+	stream.hold = false;
+	grpc_release(stream.call);
+	h2_pump(&c);
+	assert_int_equal(stream.taken, 699);
+	assert_int_equal(stream.half_closed, 1);
+	status_is(r, 0, "all came");
+	server_stats(t.server, &stats);
+	assert_int_equal(stats.in_flight, 0);
+	/* The end of the client's side waits as well, and so does half a message that is none. */
+	memset(&stream, 0, sizeof(stream));
+	n = frame(body, 0, 1, "x", 1) + frame(body + 6, 0, 1, "y", 1);
+	r = h2_send(&c, headers, body, n);
+	h2_pump(&c);
+	assert_int_equal(stream.taken + stream.half_closed, 0);
+	stream.hold = true;
+	grpc_release(stream.call);
+	assert_int_equal(stream.taken, 1);
+	assert_int_equal(stream.half_closed, 0);
+	grpc_release(stream.call);
+	h2_pump(&c);
+	assert_int_equal(stream.half_closed, 1);
+	status_is(r, 0, "the end");
+	r = h2_send(&c, headers, body, n - 1);
+	h2_pump(&c);
+	assert_false(r->closed);
+	grpc_release(stream.call);
+	h2_pump(&c);
+	status_is(r, 13, "half a message");
+	/* A client that goes while it is held. */
+	(void)h2_send(&c, headers, body, n);
+	h2_pump(&c);
+	h2_close(&c);
+	net_turns(&t, 5);
+	assert_int_equal(stream.ended, 2);
+	assert_int_equal(server_connections(t.server), 0);
+	net_close(&t);
+}
+
 /* ---- floods ---- */
 
 #define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
@@ -962,6 +1058,7 @@ int main(void)
 		cmocka_unit_test(keeps_deadlines),
 		cmocka_unit_test(ends_streams_when_it_stops),
 		cmocka_unit_test(takes_messages_both_ways),
+		cmocka_unit_test(holds_messages_back),
 		cmocka_unit_test(floods_end_the_connection),
 		cmocka_unit_test(bounds_streams),
 		cmocka_unit_test(bounds_connections_of_a_user),
