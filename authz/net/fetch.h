@@ -19,18 +19,13 @@
 #ifndef WRIT_NET_FETCH_H
 #define WRIT_NET_FETCH_H
 
-#include <openssl/x509.h>
-#include <stdatomic.h>
-#include <sys/socket.h>
-
 #include "authz/base/buf.h"
-#include "authz/base/clock.h"
+#include "authz/net/dial.h"
 #include "include/writ/err.h"
 
 #define FETCH_URL_MAX 2048	    /* bytes of a URL */
 #define FETCH_BODY_MAX (512 * 1024) /* bytes of a body, where the caller says nothing */
 #define FETCH_TIMEOUT_MS 5000	    /* all in all, where the caller says nothing */
-#define FETCH_CHAIN_MAX 8	    /* certificates above a leaf */
 
 /* An https URL in parts. */
 struct fetch_url {
@@ -49,12 +44,6 @@ MUST_USE bool fetch_url_parse(struct str text, struct fetch_url *out, struct err
  * beside us needs no certificate. For URLs that stand in the configuration only. */
 MUST_USE bool fetch_url_parse_local(struct str text, struct fetch_url *out, struct err *e);
 
-/* May writ connect there? Addresses of special use (IANA's registries: private, shared, loopback,
- * link-local, multicast, documentation, benchmarks, reserved, also inside a mapped IPv6 address)
- * may not. With @private_ok loopback, private and shared ones may, but what clouds answer
- * credentials at (link-local, and their other well-known addresses) never is. */
-bool fetch_address_ok(const struct sockaddr *a, bool private_ok);
-
 struct fetch {
 	struct str url;
 	const struct str *hosts; /* the hosts a URL may be at, if it does not stand in the
@@ -64,7 +53,7 @@ struct fetch {
 	size_t body_max;	  /* 0: FETCH_BODY_MAX */
 	int timeout_ms;		  /* 0: FETCH_TIMEOUT_MS */
 	unsigned redirects;	  /* how many to follow within the same host and port */
-	bool private_ok;	  /* see fetch_address_ok */
+	bool private_ok;	  /* see dial_address_ok */
 	const char *ca_file;	  /* PEM of the authorities of Web PKI; NULL: the system's */
 	/* Judge the chain instead of Web PKI: as sent, leaf first, at least one. */
 	bool (*judge)(void *ctx, STACK_OF(X509) * chain, struct err *e);

@@ -226,8 +226,8 @@ static void judges_addresses(void **state)
 					 1);
 			a = (const struct sockaddr *)(const void *)&v6;
 		}
-		if (fetch_address_ok(a, false) != (addresses[i].reach == PUBLIC) ||
-		    fetch_address_ok(a, true) != (addresses[i].reach != NEVER))
+		if (dial_address_ok(a, false) != (addresses[i].reach == PUBLIC) ||
+		    dial_address_ok(a, true) != (addresses[i].reach != NEVER))
 			fail_msg("%s", addresses[i].address);
 	}
 }
