@@ -3,8 +3,9 @@
 #include "authz/base/text.h"
 #include "authz/config_table.h"
 
-static const char *const members[] = { "name", "type",	      "format",	    "path", "address",
-				       "url",  "secret_file", "token_file", NULL };
+static const char *const members[] = { "name",	  "type",      "format",      "path",
+				       "address", "url",       "secret_file", "token_file",
+				       "ca_file", "cert_file", "key_file",    NULL };
 
 /* Which members a type needs and takes, and the format it has if none is named. */
 static const struct {
@@ -23,6 +24,7 @@ static const struct {
 struct draft {
 	const char *name, *type, *format;
 	const char *path, *address, *url, *secret_file, *token_file;
+	const char *ca_file, *cert_file, *key_file; /* of TLS */
 };
 
 static bool read_member(struct config_reader *r, const char *path, const char *name, void *draft)
@@ -42,6 +44,9 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 		{ "url", &d->url, 2048, false },
 		{ "secret_file", &d->secret_file, 4096, true },
 		{ "token_file", &d->token_file, 4096, true },
+		{ "ca_file", &d->ca_file, 4096, true },
+		{ "cert_file", &d->cert_file, 4096, true },
+		{ "key_file", &d->key_file, 4096, true },
 	};
 	const char *text;
 
@@ -132,6 +137,20 @@ static bool check_members(struct config_reader *r, const char *path, const struc
 	return true;
 }
 
+static bool check_tls(struct config_reader *r, const char *path, const struct draft *d)
+{
+	bool tls = d->address && str_starts(str_c(d->address), STR("tls:"));
+
+	if (!tls && (d->ca_file || d->cert_file || d->key_file))
+		return config_fail(
+			r, path,
+			"ca_file, cert_file and key_file are for an address with \"tls:\"");
+	if (!d->cert_file != !d->key_file)
+		return config_fail(r, path, "%s is missing: a certificate needs its key",
+				   d->cert_file ? "key_file" : "cert_file");
+	return true;
+}
+
 /* Two sinks of one name would share a cursor, and each get a part. */
 static bool check_twice(struct config_reader *r, const char *path,
 			const struct sink_settings *items, size_t n)
@@ -154,12 +173,16 @@ static bool read_sink(struct config_reader *r, const char *path, size_t i, void 
 	if (!config_each_member(r, path, "a table, as { name = ..., type = ... }", read_member,
 				&d) ||
 	    !check_name(r, path, &d) || !check_type(r, path, &d, s) ||
-	    !check_format(r, path, &d, s) || !check_members(r, path, &d, s))
+	    !check_format(r, path, &d, s) || !check_members(r, path, &d, s) ||
+	    !check_tls(r, path, &d))
 		return false;
 	s->name = d.name;
 	s->target = d.path ? d.path : d.address ? d.address : d.url;
 	s->secret_file = d.secret_file;
 	s->token_file = d.token_file;
+	s->ca_file = d.ca_file;
+	s->cert_file = d.cert_file;
+	s->key_file = d.key_file;
 	if (s->target && !sink_target_ok(s->type, s->target, &e))
 		return config_fail(r, path, "%s", e.msg);
 	return check_twice(r, path, items, i);
@@ -185,9 +208,10 @@ void config_show_sinks(const struct config_sinks *l, struct buf *out)
 	for (size_t i = 0; i < l->n; i++) {
 		const struct sink_settings *s = &l->items[i];
 
-		buf_printf(out, "%s %s %s %s %s %s;", s->name, sink_type_names[s->type],
+		buf_printf(out, "%s %s %s %s %s %s %s %s %s;", s->name, sink_type_names[s->type],
 			   s->format->name, s->target ? s->target : "",
-			   s->secret_file ? s->secret_file : "",
-			   s->token_file ? s->token_file : "");
+			   s->secret_file ? s->secret_file : "", s->token_file ? s->token_file : "",
+			   s->ca_file ? s->ca_file : "", s->cert_file ? s->cert_file : "",
+			   s->key_file ? s->key_file : "");
 	}
 }

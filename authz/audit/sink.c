@@ -289,6 +289,7 @@ bool sink_new(const struct sinks_config *c, size_t i, struct sink **out, struct 
 				    .config = c,
 				    .stop = &s->stop,
 				    .fd = -1,
+				    .conn = { .fd = -1 },
 				    .rows = SINK_PAGE_ROWS };
 	slot_init(&s->trouble);
 	buf_init(&s->page.text, mem_system, SINK_PAGE_BYTES + 2 * (size_t)FORMAT_ROW_MAX);

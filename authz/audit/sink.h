@@ -2,13 +2,14 @@
  * sink - follow the log: send each record, in order, to where the organisation collects them.
  *
  * Purpose    A file, standard output, syslog (RFC 5424), a signed webhook, OTLP over HTTP. A sink
- *is a reader of the log with a stored cursor, and nothing more: what decides and what writes the
- *log do not know it. It reads a page, sends it, waits until the other end has taken it, and only
- *then moves its cursor; so a sink that is down for days loses nothing, slows nothing, and holds one
- *page in memory. After a crash the last page may come twice: every row has the record's number,
- *receivers drop what they have. Ownership  The settings are borrowed and outlive the sinks. Threads
- *One thread per sink, so that none waits for another. sinks_open and sinks_close from one thread;
- *sinks_status from any.
+ *            is a reader of the log with a stored cursor, and nothing more: what decides and what
+ *            writes the log do not know it. It reads a page, sends it, waits until the other end
+ *            has taken it, and only then moves its cursor; so a sink that is down for days loses
+ *            nothing, slows nothing, and holds one page in memory. After a crash the last page may
+ *            come twice: every row has the record's number, receivers drop what they have.
+ * Ownership  The settings are borrowed and outlive the sinks.
+ * Threads    One thread per sink, so that none waits for another. sinks_open and sinks_close from
+ *            one thread; sinks_status from any.
  *
  *	sinks_open(&config, &sinks, &e);  ...  sinks_close(sinks);
  */
@@ -33,11 +34,15 @@ struct sink_settings {
 	const char *name; /* [a-z0-9-], 1 to 32; its cursor is kept under this name */
 	enum sink_type type;
 	const struct audit_format *format;
-	/* SINK_FILE: an absolute path. SINK_SYSLOG: "unix:PATH", "udp:HOST:PORT", "tcp:HOST:PORT".
+	/* SINK_FILE: an absolute path. SINK_SYSLOG: "unix:PATH", "udp:HOST:PORT", "tcp:HOST:PORT",
+	 * "tls:HOST:PORT".
 	 * SINK_WEBHOOK, SINK_OTLP: a URL (fetch_url_parse_local). SINK_STDOUT: not used. */
 	const char *target;
 	const char *secret_file; /* SINK_WEBHOOK: holds "whsec_<base64>", for its owner only */
 	const char *token_file;	 /* or NULL; SINK_WEBHOOK, SINK_OTLP: a bearer token */
+	/* SINK_SYSLOG over TLS, or NULL: whom to believe (PEM; else sinks_config.ca_file), and what
+	 * to show: a certificate with its chain, and its key, for its owner only. */
+	const char *ca_file, *cert_file, *key_file;
 };
 
 /* Is @target one that a sink of this type can have? ERR_INVALID says what was expected. */

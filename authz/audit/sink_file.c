@@ -34,6 +34,7 @@ void sink_out_close(struct sink_out *o)
 	if (o->fd >= 0)
 		close(o->fd);
 	o->fd = -1;
+	dial_close(&o->conn);
 }
 
 static void append_line(const struct sink_out *o, const struct format_record *r,

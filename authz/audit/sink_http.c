@@ -32,16 +32,21 @@ static void append(const struct sink_out *o, const struct format_record *r, stru
 	f->row(r, &page->text);
 }
 
+bool sink_owner_only(const char *path, struct err *e)
+{
+	struct stat st;
+
+	return stat(path, &st) != 0 || !(st.st_mode & 077) ||
+	       err_set(e, ERR_IO,
+		       "%s can be read or changed by others than its owner; chmod 600 it", path);
+}
+
 /* One line of a file that its owner alone can read. It is read each time, so that it can be
  * replaced while writ runs. */
 static bool read_secret(const char *path, struct buf *out, struct err *e)
 {
-	struct stat st;
-
-	if (stat(path, &st) == 0 && (st.st_mode & 077))
-		return err_set(e, ERR_IO,
-			       "%s can be read or changed by others than its owner; chmod 600 it",
-			       path);
+	if (!sink_owner_only(path, e))
+		return false;
 	if (!file_read(AT_FDCWD, path, SECRET_FILE_MAX, out, e))
 		return err_prefix(e, "%s", path);
 	while (out->n && (out->p[out->n - 1] == '\n' || out->p[out->n - 1] == '\r'))

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "authz/audit/sink.h"
+#include "authz/net/dial.h"
 
 #define SINK_SEND_MS 10000 /* for one page */
 
@@ -28,9 +29,11 @@ struct sink_out {
 	const struct sink_settings *settings;
 	const struct sinks_config *config;
 	const atomic_bool *stop;
-	int fd;		   /* -1: not open */
-	uint64_t dev, ino; /* of the open file */
-	size_t rows;	   /* in a page, at most; a receiver that finds it too large halves it */
+	int fd;		       /* -1: not open */
+	uint64_t dev, ino;     /* of the open file */
+	struct dial_conn conn; /* syslog over TCP and TLS, to: */
+	char host[256], port[6];
+	size_t rows; /* in a page, at most; a receiver that finds it too large halves it */
 	atomic_uint_fast64_t rejected; /* by the receiver, which took the rest */
 };
 
@@ -55,9 +58,14 @@ void sink_syslog_head(const struct format_record *r, struct buf *out);
 MUST_USE bool sink_sign(struct str secret, struct str id, int64_t seconds, struct str body,
 			struct buf *out, struct err *e);
 
-/* "unix:PATH", "udp:HOST:PORT" or "tcp:HOST:PORT". */
+/* Is this file, which holds a secret, one that its owner alone can read and change? One that is not
+ * there is for whoever reads it to tell. */
+MUST_USE bool sink_owner_only(const char *path, struct err *e);
+
+/* "unix:PATH", "udp:HOST:PORT", "tcp:HOST:PORT" or "tls:HOST:PORT". */
+enum sink_address_kind { ADDRESS_UNIX, ADDRESS_UDP, ADDRESS_TCP, ADDRESS_TLS };
 struct sink_address {
-	enum { ADDRESS_UNIX, ADDRESS_UDP, ADDRESS_TCP } kind;
+	enum sink_address_kind kind;
 	char host[256]; /* or the path */
 	char port[6];
 };

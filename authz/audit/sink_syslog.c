@@ -1,9 +1,10 @@
 /*
  * syslog by RFC 5424, facility 13 (log audit): one datagram a record over a Unix socket (/dev/log)
- * or UDP, octet counting (RFC 6587 3.4.1) over TCP. Datagrams have no receipt. Of a TCP page the
- * receiver's kernel has acknowledged each byte before the cursor moves; what its program then does
- * with them no syslog can tell.
+ * or UDP, octet counting over TCP (RFC 6587 3.4.1) and TLS (RFC 5425). Datagrams have no receipt.
+ * Of a page over TCP or TLS the receiver's kernel has acknowledged each byte before the cursor
+ * moves; what its program then does with them no syslog can tell.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netdb.h>
@@ -25,16 +26,28 @@
 
 bool sink_address_parse(const char *text, struct sink_address *a, struct err *e)
 {
-	struct str s = str_c(text), host, port = STR("514");
+	static const struct {
+		const char *prefix, *port;
+		enum sink_address_kind kind;
+	} kinds[] = { { "udp:", "514", ADDRESS_UDP },
+		      { "tcp:", "514", ADDRESS_TCP },
+		      { "tls:", "6514", ADDRESS_TLS } };
+	struct str s = str_c(text), host, port = STR("");
 	const char *colon;
 	uint64_t number;
+	size_t k;
 
 	if (str_starts(s, STR("unix:/")) && s.n - 5 < sizeof(((struct sockaddr_un *)0)->sun_path)) {
 		a->kind = ADDRESS_UNIX;
 		snprintf(a->host, sizeof(a->host), "%s", text + 5);
 		return true;
 	}
-	a->kind = str_starts(s, STR("udp:")) ? ADDRESS_UDP : ADDRESS_TCP;
+	for (k = 0; k < ARRAY_LEN(kinds) && !str_starts(s, str_c(kinds[k].prefix)); k++)
+		;
+	if (k < ARRAY_LEN(kinds)) {
+		a->kind = kinds[k].kind;
+		port = str_c(kinds[k].port);
+	}
 	host = str_from(s, 4);
 	colon = host.n ? strrchr(host.p, ':') : NULL;
 	if (host.n && host.p[0] == '[' && colon && colon[-1] != ']')
@@ -45,12 +58,12 @@ bool sink_address_parse(const char *text, struct sink_address *a, struct err *e)
 	}
 	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
 		host = (struct str){ host.p + 1, host.n - 2 };
-	if ((!str_starts(s, STR("udp:")) && !str_starts(s, STR("tcp:"))) || !host.n ||
-	    host.n >= sizeof(a->host) || !text_is_printable(host) || memchr(host.p, '/', host.n) ||
+	if (k == ARRAY_LEN(kinds) || !host.n || host.n >= sizeof(a->host) ||
+	    !text_is_printable(host) || memchr(host.p, '/', host.n) ||
 	    !text_u64(port, 65535, &number) || !number)
 		return err_set(e, ERR_INVALID,
 			       "\"%.100s\" is no address of a syslog; expected \"unix:/dev/log\", "
-			       "\"udp:HOST:PORT\" or \"tcp:HOST:PORT\"",
+			       "\"udp:HOST:PORT\", \"tcp:HOST:PORT\" or \"tls:HOST:PORT\"",
 			       text);
 	snprintf(a->host, sizeof(a->host), "%.*s", STR_FMT(host));
 	snprintf(a->port, sizeof(a->port), "%u", (unsigned)number);
@@ -99,7 +112,8 @@ static void append(const struct sink_out *o, const struct format_record *r, stru
 	size_t from = b->n, n;
 	struct buf message;
 
-	if (!str_starts(str_c(o->settings->target), STR("tcp:"))) {
+	if (str_starts(str_c(o->settings->target), STR("unix:")) ||
+	    str_starts(str_c(o->settings->target), STR("udp:"))) {
 		sink_syslog_head(r, b);
 		buf_add(b, str_c(f->line_open));
 		f->row(r, b);
@@ -133,85 +147,87 @@ static bool connect_unix(struct sink_out *o, const char *path, struct err *e)
 	return err_set(e, ERR_UNAVAILABLE, "%s: %s", path, strerror(errno));
 }
 
-static bool connect_one(struct sink_out *o, const struct addrinfo *a, struct err *e)
+/* A datagram socket is connected at once, so this waits for nobody but the resolver. */
+static bool connect_udp(struct sink_out *o, const struct sink_address *a, struct err *e)
 {
-	int64_t deadline = clock_mono_ns(o->config->clock) + SINK_SEND_MS * INT64_C(1000000);
-	socklen_t n = sizeof(int);
-	int error = 0;
-
-	sink_out_close(o);
-	o->fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (o->fd < 0)
-		return err_set(e, ERR_IO, "cannot make a socket: %s", strerror(errno));
-	if (connect(o->fd, a->ai_addr, a->ai_addrlen) == 0)
-		return true;
-	error = errno;
-	if (error == EINPROGRESS) {
-		if (!sink_wait(o, o->fd, POLLOUT, deadline, e))
-			return false;
-		if (getsockopt(o->fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0)
-			error = errno;
-	}
-	return !error || err_set(e, ERR_UNAVAILABLE, "cannot connect: %s", strerror(error));
-}
-
-static bool connect_any(struct sink_out *o, const struct sink_address *a, struct err *e)
-{
-	struct addrinfo hints = { .ai_socktype = a->kind == ADDRESS_UDP ? SOCK_DGRAM : SOCK_STREAM,
-				  .ai_flags = AI_NUMERICSERV };
+	struct addrinfo hints = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICSERV };
 	struct addrinfo *all = NULL;
 	int rc = getaddrinfo(a->host, a->port, &hints, &all);
 	bool ok = false;
 
 	if (rc != 0)
 		return err_set(e, ERR_UNAVAILABLE, "%s", gai_strerror(rc));
-	for (const struct addrinfo *at = all; at && !ok; at = at->ai_next)
-		ok = connect_one(o, at, e);
+	for (const struct addrinfo *at = all; at && !ok; at = at->ai_next) {
+		sink_out_close(o);
+		o->fd = socket(at->ai_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		ok = o->fd >= 0 && connect(o->fd, at->ai_addr, at->ai_addrlen) == 0;
+		if (!ok)
+			err_set(e, ERR_UNAVAILABLE, "cannot connect: %s", strerror(errno));
+	}
 	freeaddrinfo(all);
 	return ok;
 }
 
-/* A receiver that went away while nothing was sent is noticed here, not by losing a page. */
-static bool is_alive(const struct sink_out *o, const struct sink_address *a)
+static bool connect_stream(struct sink_out *o, const struct sink_address *a, int64_t deadline,
+			   struct err *e)
 {
-	char c;
+	const struct sink_settings *s = o->settings;
+	struct in6_addr any;
+	struct dial to = { .host = o->host,
+			   .port = o->port,
+			   .plain = a->kind == ADDRESS_TCP,
+			   .private_ok = true, /* it stands in the configuration */
+			   .ca_file = s->ca_file ? s->ca_file : o->config->ca_file,
+			   .cert_file = s->cert_file,
+			   .key_file = s->key_file,
+			   .clock = o->config->clock,
+			   .stop = o->stop };
 
-	if (o->fd < 0)
+	if (s->key_file && !sink_owner_only(s->key_file, e))
 		return false;
-	if (a->kind != ADDRESS_TCP)
-		return true;
-	return recv(o->fd, &c, 1, MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EINTR);
+	snprintf(o->host, sizeof(o->host), "%s", a->host);
+	snprintf(o->port, sizeof(o->port), "%s", a->port);
+	to.literal = inet_pton(AF_INET, o->host, &any) == 1 ||
+		     inet_pton(AF_INET6, o->host, &any) == 1;
+	return dial_open(&o->conn, &to, deadline, e);
+}
+
+static bool connect_to(struct sink_out *o, const struct sink_address *a, int64_t deadline,
+		       struct err *e)
+{
+	sink_out_close(o);
+	switch (a->kind) {
+	case ADDRESS_UNIX:
+		return connect_unix(o, a->host, e);
+	case ADDRESS_UDP:
+		return connect_udp(o, a, e);
+	default:
+		return connect_stream(o, a, deadline, e);
+	}
 }
 
 /* ---- sending ---- */
 
-static bool send_bytes(const struct sink_out *o, struct str left, int64_t deadline, struct err *e)
+static bool send_datagram(const struct sink_out *o, struct str row, int64_t deadline, struct err *e)
 {
-	while (left.n) {
-		ssize_t n = send(o->fd, left.p, left.n, MSG_NOSIGNAL);
-
-		if (n >= 0)
-			left = str_from(left, (size_t)n);
-		else if (errno != EAGAIN && errno != EINTR)
+	while (send(o->fd, row.p, row.n, MSG_NOSIGNAL) < 0) {
+		if (errno != EAGAIN && errno != EINTR)
 			return err_set(e, ERR_UNAVAILABLE, "cannot send: %s", strerror(errno));
-		else if (!sink_wait(o, o->fd, POLLOUT, deadline, e))
+		if (!sink_wait(o, o->fd, POLLOUT, deadline, e))
 			return false;
 	}
 	return true;
 }
 
-static bool all_acknowledged(const struct sink_out *o, int64_t deadline, struct err *e)
+static bool all_acknowledged(struct sink_out *o, int64_t deadline, struct err *e)
 {
-	struct pollfd p = { .fd = o->fd };
-	char c;
+	struct pollfd p = { .fd = -1 }; /* what comes from there is looked at below, all at once */
 	int left;
 
 	for (;;) {
-		ssize_t n = recv(o->fd, &c, 1, MSG_DONTWAIT);
-
-		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		if (!dial_alive(&o->conn))
 			return err_set(e, ERR_UNAVAILABLE, "the other end closed the connection");
-		if (ioctl(o->fd, SIOCOUTQ, &left) != 0)
+		if (ioctl(o->conn.fd, SIOCOUTQ, &left) != 0)
 			return err_set(e, ERR_IO, "SIOCOUTQ: %s", strerror(errno));
 		if (left == 0)
 			return true;
@@ -225,6 +241,16 @@ static bool all_acknowledged(const struct sink_out *o, int64_t deadline, struct 
 	}
 }
 
+/* A receiver that went away while nothing was sent is noticed before anything is sent, not by
+ * losing a page. */
+static bool send_stream(struct sink_out *o, const struct sink_address *a,
+			const struct sink_page *page, int64_t deadline, struct err *e)
+{
+	o->conn.deadline_ns = deadline;
+	return (dial_alive(&o->conn) || connect_to(o, a, deadline, e)) &&
+	       dial_send(&o->conn, buf_str(&page->text), e) && all_acknowledged(o, deadline, e);
+}
+
 static bool send_rows(const struct sink_out *o, const struct sink_page *page, int64_t deadline,
 		      struct err *e)
 {
@@ -233,7 +259,7 @@ static bool send_rows(const struct sink_out *o, const struct sink_page *page, in
 	for (size_t i = 0; i < page->n; i++) {
 		struct str row = { page->text.p + from, page->ends[i] - from };
 
-		if (!send_bytes(o, row, deadline, e))
+		if (!send_datagram(o, row, deadline, e))
 			return false;
 		from = page->ends[i];
 	}
@@ -248,15 +274,11 @@ static bool send_page(struct sink_out *o, struct sink_page *page, struct err *e)
 
 	if (!sink_address_parse(o->settings->target, &a, e))
 		return false;
-	ok = is_alive(o, &a);
-	if (!ok) {
-		sink_out_close(o);
-		ok = a.kind == ADDRESS_UNIX ? connect_unix(o, a.host, e) : connect_any(o, &a, e);
-	}
-	if (ok)
-		ok = a.kind == ADDRESS_TCP ? send_bytes(o, buf_str(&page->text), deadline, e) &&
-						     all_acknowledged(o, deadline, e)
-					   : send_rows(o, page, deadline, e);
+	if (a.kind == ADDRESS_TCP || a.kind == ADDRESS_TLS)
+		ok = send_stream(o, &a, page, deadline, e);
+	else
+		ok = (o->fd >= 0 || connect_to(o, &a, deadline, e)) &&
+		     send_rows(o, page, deadline, e);
 	if (ok)
 		return true;
 	sink_out_close(o);

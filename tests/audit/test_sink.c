@@ -337,7 +337,11 @@ static void addresses_of_syslog(void **state)
 		{ "tcp:host:65536", 0, NULL, NULL },
 		{ "tcp:host:port", 0, NULL, NULL },
 		{ "tcp://host:601", 0, NULL, NULL },
-		{ "tls:host:6514", 0, NULL, NULL },
+		{ "tls:host:6515", ADDRESS_TLS, "host", "6515" },
+		{ "tls:siem.example", ADDRESS_TLS, "siem.example", "6514" },
+		{ "tls:[::1]", ADDRESS_TLS, "::1", "6514" },
+		{ "tls:", 0, NULL, NULL },
+		{ "ssl:host:6514", 0, NULL, NULL },
 		{ "host:601", 0, NULL, NULL },
 	};
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """Follow mode: every type of sink against a receiver of its own, down and up again."""
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
@@ -8,11 +9,12 @@ import json
 import os
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
 
-from harness import AGENT, ROOT, Deployment, Failure, call, check, equal, free_port, main, test
+from harness import AGENT, ROOT, Deployment, Failure, call, check, equal, free_port, main, openssl, test
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -211,6 +213,87 @@ def syslog_over_tcp():
     d.close()
 
 
+class Ca:
+    """An authority and what it signs, by openssl."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(folder)
+        self.crt = self.path("ca.crt")
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=ca", "-days", "2",
+                "-keyout", self.path("ca.key"), "-out", self.crt)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def leaf(self, name, san):
+        key, crt = self.path(name + ".key"), self.path(name + ".crt")
+        with open(self.path("ext"), "w", encoding="ascii") as f:
+            f.write(f"subjectAltName={san}\n")
+        csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x",
+                      "-keyout", key)
+        with open(crt, "wb") as f:
+            f.write(openssl("x509", "-req", "-CA", self.crt, "-CAkey", self.path("ca.key"), "-CAcreateserial", "-days", "2",
+                            "-extfile", self.path("ext"), data=csr))
+        return crt, key
+
+
+def received(listener, context, d, name):
+    """All that comes of one connection until the sink is drained."""
+    while True:
+        raw, _ = listener.accept()
+        raw.settimeout(30)
+        with contextlib.suppress(OSError):
+            connection = context.wrap_socket(raw, server_side=True)
+            break
+    s = drained(d, name)
+    data = b""
+    while len(list(frames(data))) < s["next"] or not data:
+        data += connection.recv(65536)
+    connection.close()
+    return data
+
+
+@test
+def syslog_over_tls_in_both_directions():
+    d = deployment("")
+    ca, stranger = Ca(d.path("ca")), Ca(d.path("stranger"))
+    client, key = ca.leaf("writ", "DNS:writ.example")
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(30)
+    address = f"tls:localhost:{listener.getsockname()[1]}"
+    d.config = d.config.replace("sinks = {  }", f'''sinks = {{ {{ name = "tls", type = "syslog", address = "{address}",
+        ca_file = "{ca.crt}", cert_file = "{client}", key_file = "{key}" }} }}''')
+    d.write("writ.lua", d.config)
+
+    def context(crt, key):
+        c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        c.load_cert_chain(crt, key)
+        c.load_verify_locations(ca.crt)
+        c.verify_mode = ssl.CERT_REQUIRED
+        return c
+
+    d.start()
+    d.register()
+    for crt, why in ((stranger.leaf("server", "DNS:localhost"), "does not hold"),
+                     (ca.leaf("other", "DNS:other.example"), "hostname mismatch")):
+        raw, _ = listener.accept()
+        raw.settimeout(30)
+        try:
+            context(*crt).wrap_socket(raw, server_side=True).recv(1)
+            check(False, f"it spoke to {crt}")
+        except OSError:
+            pass
+        eventually(lambda why=why: why in sink(d, "tls").get("why", ""), f"no word of: {why}")
+    equal(sink(d, "tls")["next"], 0, "taken by nobody")
+    check_messages(frames(received(listener, context(*ca.leaf("server", "DNS:localhost")), d, "tls")))
+    os.chmod(key, 0o644)
+    d.evaluate("files/delete")
+    eventually(lambda: "chmod 600" in sink(d, "tls").get("why", ""), "a key for everybody is used")
+    listener.close()
+    d.close()
+
+
 @test
 def syslog_by_datagrams():
     for family in (socket.AF_INET, socket.AF_UNIX):
@@ -279,6 +362,9 @@ def settings_are_checked():
             ('{ name = "a", type = "otlp", url = "http://collector:4318/v1/logs" }', "not encrypted"),
             ('{ name = "a", type = "otlp", url = "https://h/v1/logs", format = "csv" }', "has format otlp"),
             ('{ name = "a", type = "syslog", address = "siem:514" }', "no address of a syslog"),
+            ('{ name = "a", type = "syslog", address = "tcp:siem:514", ca_file = "x" }', 'for an address with "tls:"'),
+            ('{ name = "a", type = "syslog", address = "tls:siem", cert_file = "x" }', "key_file is missing"),
+            ('{ name = "a", type = "stdout", format = "aat" }', "chains the rows of one whole file"),
             ('"a"', "expected a table"), ('name = "a"', "list of tables")):
         d = deployment(text)
         d.write("writ.lua", d.config)
@@ -347,7 +433,7 @@ def the_page_about_sinks():
     command = re.search(r"`(\(umask 077; .*?)`", text)[1]
     subprocess.run(["sh", "-ec", command], cwd=d.dir, check=True)
     d.start()
-    equal([s["name"] for s in d.admin("GET", "/v1/status").json["sinks"]], ["siem", "hook", "otel", "lake", "out"],
+    equal([s["name"] for s in d.admin("GET", "/v1/status").json["sinks"]], ["siem", "soc", "hook", "otel", "lake", "out"],
           "sinks")
     eventually(lambda: not sink(d, "hook")["ok"], "no such host, and yet it works")
     check("secret" not in sink(d, "hook")["why"], sink(d, "hook")["why"])
