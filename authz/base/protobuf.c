@@ -87,7 +87,7 @@ static bool fixed(struct pb_reader *in, size_t n, uint64_t *out)
 	return true;
 }
 
-bool pb_next(struct pb_reader *in, struct pb_field *f)
+bool pb_next_any(struct pb_reader *in, struct pb_field *f)
 {
 	uint64_t tag, n;
 
@@ -116,11 +116,13 @@ bool pb_next(struct pb_reader *in, struct pb_field *f)
 	return false;
 }
 
+const char pb_other_wire[] = "a field has another wire type than its definition says";
+
 static bool is(struct pb_reader *in, const struct pb_field *f, enum pb_wire wire)
 {
 	if (f->wire == wire)
 		return true;
-	pb_fail(in, "a field has another wire type than its definition says");
+	pb_fail(in, pb_other_wire);
 	return false;
 }
 
@@ -180,12 +182,6 @@ void pb_fixed32(struct pb_reader *in, const struct pb_field *f, uint32_t *out)
 		*out = (uint32_t)f->value;
 }
 
-void pb_bytes(struct pb_reader *in, const struct pb_field *f, struct str *out)
-{
-	if (is(in, f, PB_BYTES))
-		*out = f->bytes;
-}
-
 void pb_string(struct pb_reader *in, const struct pb_field *f, struct str *out)
 {
 	if (!is(in, f, PB_BYTES))
@@ -194,12 +190,6 @@ void pb_string(struct pb_reader *in, const struct pb_field *f, struct str *out)
 		pb_fail(in, "a string is not UTF-8");
 	else
 		*out = f->bytes;
-}
-
-void pb_message(struct pb_reader *in, const struct pb_field *f, struct pb_reader *out)
-{
-	if (is(in, f, PB_BYTES))
-		*out = pb_reader(f->bytes);
 }
 
 bool pb_ok(const struct pb_reader *in, const char *what, struct err *e)
@@ -228,7 +218,10 @@ static void put_varint(struct buf *b, uint64_t v)
 {
 	char text[VARINT_MAX];
 
-	buf_add(b, (struct str){ text, spell(v, text) });
+	if (v < 0x80) /* nearly always */
+		buf_char(b, (char)v);
+	else
+		buf_add(b, (struct str){ text, spell(v, text) });
 }
 
 static void put_tag(struct buf *b, uint32_t field, enum pb_wire wire)
@@ -264,6 +257,18 @@ void pb_put_double(struct buf *b, uint32_t field, double v)
 
 void pb_put_bytes(struct buf *b, uint32_t field, struct str v)
 {
+	if (field < 16 && v.n < 0x80) { /* as pb_next reads them */
+		char *at = buf_room(b, v.n + 2);
+
+		if (!at)
+			return;
+		at[0] = (char)(field << 3 | PB_BYTES);
+		at[1] = (char)v.n;
+		if (v.n)
+			memcpy(at + 2, v.p, v.n);
+		b->n += v.n + 2;
+		return;
+	}
 	put_tag(b, field, PB_BYTES);
 	put_varint(b, v.n);
 	buf_add(b, v);
@@ -296,12 +301,18 @@ size_t pb_begin(struct buf *b, uint32_t field)
 void pb_end(struct buf *b, size_t begun)
 {
 	char length[VARINT_MAX];
-	size_t inside = b->n - begun, n = spell(inside, length);
+	size_t inside = b->n - begun, n;
 
-	if (!buf_ok(b) || !buf_room(b, n - 1))
+	if (!buf_ok(b))
 		return;
-	if (n > 1)
-		memmove(b->p + begun + n - 1, b->p + begun, inside);
+	if (inside < 0x80) {
+		b->p[begun - 1] = (char)inside;
+		return;
+	}
+	n = spell(inside, length);
+	if (!buf_room(b, n - 1))
+		return;
+	memmove(b->p + begun + n - 1, b->p + begun, inside);
 	memcpy(b->p + begun - 1, length, n);
 	b->n += n - 1;
 }

@@ -51,8 +51,30 @@ static inline struct pb_reader pb_reader(struct str text)
 	return (struct pb_reader){ .text = text };
 }
 
+bool pb_next_any(struct pb_reader *in, struct pb_field *f); /* pb_next's own, of any shape */
+
 /* The next field. False at the end, and for good once something was wrong. */
-bool pb_next(struct pb_reader *in, struct pb_field *f);
+static inline bool pb_next(struct pb_reader *in, struct pb_field *f)
+{
+	size_t left = in->text.n - in->at;
+	const unsigned char *p = (const unsigned char *)in->text.p;
+
+	/* Most fields are a byte of tag, a byte of length, and what these say. */
+	if (left >= 2 && !in->why && (p[in->at] & 0x87) == PB_BYTES && p[in->at] >= 8 &&
+	    p[in->at + 1] < 0x80 && p[in->at + 1] <= left - 2) {
+		f->number = in->field = p[in->at] >> 3;
+		f->wire = PB_BYTES;
+		f->value = 0;
+		f->bytes = (struct str){ in->text.p + in->at + 2, p[in->at + 1] };
+		in->at += 2 + f->bytes.n;
+		return true;
+	}
+	return pb_next_any(in, f);
+}
+
+/* The caller's own objection ("too many headers"), static text. The first one stays. */
+void pb_fail(struct pb_reader *in, const char *why);
+extern const char pb_other_wire[]; /* pb_bytes' and pb_message's */
 
 /* The value of the field just read. A wire type that is not the one of this kind of value makes the
  * message malformed: *out stays as it is, and pb_next ends. */
@@ -64,12 +86,22 @@ void pb_bool(struct pb_reader *in, const struct pb_field *f, bool *out);
 void pb_double(struct pb_reader *in, const struct pb_field *f, double *out);
 void pb_fixed32(struct pb_reader *in, const struct pb_field *f, uint32_t *out);
 void pb_string(struct pb_reader *in, const struct pb_field *f, struct str *out); /* UTF-8 */
-void pb_bytes(struct pb_reader *in, const struct pb_field *f, struct str *out);
+static inline void pb_bytes(struct pb_reader *in, const struct pb_field *f, struct str *out)
+{
+	if (f->wire == PB_BYTES)
+		*out = f->bytes;
+	else
+		pb_fail(in, pb_other_wire);
+}
 /* A cursor over the message inside; its own failure is the caller's to carry up (pb_fail_with). */
-void pb_message(struct pb_reader *in, const struct pb_field *f, struct pb_reader *out);
+static inline void pb_message(struct pb_reader *in, const struct pb_field *f, struct pb_reader *out)
+{
+	if (f->wire == PB_BYTES)
+		*out = pb_reader(f->bytes);
+	else
+		pb_fail(in, pb_other_wire);
+}
 
-/* The caller's own objection ("too many headers"), static text. The first one stays. */
-void pb_fail(struct pb_reader *in, const char *why);
 /* What was wrong in a message inside is wrong outside. */
 void pb_fail_with(struct pb_reader *in, const struct pb_reader *inside);
 

@@ -50,6 +50,10 @@ bool text_is_utf8(struct str s)
 				continue;
 			}
 		}
+		if (p[i] < 0x80) {
+			i++;
+			continue;
+		}
 		len = utf8_sequence(p + i, s.n - i);
 		if (!len)
 			return false;

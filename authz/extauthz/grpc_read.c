@@ -5,8 +5,10 @@
  */
 #include "authz/base/protobuf.h"
 #include "authz/extauthz/grpc_message.h"
+#include "authz/net/chars.h"
 
 #define MESSAGE "CheckRequest"
+#define LIST_FIRST 16 /* headers, or settings, to make room for at first */
 
 struct message {
 	struct arena *a;
@@ -14,6 +16,8 @@ struct message {
 	struct err *e;
 	struct http_header *headers;
 	struct grpc_setting *settings;
+	size_t nentries; /* of headers, also those that are not kept */
+	size_t headers_room, settings_room;
 	struct str text, raw; /* body, raw_body */
 	bool has_raw;
 	bool no_memory;
@@ -69,28 +73,45 @@ static bool name_fits(struct str s)
 	return s.n > 0;
 }
 
-static bool value_fits(struct str s)
+/* @list of @n entries, in twice the room if it is full. NULL: no memory, now or before. */
+static void *with_room(struct message *m, void *list, size_t n, size_t *room, size_t size)
 {
-	bool bad = false; /* no way out of the loop: the compiler takes many bytes at a time */
+	void *more;
 
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		bad |= (c < ' ' && c != '\t') || c == 0x7f;
-	}
-	return !bad;
+	if (n < *room)
+		return list;
+	*room = *room ? 2 * *room : LIST_FIRST;
+	more = arena_alloc(m->a, *room * size);
+	if (!more)
+		m->no_memory = true;
+	else if (list)
+		memcpy(more, list, n * size);
+	return more;
 }
 
 static void add_header(struct message *m, struct pb_reader *in, struct str name, struct str value)
 {
-	if (in->why || (name.n && name.p[0] == ':'))
+	struct grpc_described *d = m->out;
+
+	if (in->why)
+		return;
+	if (m->nentries++ == GRPC_HEADERS_MAX) {
+		pb_fail(in, "there are more than 1000 headers");
+		return;
+	}
+	if (name.n && name.p[0] == ':')
 		return; /* what pseudo-headers say stands in fields of its own */
-	if (!name_fits(name))
+	if (!name_fits(name)) {
 		m->bad_header = "a header's name is no token in lower case";
-	else if (!value_fits(value))
+		return;
+	}
+	if (!http_value_ok(value)) {
 		m->bad_header = "a header's value holds a control character";
-	else
-		m->headers[m->out->nheaders++] = (struct http_header){ name, value };
+		return;
+	}
+	m->headers = with_room(m, m->headers, d->nheaders, &m->headers_room, sizeof(*m->headers));
+	if (m->headers)
+		m->headers[d->nheaders++] = (struct http_header){ name, value };
 }
 
 /* HeaderMap: 1 headers, of HeaderValue: 1 key, 2 value, 3 raw_value. */
@@ -107,33 +128,6 @@ static void read_header_map(struct message *m, struct pb_reader *in, const struc
 			add_header(m, &map, name, value);
 		}
 	pb_fail_with(in, &map);
-}
-
-/* How many entries of context_extensions, or headers in both forms. */
-static size_t count(struct pb_reader in, uint32_t number, uint32_t outer)
-{
-	struct pb_field f;
-	size_t n = 0;
-
-	while (pb_next(&in, &f)) {
-		n += f.number == number;
-		if (outer && f.number == outer && f.wire == PB_BYTES)
-			n += count(pb_reader(f.bytes), 1, 0);
-	}
-	return n;
-}
-
-static bool room_for_headers(struct message *m, struct pb_reader *http)
-{
-	size_t n = count(*http, 3, 13);
-
-	if (n > GRPC_HEADERS_MAX) {
-		pb_fail(http, "there are more than 1000 headers");
-		return false;
-	}
-	m->headers = arena_alloc(m->a, (n + 1) * sizeof(*m->headers));
-	m->no_memory |= !m->headers;
-	return m->headers != NULL;
 }
 
 /* ---- HttpRequest ---- */
@@ -190,8 +184,6 @@ static void read_http(struct message *m, struct pb_reader *in)
 	struct pb_field f;
 	bool map_seen = false;
 
-	if (!room_for_headers(m, in))
-		return;
 	while (pb_next(in, &f))
 		read_http_field(m, in, &f, &map_seen);
 	m->out->headers = m->headers;
@@ -231,32 +223,33 @@ static void read_request(struct message *m, struct pb_reader *in)
 
 static void read_setting(struct message *m, struct pb_reader *in, const struct pb_field *f)
 {
+	struct grpc_described *d = m->out;
 	struct grpc_setting s;
 
 	read_pair(in, f, &s.name, &s.value, 2);
-	for (size_t i = 0; i < m->out->nsettings; i++)
+	if (d->nsettings == GRPC_SETTINGS_MAX) {
+		pb_fail(in, "there are more than 64 context_extensions");
+		return;
+	}
+	m->settings = with_room(m, m->settings, d->nsettings, &m->settings_room, sizeof(s));
+	if (!m->settings)
+		return;
+	for (size_t i = 0; i < d->nsettings; i++)
 		if (str_eq(m->settings[i].name, s.name)) {
 			pb_fail(in, "a name stands twice in context_extensions");
 			return;
 		}
-	m->settings[m->out->nsettings++] = s;
+	m->settings[d->nsettings++] = s;
 }
 
 /* AttributeContext: 1 source, 4 request, 10 context_extensions. */
 static void read_attributes(struct message *m, struct pb_reader *in)
 {
 	bool source_seen = false, request_seen = false;
-	size_t n = count(*in, 10, 0);
 	struct pb_reader inside;
 	struct pb_field f;
 
-	if (n > GRPC_SETTINGS_MAX) {
-		pb_fail(in, "there are more than 64 context_extensions");
-		return;
-	}
-	m->settings = arena_alloc(m->a, (n + 1) * sizeof(*m->settings));
-	m->no_memory |= !m->settings;
-	while (m->settings && pb_next(in, &f)) {
+	while (pb_next(in, &f)) {
 		if (f.number == 1 && only(in, &f, &source_seen, &inside)) {
 			read_source(m, &inside);
 			pb_fail_with(in, &inside);

@@ -51,16 +51,16 @@ static void put_header(struct buf *b, uint32_t field, struct str name, struct st
 
 /* ---- google.protobuf.Struct ---- */
 
-static size_t begin_member(struct buf *b, const char *name, size_t *value)
+static size_t begin_member(struct buf *b, struct str name, size_t *value)
 {
 	size_t entry = pb_begin(b, 1);
 
-	pb_put_text(b, 1, str_c(name));
+	pb_put_bytes(b, 1, name);
 	*value = pb_begin(b, 2);
 	return entry;
 }
 
-static void put_text_member(struct buf *b, const char *name, struct str text)
+static void put_text_member(struct buf *b, struct str name, struct str text)
 {
 	size_t entry, value;
 
@@ -77,12 +77,12 @@ static void put_metadata(struct buf *b, const struct check_verdict *v)
 {
 	size_t at = pb_begin(b, 4), entry, value;
 
-	put_text_member(b, "decision_id", v->evaluation_ids);
-	put_text_member(b, "reason_code", v->reason);
-	put_text_member(b, "agent", v->agent);
-	put_text_member(b, "rule", v->rule);
+	put_text_member(b, STR("decision_id"), v->evaluation_ids);
+	put_text_member(b, STR("reason_code"), v->reason);
+	put_text_member(b, STR("agent"), v->agent);
+	put_text_member(b, STR("rule"), v->rule);
 	if (v->generation) {
-		entry = begin_member(b, "generation", &value);
+		entry = begin_member(b, STR("generation"), &value);
 		pb_put_double(b, 2, (double)v->generation);
 		pb_end(b, value);
 		pb_end(b, entry);
