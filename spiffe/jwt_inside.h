@@ -16,6 +16,13 @@
 #define JWT_CODE "invalid_token"
 #define JWT_PREPARED_MAX 32
 
+/* What kind of token a signature is under: "typ" of its header (RFC 8725 3.11). */
+enum jwt_type { JWT_TYPE_SVID, JWT_TYPE_DELEGATED, JWT_TYPES };
+
+/* Append the token with the payload @json to @out, which is as before if that fails. */
+MUST_USE bool jwt_sign(struct jwt_signer *s, enum jwt_type type, struct str json, struct buf *out,
+		       struct err *e);
+
 struct jwt_algorithm;
 
 /* A context that DigestVerifyInit has seen: copying it costs 2 us, making it 60. */
@@ -59,6 +66,8 @@ void jwt_verifier_use(struct jwt_verifier *v, struct bundle_set *bundles);
 /* Three parts, strict JSON; a header of alg, kid and typ, where alg is one that some key here could
  * have. Nothing is proven yet, and typ is not looked at. */
 MUST_USE bool jwt_take_apart(struct str text, struct arena *a, struct jwt_token *t, struct err *e);
+/* The typ that the header of @text says, without a look at the rest; empty: none, or no token. */
+struct str jwt_typ(struct str text, struct arena *a);
 /* By the key of @b that kid names, or, without kid, by one that fits alg. */
 MUST_USE bool jwt_check_signature(struct jwt_verifier *v, const struct bundle *b,
 				  const struct jwt_token *t, struct err *e);

@@ -1,11 +1,11 @@
 /*
  * Issuing JWT-SVIDs: ES256 only, header alg, kid, typ; aud always an array, times always integers.
+ * And the signature under any payload, whose header says by typ what kind of token it is.
  */
 #include <stdlib.h>
 
 #include "authz/base/text.h"
-#include "spiffe/crypto.h"
-#include "spiffe/jwt_svid.h"
+#include "spiffe/jwt_inside.h"
 
 #define P256_BYTES 32
 #define DER_MAX 80
@@ -14,8 +14,14 @@ struct jwt_signer {
 	struct sha256 *sha;
 	EVP_PKEY_CTX *ctx;
 	EVP_MD *md;
-	char header[512]; /* base64url of the header and '.' */
-	size_t header_len;
+	struct {
+		char text[512]; /* base64url of the header and '.' */
+		size_t n;
+	} headers[JWT_TYPES];
+};
+
+static const char *const types[JWT_TYPES] = {
+	[JWT_TYPE_SVID] = "JWT", [JWT_TYPE_DELEGATED] = "at+jwt"
 };
 
 bool jwt_kid(const EVP_PKEY *key, char kid[static JWT_KID_LEN + 1], struct err *e)
@@ -37,22 +43,22 @@ bool jwt_kid(const EVP_PKEY *key, char kid[static JWT_KID_LEN + 1], struct err *
 	return true;
 }
 
-static bool write_header(struct jwt_signer *s, struct str kid)
+static bool write_header(struct jwt_signer *s, struct str kid, enum jwt_type type)
 {
 	AUTO_BUF json = { 0 };
 	AUTO_BUF text = { 0 };
 
 	buf_init(&json, mem_system, 384);
-	buf_init(&text, mem_system, sizeof(s->header));
+	buf_init(&text, mem_system, sizeof(s->headers[type].text));
 	buf_lit(&json, "{\"alg\":\"ES256\",\"kid\":");
 	buf_json(&json, kid);
-	buf_lit(&json, ",\"typ\":\"JWT\"}");
+	buf_printf(&json, ",\"typ\":\"%s\"}", types[type]);
 	text_base64(&text, BASE64_URL, json.p, json.n);
 	buf_char(&text, '.');
 	if (!buf_ok(&json) || !buf_ok(&text))
 		return false;
-	memcpy(s->header, text.p, text.n);
-	s->header_len = text.n;
+	memcpy(s->headers[type].text, text.p, text.n);
+	s->headers[type].n = text.n;
 	return true;
 }
 
@@ -68,7 +74,8 @@ struct jwt_signer *jwt_signer_new(EVP_PKEY *p256, struct str kid, struct err *e)
 		s->ctx = EVP_PKEY_CTX_new_from_pkey(NULL, p256, NULL);
 		s->md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	}
-	if (!s || !s->ctx || !s->md || !write_header(s, kid) || EVP_PKEY_sign_init(s->ctx) != 1 ||
+	if (!s || !s->ctx || !s->md || !write_header(s, kid, JWT_TYPE_SVID) ||
+	    !write_header(s, kid, JWT_TYPE_DELEGATED) || EVP_PKEY_sign_init(s->ctx) != 1 ||
 	    EVP_PKEY_CTX_set_signature_md(s->ctx, s->md) != 1) {
 		jwt_signer_free(s);
 		crypto_err(e, "cannot prepare the JWT key for signing");
@@ -155,20 +162,16 @@ static bool payload(const struct jwt_request *r, struct buf *json, struct err *e
 	return true;
 }
 
-bool jwt_svid_issue(struct jwt_signer *s, const struct jwt_request *r, struct buf *out,
-		    struct err *e)
+bool jwt_sign(struct jwt_signer *s, enum jwt_type type, struct str json, struct buf *out,
+	      struct err *e)
 {
 	uint8_t hash[SHA256_LEN], der[DER_MAX], raw[2 * P256_BYTES];
 	size_t n = sizeof(der), start = out->n;
-	AUTO_BUF json = { 0 };
 
-	buf_init(&json, mem_system, LIMIT_TOKEN);
-	if (!payload(r, &json, e))
-		return false;
-	buf_add(out, (struct str){ s->header, s->header_len });
+	buf_add(out, (struct str){ s->headers[type].text, s->headers[type].n });
 	text_base64(out, BASE64_URL, json.p, json.n);
 	/* We must be able to read what we write: 86 characters of signature follow. */
-	if (!buf_ok(&json) || !buf_ok(out) || out->n - start + 87 > LIMIT_TOKEN) {
+	if (!buf_ok(out) || out->n - start + 87 > LIMIT_TOKEN) {
 		out->n = start;
 		return err_set(e, ERR_TOO_LARGE, "the token would have more than %d bytes",
 			       LIMIT_TOKEN);
@@ -184,4 +187,18 @@ bool jwt_svid_issue(struct jwt_signer *s, const struct jwt_request *r, struct bu
 	if (!buf_ok(out))
 		return err_set(e, ERR_NOMEM, "no room for a token");
 	return true;
+}
+
+bool jwt_svid_issue(struct jwt_signer *s, const struct jwt_request *r, struct buf *out,
+		    struct err *e)
+{
+	AUTO_BUF json = { 0 };
+
+	buf_init(&json, mem_system, LIMIT_TOKEN);
+	if (!payload(r, &json, e))
+		return false;
+	if (!buf_ok(&json))
+		return err_set(e, ERR_TOO_LARGE, "the token would have more than %d bytes",
+			       LIMIT_TOKEN);
+	return jwt_sign(s, JWT_TYPE_SVID, buf_str(&json), out, e);
 }

@@ -208,6 +208,19 @@ bool jwt_take_apart(struct str text, struct arena *a, struct jwt_token *t, struc
 	return t->claims != NULL;
 }
 
+struct str jwt_typ(struct str text, struct arena *a)
+{
+	const struct json *h, *typ;
+	struct str header, rest;
+	struct err ignored;
+
+	if (text.n > LIMIT_TOKEN || !str_cut(text, '.', &header, &rest))
+		return (struct str){ NULL, 0 };
+	h = object(header, "the header", a, &ignored);
+	typ = json_get_type(h, STR("typ"), JSON_STRING);
+	return typ ? typ->s : (struct str){ NULL, 0 };
+}
+
 /* The parts of a DER integer: no leading zeros but one where the top bit is set. */
 static size_t der_integer(uint8_t *at, const uint8_t *p, size_t n)
 {
