@@ -21,7 +21,7 @@
 #include "authz/base/clock.h"
 #include "authz/base/queue.h"
 #include "spiffe/authority.h"
-#include "spiffe/jwt_svid.h"
+#include "spiffe/delegated_token.h"
 #include "spiffe/signer_upstream.h"
 #include "spiffe/x509_svid.h"
 
@@ -35,7 +35,8 @@
 struct signer_config {
 	const char *folder; /* "<data>/keys"; made at the first start (its parent must exist) */
 	struct str trust_domain; /* as spiffe_trust_domain_parse gave it */
-	struct str issuer;	 /* the only "iss" tokens may carry; empty: none */
+	struct str issuer;	 /* the only "iss" JWT-SVIDs may carry; empty: none */
+	struct str token_issuer; /* "iss" of delegated tokens; empty: none are signed */
 	int64_t x509_ttl_max_s;	 /* longest life of a leaf; 0: 24 h */
 	int64_t jwt_ttl_max_s;	 /* longest life of a token; 0: 1 h */
 	int64_t authority_ttl_s; /* life of an authority that is made now; 0: 30 days */
@@ -81,6 +82,7 @@ enum signer_op {
 	SIGNER_MAKE_KEY,      /* -> a new authority, its key sealed: signer_made_read */
 	SIGNER_USE_KEY,	      /* -> nothing; all later SVIDs, of every client, are signed with it */
 	SIGNER_COSIGN, /* -> 64 bytes of Ed25519 signature, as a witness (tlog-cosignature) */
+	SIGNER_DELEGATED_TOKEN, /* -> the token */
 };
 
 /* Which key to use: @sealed as SIGNER_MAKE_KEY gave it, or empty for that of the first start. */
@@ -116,6 +118,7 @@ struct signer_job {
 	union {
 		struct x509_request x509;
 		struct jwt_request jwt;
+		struct delegated_token delegated;
 		struct str checkpoint;
 		enum authority_kind make;
 		struct signer_use use;

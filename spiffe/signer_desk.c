@@ -13,7 +13,7 @@
 #define ROOT_LEN 32
 
 struct signer_desk {
-	struct str trust_domain, issuer;
+	struct str trust_domain, issuer, token_issuer;
 	int64_t x509_ttl_max_s, jwt_ttl_max_s;
 	const struct signer_keys *keys;
 	struct clock clock;
@@ -38,6 +38,7 @@ struct signer_desk *signer_desk_new(const struct signer_config *c, const struct 
 	}
 	d->trust_domain = c->trust_domain;
 	d->issuer = c->issuer;
+	d->token_issuer = c->token_issuer;
 	d->x509_ttl_max_s = c->x509_ttl_max_s ? c->x509_ttl_max_s : SIGNER_X509_TTL_MAX_S;
 	d->jwt_ttl_max_s = c->jwt_ttl_max_s ? c->jwt_ttl_max_s : SIGNER_JWT_TTL_MAX_S;
 	d->keys = k;
@@ -143,6 +144,15 @@ static bool sign_x509(struct signer_desk *d, const struct signer_job *j, struct 
 	return true;
 }
 
+static bool has_jwt(const struct signer_desk *d, int64_t at_s, struct err *e)
+{
+	if (d->hold.jwt && d->hold.jwt_ends_s > at_s)
+		return true;
+	return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
+		       d->hold.jwt ? "the JWT authority has expired"
+				   : "signer: no JWT authority is in use");
+}
+
 static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct buf *out,
 		     struct err *e)
 {
@@ -156,11 +166,28 @@ static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct b
 		return false;
 	if (r->issuer.n && !str_eq(r->issuer, d->issuer))
 		return err_set(e, ERR_INVALID, "signer: iss must be the configured issuer");
-	if (!d->hold.jwt || d->hold.jwt_ends_s <= r->issued_s)
-		return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
-			       d->hold.jwt ? "the JWT authority has expired"
-					   : "signer: no JWT authority is in use");
-	return jwt_svid_issue(d->hold.jwt, r, out, e);
+	return has_jwt(d, r->issued_s, e) && jwt_svid_issue(d->hold.jwt, r, out, e);
+}
+
+/* Agents of this trust domain act; nobody else, and never writ itself. */
+static bool sign_delegated(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+			   struct err *e)
+{
+	const struct delegated_token *t = &j->delegated;
+	bool server = false;
+
+	if (t->issued_s < 0 || t->expires_s < 0)
+		return err_set(e, ERR_INVALID, "signer: times are seconds since 1970");
+	if (!d->token_issuer.n || !str_eq(t->issuer, d->token_issuer))
+		return err_set(e, ERR_INVALID, "signer: iss must be the configured issuer");
+	for (size_t i = 0; i < t->nchain; i++)
+		if (!id_allowed(d, t->chain[i], &server, e))
+			return false;
+		else if (server)
+			return err_set(e, ERR_INVALID,
+				       "signer: " SPIFFE_SERVER_PATH " acts for nobody");
+	return life_allowed(d, t->issued_s, t->expires_s, d->jwt_ttl_max_s, e) &&
+	       has_jwt(d, t->issued_s, e) && delegated_token_issue(d->hold.jwt, t, out, e);
 }
 
 /* "<origin>\n<size>\n<base64 of the root>\n", nothing more (tlog-checkpoint). */
@@ -243,6 +270,7 @@ static const struct {
 	{ SIGNER_MAKE_KEY, make_key },
 	{ SIGNER_USE_KEY, use_key },
 	{ SIGNER_COSIGN, cosign },
+	{ SIGNER_DELEGATED_TOKEN, sign_delegated },
 };
 
 static bool sign(struct signer_desk *d, struct str body, struct buf *out, struct err *e)

@@ -126,6 +126,28 @@ static void put_jwt(struct buf *b, const struct jwt_request *r)
 		wire_put_str(b, r->audience[i]);
 }
 
+static void put_texts(struct buf *b, const struct str *texts, size_t n)
+{
+	wire_put_u8(b, (uint8_t)n);
+	for (size_t i = 0; i < n; i++)
+		wire_put_str(b, texts[i]);
+}
+
+static void put_delegated(struct buf *b, const struct delegated_token *t)
+{
+	wire_put_str(b, t->issuer);
+	wire_put_str(b, t->subject);
+	wire_put_str(b, t->subject_issuer);
+	wire_put_str(b, t->audience);
+	wire_put_str(b, t->scope);
+	put_texts(b, t->chain, t->nchain);
+	wire_put_str(b, t->id);
+	put_texts(b, t->line, t->nline);
+	wire_put_i64(b, t->issued_s);
+	wire_put_i64(b, t->expires_s);
+	wire_put_str(b, (struct str){ (const char *)t->bound, sizeof(t->bound) });
+}
+
 bool wire_put_job(struct buf *b, const struct signer_job *j)
 {
 	size_t at = wire_begin(b);
@@ -158,6 +180,13 @@ bool wire_put_job(struct buf *b, const struct signer_job *j)
 	case SIGNER_COSIGN:
 		wire_put_i64(b, j->cosign.at_s);
 		wire_put_str(b, j->cosign.text);
+		break;
+	case SIGNER_DELEGATED_TOKEN:
+		if (j->delegated.nchain > DELEGATED_CHAIN_MAX ||
+		    j->delegated.nline > DELEGATED_CHAIN_MAX)
+			b->failed = true;
+		else
+			put_delegated(b, &j->delegated);
 		break;
 	}
 	return wire_end(b, at);
@@ -200,6 +229,36 @@ static void read_jwt(struct wire *w, struct jwt_request *r)
 		r->audience[i] = wire_str(w);
 }
 
+static void read_texts(struct wire *w, struct str texts[static DELEGATED_CHAIN_MAX], size_t *n)
+{
+	*n = wire_u8(w);
+	if (*n > DELEGATED_CHAIN_MAX)
+		w->bad = true;
+	for (size_t i = 0; !w->bad && i < *n; i++)
+		texts[i] = wire_str(w);
+}
+
+static void read_delegated(struct wire *w, struct delegated_token *t)
+{
+	struct str bound;
+
+	t->issuer = wire_str(w);
+	t->subject = wire_str(w);
+	t->subject_issuer = wire_str(w);
+	t->audience = wire_str(w);
+	t->scope = wire_str(w);
+	read_texts(w, t->chain, &t->nchain);
+	t->id = wire_str(w);
+	read_texts(w, t->line, &t->nline);
+	t->issued_s = wire_i64(w);
+	t->expires_s = wire_i64(w);
+	bound = wire_str(w);
+	if (bound.n == sizeof(t->bound))
+		memcpy(t->bound, bound.p, bound.n);
+	else
+		w->bad = true;
+}
+
 static enum authority_kind read_kind(struct wire *w)
 {
 	uint8_t kind = wire_u8(w);
@@ -235,6 +294,9 @@ bool wire_job(struct str body, struct signer_job *j)
 	case SIGNER_COSIGN:
 		j->cosign.at_s = wire_i64(&w);
 		j->cosign.text = wire_str(&w);
+		break;
+	case SIGNER_DELEGATED_TOKEN:
+		read_delegated(&w, &j->delegated);
 		break;
 	default:
 		return false;

@@ -29,6 +29,8 @@ static struct {
 static const struct signer_config desk_config = { .folder = folder,
 						  .trust_domain = STR_INIT("a.example"),
 						  .issuer = STR_INIT("https://a.example"),
+						  .token_issuer = STR_INIT(
+							  "https://a.example/oauth2"),
 						  .x509_ttl_max_s = 3600,
 						  .jwt_ttl_max_s = 300,
 						  .channels = 1 };
@@ -103,9 +105,34 @@ static struct signer_job good_jwt(void)
 					     .expires_s = FORGE_NOW + 300 } };
 }
 
+static struct signer_job good_delegated(void)
+{
+	return (struct signer_job){ .op = SIGNER_DELEGATED_TOKEN,
+				    .delegated = { .issuer = STR("https://a.example/oauth2"),
+						   .subject = STR("alice"),
+						   .subject_issuer = STR("https://idp.example"),
+						   .audience = STR("us"),
+						   .scope = STR("read"),
+						   .chain = { STR("spiffe://a.example/agent/6"),
+							      STR("spiffe://a.example/agent/7") },
+						   .nchain = 2,
+						   .id = STR("AAAAAAAAAAAAAAAAAAAAAA"),
+						   .line = { STR("BBBBBBBBBBBBBBBBBBBBBA") },
+						   .nline = 1,
+						   .issued_s = FORGE_NOW,
+						   .expires_s = FORGE_NOW + 300,
+						   .bound = { 1, 2, 3 } } };
+}
+
 static void the_desk_signs(void **state)
 {
-	struct signer_job x = good_x509(), j = good_jwt();
+	struct signer_job x = good_x509(), j = good_jwt(), t = good_delegated();
+	const struct delegated_expected expected = { .trust_domain = STR("a.example"),
+						     .issuer = t.delegated.issuer,
+						     .audience = &t.delegated.audience,
+						     .naudience = 1,
+						     .now_s = FORGE_NOW };
+	struct delegated_token delegated;
 	struct x509_svid svid;
 	struct bundle_set *set = bundle_set_new(1, NULL);
 	struct jwt_verifier *v = jwt_verifier_new(&mem_system, 0, NULL);
@@ -136,6 +163,13 @@ static void the_desk_signs(void **state)
 		fail_msg("%s", e.msg);
 	assert_true(str_eq(json_get(token.claims, STR("iss"))->s, STR("https://a.example")));
 
+	assert_int_equal(ask(&t, &out), ERR_NONE);
+	if (!delegated_token_verify(v, set, buf_str(&out), &expected, &a, &delegated, &e))
+		fail_msg("%s", e.msg);
+	assert_true(str_eq(delegated_actor(&delegated), t.delegated.chain[1]));
+	assert_true(str_eq(delegated_root(&delegated), t.delegated.line[0]));
+	assert_memory_equal(delegated.bound, t.delegated.bound, sizeof(delegated.bound));
+
 	x.x509.spiffe_id = STR("spiffe://a.example/writ/server");
 	assert_true(x509_name_parse(STR("localhost"), &x.x509.names[0], &e));
 	assert_true(x509_name_parse(STR("::1"), &x.x509.names[1], &e));
@@ -152,8 +186,8 @@ static void the_desk_signs(void **state)
 /* A serving process that was taken over gets nothing beyond what the configuration allows. */
 static void the_desk_refuses(void **state)
 {
-	struct signer_job x[16], j[12];
-	size_t nx = 0, nj = 0;
+	struct signer_job x[16], j[12], t[12];
+	size_t nx = 0, nj = 0, nt = 0;
 	struct buf out, weak;
 	EVP_PKEY *rsa = forge_key("RSA1024");
 
@@ -165,6 +199,8 @@ static void the_desk_refuses(void **state)
 		x[i] = good_x509();
 	for (size_t i = 0; i < ARRAY_LEN(j); i++)
 		j[i] = good_jwt();
+	for (size_t i = 0; i < ARRAY_LEN(t); i++)
+		t[i] = good_delegated();
 	x[nx++].x509.spiffe_id = STR("spiffe://b.example/agent/7");
 	x[nx++].x509.spiffe_id = STR("spiffe://a.example");
 	x[nx++].x509.spiffe_id = STR("spiffe://a.example/a/../b");
@@ -196,6 +232,19 @@ static void the_desk_refuses(void **state)
 	j[nj++].jwt.audience[0] = STR("");
 	j[nj++].jwt.issuer = STR("https://b.example");
 	j[nj++].jwt.audience[0] = STR("a\0b");
+	t[nt++].delegated.issuer = STR("https://a.example");
+	t[nt++].delegated.issuer = STR("");
+	t[nt++].delegated.chain[1] = STR("spiffe://b.example/agent/7");
+	t[nt++].delegated.chain[0] = STR("spiffe://b.example/agent/6");
+	t[nt++].delegated.chain[1] = STR("spiffe://a.example/writ/server");
+	t[nt++].delegated.chain[1] = STR("spiffe://a.example/writ/admin");
+	t[nt++].delegated.nchain = 0;
+	t[nt++].delegated.subject = STR("spiffe://a.example/agent/1");
+	t[nt++].delegated.expires_s = FORGE_NOW + 300 + 61;
+	t[nt++].delegated.expires_s = -1;
+	t[nt++].delegated.issued_s = FORGE_NOW - 61;
+	t[nt++].delegated.id = STR("1");
+	assert_int_equal(nt, ARRAY_LEN(t));
 	assert_int_equal(nx, ARRAY_LEN(x));
 	assert_int_equal(nj, ARRAY_LEN(j));
 	for (size_t i = 0; i < nx; i++)
@@ -204,6 +253,9 @@ static void the_desk_refuses(void **state)
 	for (size_t i = 0; i < nj; i++)
 		if (ask(&j[i], &out) != ERR_INVALID || out.n < 10)
 			fail_msg("jwt row %zu: %s", i, out.p);
+	for (size_t i = 0; i < nt; i++)
+		if (ask(&t[i], &out) != ERR_INVALID || out.n < 10)
+			fail_msg("delegated row %zu: %s", i, out.p);
 	x[0] = good_x509();
 	assert_int_equal(ask(&x[0], &out), ERR_NONE); /* it was not the desk's mood */
 	EVP_PKEY_free(rsa);
@@ -273,7 +325,7 @@ static void one_history_of_the_log(void **state)
 
 static void malformed_requests_are_answered(void **state)
 {
-	struct signer_job x = good_x509(), j = good_jwt();
+	struct signer_job x = good_x509(), j = good_jwt(), t = good_delegated();
 	struct buf request, answer;
 	struct str body;
 
@@ -281,6 +333,7 @@ static void malformed_requests_are_answered(void **state)
 	buf_init(&request, mem_system, 1 << 16);
 	buf_init(&answer, mem_system, 1 << 20);
 	assert_true(wire_put_job(&request, &x));
+	assert_true(wire_put_job(&request, &t));
 	assert_true(wire_put_job(&request, &j));
 	for (size_t at = 0; at < request.n;) {
 		ssize_t n = wire_frame(str_from(buf_str(&request), at), &body);
