@@ -170,11 +170,12 @@ static void tell(struct comparison *c, const struct json *was, const struct json
 
 static void compare(struct comparison *c, const struct json *was, const struct json *is);
 
-static void compare_named(struct comparison *c, const struct json *was, const struct json *is)
+static void compare_named(struct comparison *c, struct str name, const struct json *was,
+			  const struct json *is)
 {
 	size_t at = c->path.n;
 
-	put_name(c, (was ? was : is)->name);
+	put_name(c, name);
 	if (!buf_ok(&c->path))
 		go_back(c, at);
 	compare(c, was, is);
@@ -197,7 +198,7 @@ static void compare_objects(struct comparison *c, const struct json *was, const 
 			b = NULL;
 		i += a != NULL;
 		k += b != NULL;
-		compare_named(c, a, b);
+		compare_named(c, a ? a->name : b ? b->name : STR(""), a, b);
 	}
 }
 
