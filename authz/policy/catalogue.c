@@ -7,7 +7,7 @@
 #include "authz/policy/sandbox.h"
 #include "authz/policy/value.h"
 
-const char *const catalogue_word_names[] = { "tool", "model", "attributes", NULL };
+const char *const catalogue_word_names[] = { "tool", "model", "attributes", "pins", NULL };
 
 static const char *const effects[] = { "read", "write",	  "delete", "spend",
 				       "send", "execute", "admin",  NULL };
@@ -63,10 +63,8 @@ static int word_model(lua_State *L)
 }
 
 const struct prelude_word catalogue_words[] = {
-	{ "tool", word_tool },
-	{ "model", word_model },
-	{ "attributes", word_attributes },
-	{ NULL, NULL },
+	{ "tool", word_tool }, { "model", word_model }, { "attributes", word_attributes },
+	{ "pins", word_pins }, { NULL, NULL },
 };
 
 static bool tool_id_ok(struct str id)
@@ -151,8 +149,8 @@ static void check_effect(struct job *j, const struct entry *entry, const struct 
 		  STR_FMT(entry->id), STR_FMT(word), did_you_mean(word, effects, near));
 }
 
-/* Attributes are the entry's table without args, with its id. */
-static bool take_attributes(struct job *j, struct entry *entry, struct json *body)
+/* Attributes are the entry's table without args and digest, with its id. */
+static bool take_attributes(struct job *j, struct entry *entry, struct json *body, bool tool)
 {
 	struct json *items = arena_zero(&j->set->arena, (body->n + 1) * sizeof(*items));
 	struct json *object = arena_zero(&j->set->arena, sizeof(*object));
@@ -172,6 +170,8 @@ static bool take_attributes(struct job *j, struct entry *entry, struct json *bod
 		}
 		if (str_eq(item->name, STR("args")))
 			read_args(j, entry, item);
+		else if (tool && str_eq(item->name, STR("digest")))
+			pin_read(j, entry->id, item, entry->line);
 		else if (str_eq(item->name, STR("id")))
 			job_error(j, entry->line, "\"%.*s\": id is writ's word",
 				  STR_FMT(entry->id));
@@ -210,7 +210,7 @@ void catalogue_read(lua_State *L, struct job *j, int index, struct str id, int l
 			  STR_FMT(str_first(id, 256)));
 		return;
 	}
-	if (!entry.id.p || !take_attributes(j, &entry, &body))
+	if (!entry.id.p || !take_attributes(j, &entry, &body, tool))
 		return;
 	if (tool)
 		check_effect(j, &entry, json_get(entry.attributes, STR("effect")));
@@ -251,6 +251,7 @@ void catalogue_finish(struct job *j)
 {
 	finish(j, &j->set->tools);
 	finish(j, &j->set->models);
+	pins_finish(j);
 }
 
 const struct entry *catalogue_find(const struct catalogue *c, struct str id)

@@ -147,6 +147,69 @@ static bool text_is(const struct json *v, struct str s)
 	return v && str_eq(v->s, s);
 }
 
+static const struct policy_definition *find_definition(const struct policy_request *q,
+						       struct str tool)
+{
+	size_t lo = 0, hi = q->ndefinitions;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		int c = str_cmp(tool, q->definitions[mid].tool);
+
+		if (c == 0)
+			return &q->definitions[mid];
+		if (c < 0)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return NULL;
+}
+
+/* Is this digest the pinned one, or the one that was accepted in place of this very pin? */
+static bool digest_holds(const struct policy_pin *pin, const struct policy_definition *d,
+			 struct str digest)
+{
+	return str_eq(digest, pin->digest) || (d && d->accepted.n && str_eq(digest, d->accepted) &&
+					       str_eq(d->pinned, pin->digest));
+}
+
+/* What its server listed last, and what the asker says it holds, must both be what was reviewed:
+ * neither speaks for the other. */
+static bool definition_ok(const struct facts *f, struct arena *a, struct policy_result *out)
+{
+	const struct policy_pin *pin = f->tool->pin;
+	const struct policy_definition *d;
+	const struct json *stated;
+	bool known;
+
+	if (!pin)
+		return true;
+	d = find_definition(f->q, f->tool->id);
+	out->definition = d;
+	if (d && d->observed.n && !digest_holds(pin, d, d->observed)) {
+		known = d->changes.n && str_eq(d->pinned, pin->digest);
+		refuse(out, STR(REASON_TOOL_DEFINITION_CHANGED),
+		       arena_printf(
+			       a,
+			       "the definition of %.*s is not the one that was reviewed%s%.*s; "
+			       "your administrator has to look at it",
+			       STR_FMT(quotable(f->id)), known ? ": " : "",
+			       STR_FMT(known ? d->changes : STR(""))));
+		return false;
+	}
+	stated = json_get(json_get(f->q->resource, STR("properties")), STR("definition_digest"));
+	if (!stated || stated->type == JSON_NULL ||
+	    (stated->type == JSON_STRING && digest_holds(pin, d, stated->s)))
+		return true;
+	refuse(out, STR(REASON_TOOL_DEFINITION_CHANGED),
+	       arena_printf(a,
+			    "the definition_digest stated for %.*s is not that of the definition "
+			    "that was reviewed; list the tools again",
+			    STR_FMT(quotable(f->id))));
+	return false;
+}
+
 /* Before rules: the tool or model exists, and its arguments are what it declares. */
 static bool known(const struct facts *f, struct arena *a, struct policy_result *out)
 {
@@ -164,6 +227,8 @@ static bool known(const struct facts *f, struct arena *a, struct policy_result *
 				    tool ? "tool" : "model", STR_FMT(quotable(f->id))));
 		return false;
 	}
+	if (tool && !definition_ok(f, a, out))
+		return false;
 	if (args && args->type == JSON_NULL)
 		args = NULL;
 	if (args && args->type != JSON_OBJECT) {

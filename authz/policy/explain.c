@@ -103,6 +103,7 @@ static bool look_at(struct policy_state *st, const struct facts *f, uint32_t num
 static bool reached_rules(const struct policy_result *r)
 {
 	static const char *const before[] = { REASON_UNKNOWN_TOOL, REASON_UNKNOWN_MODEL,
+					      REASON_TOOL_DEFINITION_CHANGED,
 					      REASON_INVALID_ARGUMENTS };
 
 	for (size_t i = 0; !r->rule.n && i < ARRAY_LEN(before); i++)

@@ -121,6 +121,28 @@ size_t policy_set_names(const struct policy_set *s, enum policy_names which, str
 /* Is @id a tool (or model) of the catalogue? */
 bool policy_set_knows(const struct policy_set *s, enum policy_names which, struct str id);
 
+/* What a tool's definition was when somebody reviewed it (definition.h). Borrowed from the set. */
+struct policy_pin {
+	struct str tool;       /* SERVER/TOOL */
+	struct str digest;     /* "sha256:<hex>" */
+	struct str definition; /* canonical JSON; empty: the catalogue has its digest only */
+	struct str file;       /* where it stands */
+	int line;
+};
+/* In order of tool. Those of tools that are not in the catalogue are among them. */
+const struct policy_pin *policy_set_pins(const struct policy_set *s, size_t *n);
+/* That of @tool, or NULL. */
+const struct policy_pin *policy_set_pin(const struct policy_set *s, struct str tool);
+
+/* What is known of a tool's definition besides. Digests are "sha256:<hex>", or empty. */
+struct policy_definition {
+	struct str tool;     /* SERVER/TOOL */
+	struct str observed; /* as its server listed it last */
+	struct str pinned;   /* the pin that the next two are about */
+	struct str accepted; /* holds as well as that pin */
+	struct str changes;  /* what of it is not as it was pinned, for a model to read; or empty */
+};
+
 /* A trusted fact about the registered agent. The names id, owner and state are writ's. */
 struct policy_attribute {
 	struct str name, value;
@@ -136,6 +158,8 @@ struct policy_request {
 	struct str agent_id, agent_owner, agent_state;
 	const struct policy_attribute *attributes; /* sorted by name */
 	size_t nattributes;
+	const struct policy_definition *definitions; /* sorted by tool */
+	size_t ndefinitions;
 	int64_t now_ms;
 };
 
@@ -149,6 +173,7 @@ struct policy_result {
 	struct str error;	/* for records and admins: file, line, what; empty if none */
 	/* Catalogue names for the record; empty if not in the catalogue. */
 	struct str tool, model;
+	const struct policy_definition *definition; /* that was looked at: one of the request's */
 	uint32_t instructions; /* spent, in steps of the hook; work of C functions counts */
 };
 

@@ -33,7 +33,7 @@ struct job {
 	bool out_of_memory;
 	struct pending *pending;
 	uint32_t npending, room_pending;
-	uint32_t room_rules, room_tools, room_models, room_declared;
+	uint32_t room_rules, room_tools, room_models, room_declared, room_pins;
 	/* JOB_BIND */
 	int line;	   /* of the rule whose function is frozen */
 	const void *whens; /* key, in the registry, of the functions by number of rule */
@@ -68,6 +68,14 @@ void on_read(lua_State *L, struct job *j, int index, struct rule *r);
 void catalogue_read(lua_State *L, struct job *j, int index, struct str id, int line, bool tool);
 /* Sort, refuse duplicates; then check what rules name against it. */
 void catalogue_finish(struct job *j);
+
+/* pins.c: the definition of @tool is pinned by @v, "sha256:<hex>" or a table of digest and
+ * definition. */
+void pin_read(struct job *j, struct str tool, const struct json *v, int line);
+/* pins "SERVER" { TOOL = "sha256:<hex>", ... } */
+int word_pins(lua_State *L);
+/* Sort, refuse duplicates, and tell the tools of the catalogue, which is finished. */
+void pins_finish(struct job *j);
 void catalogue_check_rules(struct job *j);
 /* Is @name an attribute of any tool (or model)? If not and @near, the nearest one's text. */
 bool catalogue_knows(const struct catalogue *c, struct str name);

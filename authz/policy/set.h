@@ -76,6 +76,7 @@ struct entry {
 	bool has_args;
 	struct arg *args; /* sorted by name */
 	uint32_t nargs;
+	const struct policy_pin *pin; /* of a tool's definition; NULL: none */
 	uint32_t file;
 	int line;
 };
@@ -101,6 +102,8 @@ struct set {
 	const struct rule **by_name; /* by policy and name */
 	struct index *index;
 	struct catalogue tools, models;
+	struct policy_pin *pins; /* sorted by tool */
+	uint32_t npins;
 	struct json *declared; /* attributes of agents: by name, a text or a list of the values */
 	uint32_t ndeclared;
 	struct str *actions; /* sorted, none twice: names.c */

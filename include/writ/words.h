@@ -31,6 +31,7 @@ enum decision {
 #define REASON_INVALID_ARGUMENTS "invalid_arguments"
 #define REASON_UNKNOWN_TOOL "unknown_tool"
 #define REASON_UNKNOWN_MODEL "unknown_model"
+#define REASON_TOOL_DEFINITION_CHANGED "tool_definition_changed"
 #define REASON_UNKNOWN_AGENT "unknown_agent"
 #define REASON_AGENT_SUSPENDED "agent_suspended"
 #define REASON_AGENT_EXPIRED "agent_expired"
