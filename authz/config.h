@@ -66,7 +66,8 @@ struct config_names {
 struct config_issuer {
 	const char *cluster; /* of attest.k8s: its name in selectors */
 	const char *issuer, *audience;
-	const char *jwks;	    /* "file:/absolute/path" or an https URL */
+	const char *jwks;	    /* "file:/absolute/path", an https URL or "discover" */
+	const char *ca_file;	    /* absolute; NULL: fetch.ca_file */
 	struct config_names claims; /* of attest.oidc: those that become selectors */
 	bool reuse;		    /* a token may be presented again until it ends */
 };
@@ -143,6 +144,7 @@ struct config {
 	struct {
 		struct config_issuers oidc, k8s;
 		struct config_names x509pop; /* files of certificates that vouch */
+		int64_t refresh_s, keep_s;   /* of keys that are fetched */
 	} attest;
 	struct {
 		const char *ca_file; /* absolute; NULL: the system's store */

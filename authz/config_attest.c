@@ -1,11 +1,15 @@
 /* attest.oidc and attest.k8s: whose tokens attest agents, and by which keys. */
 #include "authz/base/text.h"
 #include "authz/config_table.h"
+#include "authz/net/fetch.h"
+#include "spiffe/attest_source.h"
 
 #define CLAIMS_MAX 16
 
-static const char *const oidc_members[] = { "issuer", "audience", "jwks", "claims", "reuse", NULL };
-static const char *const k8s_members[] = { "cluster", "issuer", "audience", "jwks", "reuse", NULL };
+static const char *const oidc_members[] = { "issuer", "audience", "jwks", "ca_file",
+					    "claims", "reuse",	  NULL };
+static const char *const k8s_members[] = { "cluster", "issuer", "audience", "jwks",
+					   "ca_file", "reuse",	NULL };
 
 static bool is_https(const char *url)
 {
@@ -17,19 +21,58 @@ static bool is_https(const char *url)
 	return true;
 }
 
-/* A name of keys: never the token's own say. */
+/* Where keys are: never the token's own say. */
 static bool read_jwks(struct config_reader *r, const char *path, struct config_issuer *k)
 {
 	const char *text = config_string(r, path, 1, 4096);
+	struct fetch_url url;
+	struct err e = { 0 };
 
 	if (!text)
 		return false;
+	k->jwks = text;
+	if (strcmp(text, ATTEST_DISCOVER) == 0)
+		return true;
+	if (strncmp(text, "https:", 6) == 0)
+		return fetch_url_parse(str_c(text), &url, &e) ||
+		       config_fail(r, path, "\"%.100s\": %s", text, e.msg);
 	if (strncmp(text, "file:", 5) != 0 || !text[5])
-		return config_fail(r, path, "expected \"file:PATH\" of a JWK set, got \"%.100s\"",
+		return config_fail(r, path,
+				   "expected \"file:PATH\" or the https URL of a JWK set, or "
+				   "\"" ATTEST_DISCOVER "\", got \"%.100s\"",
 				   text);
 	text = config_path(r, text + 5);
 	k->jwks = text ? arena_printf(&r->c->arena, "file:%s", text).p : NULL;
 	return k->jwks || err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
+}
+
+static bool read_ca_file(struct config_reader *r, const char *path, struct config_issuer *k)
+{
+	const char *text = config_string(r, path, 1, 4096);
+
+	k->ca_file = text ? config_path(r, text) : NULL;
+	return k->ca_file != NULL;
+}
+
+/* Members that only make sense together. */
+static bool check_source(struct config_reader *r, const char *path, const struct config_issuer *k)
+{
+	char url[FETCH_URL_MAX + 1];
+	struct fetch_url parts;
+	struct err e = { 0 };
+
+	if (k->ca_file && strncmp(k->jwks, "file:", 5) == 0)
+		return config_fail(r, path, "ca_file is of no use: its jwks is a file, not a URL");
+	if (strcmp(k->jwks, ATTEST_DISCOVER) != 0)
+		return true;
+	if (strchr(k->issuer, '?'))
+		return config_fail(r, path,
+				   "an issuer with a query has no discovery document; say where "
+				   "its jwks is");
+	if (!attest_discovery_url(str_c(k->issuer), url) ||
+	    !fetch_url_parse(str_c(url), &parts, &e))
+		return config_fail(r, path, "nothing can be fetched from that issuer: %s", e.msg);
+	return true;
 }
 
 /* Selector keys: "oidc:CLAIM:VALUE" is cut at its colons, and a template's key at its dots. */
@@ -88,6 +131,8 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 		return (k->audience = config_string(r, path, 1, 1024)) != NULL;
 	if (strcmp(name, "jwks") == 0)
 		return read_jwks(r, path, k);
+	if (strcmp(name, "ca_file") == 0)
+		return read_ca_file(r, path, k);
 	if (strcmp(name, "reuse") == 0)
 		return read_bool(r, path, &k->reuse);
 	if (k8s && strcmp(name, "cluster") == 0) {
@@ -125,7 +170,7 @@ static bool read_issuer(struct config_reader *r, const char *path, size_t i, voi
 				   : !k->audience ? "audience: whom the tokens must be for"
 				   : !k->jwks	  ? "jwks: the issuer's keys"
 						  : "cluster: its name in selectors");
-	return true;
+	return check_source(r, path, k);
 }
 
 /* Two rows for one issuer would make it a matter of order which keys and audience count. */

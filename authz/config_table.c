@@ -113,6 +113,10 @@ const struct setting config_settings[] = {
 	  "Kubernetes clusters whose service-account tokens attest agents" },
 	{ "attest.x509pop", SET_NAMES, false, AT(attest.x509pop), 1, 32, "none", NULL,
 	  "files of certificates whose holders are attested by proof of possession" },
+	SECONDS("attest.refresh", attest.refresh_s, 60, 86400, "5m",
+		"between two fetches of an issuer's keys, where its jwks is no file"),
+	SECONDS("attest.keep", attest.keep_s, 60, 365 * 86400, "1d",
+		"how long such keys are used while they cannot be fetched anew"),
 
 	SECONDS("federation.keep", federation.keep_s, 60, 365 * 86400, "7d",
 		"how long a foreign trust bundle is used while it cannot be fetched anew"),

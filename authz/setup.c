@@ -95,6 +95,7 @@ static const struct attest_issuer *issuers_of(const struct config_issuers *from,
 						 .issuer = str_c(k->issuer),
 						 .audience = str_c(k->audience),
 						 .jwks = str_c(k->jwks),
+						 .ca_file = k->ca_file,
 						 .claims = strings_of(&k->claims, a),
 						 .nclaims = k->claims.nnames,
 						 .reuse = k->reuse };
@@ -147,7 +148,9 @@ const struct attest_config *setup_attest(const struct config *c, struct arena *a
 				       .nk8s = c->attest.k8s.n,
 				       .x509pop = files,
 				       .nx509pop = c->attest.x509pop.nnames,
-				       .leeway_s = c->ttl.leeway_s };
+				       .leeway_s = c->ttl.leeway_s,
+				       .refresh_s = c->attest.refresh_s,
+				       .keep_s = c->attest.keep_s };
 	return out->oidc && out->k8s ? out : NULL;
 }
 

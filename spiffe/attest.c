@@ -13,6 +13,13 @@ static const char *const schema[] = {
 	"  hash BLOB PRIMARY KEY,"
 	"  expires_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
 	"CREATE INDEX attest_used_expiry ON attest_used (expires_ms);",
+	"CREATE TABLE attest_jwks ("
+	"  kind TEXT NOT NULL,"
+	"  issuer TEXT NOT NULL,"
+	"  source TEXT NOT NULL,"   /* where it came from */
+	"  document BLOB NOT NULL," /* as it came */
+	"  fetched_ms INTEGER NOT NULL,"
+	"  PRIMARY KEY (kind, issuer)) STRICT;",
 };
 
 const struct attestor *attestor_find(struct str name)
@@ -28,10 +35,10 @@ static bool load(struct attest *a, struct err *e)
 	const struct attest_config *c = &a->config;
 
 	for (size_t i = 0; i < c->noidc && i < ATTEST_ISSUERS; i++)
-		if (!attest_keys_load(&a->oidc[i], &c->oidc[i], e))
+		if (!attest_keys_load(a, &a->oidc[i], &c->oidc[i], e))
 			return false;
 	for (size_t i = 0; i < c->nk8s && i < ATTEST_ISSUERS; i++)
-		if (!attest_keys_load(&a->k8s[i], &c->k8s[i], e))
+		if (!attest_keys_load(a, &a->k8s[i], &c->k8s[i], e))
 			return false;
 	return !c->nx509pop || attest_anchors_load(c, &a->anchors, e);
 }
@@ -44,6 +51,9 @@ static bool open_table(struct attest *a, struct db *db, struct err *e)
 	if (!db_migrate(db, "attest", schema, ARRAY_LEN(schema), e) ||
 	    !db_prepare(db, "INSERT OR IGNORE INTO attest_used VALUES (?, ?)", &a->use, e) ||
 	    !db_prepare(db, "DELETE FROM attest_used WHERE expires_ms <= ?", &a->prune, e) ||
+	    !db_prepare(db, "INSERT OR REPLACE INTO attest_jwks VALUES (?, ?, ?, ?, ?)", &a->keep,
+			e) ||
+	    !db_prepare(db, "DELETE FROM attest_jwks WHERE fetched_ms < ?", &a->forget, e) ||
 	    !db_int(db, "SELECT count(*) FROM attest_used", &used, e))
 		return false;
 	a->used = (size_t)used;
@@ -73,11 +83,15 @@ void attest_close(struct attest *a)
 		return;
 	for (size_t i = 0; i < ATTEST_ISSUERS; i++) {
 		jwks_free(a->oidc[i].keys);
+		jwks_free(a->oidc[i].source.keys);
 		jwks_free(a->k8s[i].keys);
+		jwks_free(a->k8s[i].source.keys);
 	}
 	X509_STORE_free(a->anchors);
 	db_finish(a->use);
 	db_finish(a->prune);
+	db_finish(a->keep);
+	db_finish(a->forget);
 	sha256_free(a->sha);
 	mem_wipe(a->nonce_key, sizeof(a->nonce_key));
 	free(a);
@@ -91,9 +105,12 @@ bool attest_refresh(struct attest *a, int64_t now_ms, struct err *e)
 	if (!db_run(a->prune, e))
 		return false;
 	a->used -= (size_t)db_changes(a->db);
+	db_bind_int(a->forget, 1, now_ms - a->config.keep_s * 1000);
+	if (!db_run(a->forget, e))
+		return false;
 	for (size_t i = 0; i < ATTEST_ISSUERS; i++)
-		ok = (!a->oidc[i].keys || attest_keys_refresh(&a->oidc[i], e)) &&
-		     (!a->k8s[i].keys || attest_keys_refresh(&a->k8s[i], e)) && ok;
+		ok = attest_keys_refresh(&a->oidc[i], e) && attest_keys_refresh(&a->k8s[i], e) &&
+		     ok;
 	return ok;
 }
 

@@ -30,7 +30,8 @@
 struct attest_issuer {
 	struct str cluster; /* Kubernetes only */
 	struct str issuer, audience;
-	struct str jwks;	  /* "file:/path" */
+	struct str jwks;	  /* "file:/path", an https URL or "discover" (attest_source.h) */
+	const char *ca_file;	  /* PEM of who vouches for that server; NULL: fetch.ca_file */
 	const struct str *claims; /* OIDC only: those that become selectors */
 	size_t nclaims;
 	bool reuse;
@@ -42,17 +43,20 @@ struct attest_config {
 	const struct str *x509pop; /* paths of PEM files with CA certificates */
 	size_t nx509pop;
 	int64_t leeway_s;
+	int64_t refresh_s; /* between two fetches of keys */
+	int64_t keep_s;	   /* how long keys are used without being confirmed */
 };
 
 struct attest;
 
-/* Reads all keys and certificates: a file that is missing or wrong is named. */
+/* Reads all keys and certificates: a file that is missing or wrong is named. Keys that are fetched
+ * are those of before, if there are any. */
 MUST_USE bool attest_open(const struct attest_config *c, struct db *db, struct attest **out,
 			  struct err *e);
 void attest_close(struct attest *a); /* NULL is fine */
 
 /* Read the keys again where a file has changed; a file that cannot be read leaves the keys as they
- * were, and *e says so. Forget proofs that ended. */
+ * were, and *e says so. Forget proofs that ended, and stored keys past their keep time. */
 MUST_USE bool attest_refresh(struct attest *a, int64_t now_ms, struct err *e);
 
 /* A nonce to be signed, good for ATTEST_NONCE_S. Nothing is remembered of it. */

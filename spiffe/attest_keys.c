@@ -56,20 +56,29 @@ static bool load(struct attest_keys *k, struct err *e)
 	return true;
 }
 
-bool attest_keys_load(struct attest_keys *k, const struct attest_issuer *config, struct err *e)
+static bool load_named(struct attest_keys *k, struct err *e)
+{
+	return load(k, e) ||
+	       err_prefix(e, "keys of %.*s", STR_FMT(str_first(k->config->issuer, 200)));
+}
+
+bool attest_keys_load(struct attest *a, struct attest_keys *k, const struct attest_issuer *config,
+		      struct err *e)
 {
 	k->config = config;
-	return load(k, e) || err_prefix(e, "keys of %.*s", STR_FMT(str_first(config->issuer, 200)));
+	k->fetched = !str_starts(config->jwks, STR("file:"));
+	return k->fetched ? attest_source_open(a, &k->source, config, e) : load_named(k, e);
 }
 
 bool attest_keys_refresh(struct attest_keys *k, struct err *e)
 {
 	struct stat st;
 
-	if (stat(k->config->jwks.p + strlen("file:"), &st) == 0 &&
-	    st.st_mtim.tv_sec == k->changed.tv_sec && st.st_mtim.tv_nsec == k->changed.tv_nsec)
+	if (!k->keys ||
+	    (stat(k->config->jwks.p + strlen("file:"), &st) == 0 &&
+	     st.st_mtim.tv_sec == k->changed.tv_sec && st.st_mtim.tv_nsec == k->changed.tv_nsec))
 		return true;
-	return attest_keys_load(k, k->config, e);
+	return load_named(k, e);
 }
 
 /* --- certificates --- */

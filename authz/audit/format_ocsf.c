@@ -42,6 +42,7 @@ static const struct activity activities[] = {
 	{ "admin.action", "federation.refresh", ENTITY, 3, "Update" },
 	{ "policy.", "*", ENTITY, 3, "Update" },
 	{ "key.federated", "*", ENTITY, 3, "Update" },
+	{ "key.issuer", "*", ENTITY, 3, "Update" },
 	{ "", "*", ENTITY, 99, NULL },
 };
 
@@ -263,9 +264,9 @@ static void entity_management(const struct format_record *r, struct buf *out)
 	static const struct {
 		const char *member, *type;
 	} entities[] = {
-		{ "agent", "agent" },	    { "trust_domain", "trust domain" },
-		{ "rollout", "roll-out" },  { "policy_sha256", "policy" },
-		{ "generation", "policy" },
+		{ "agent", "agent" },	       { "trust_domain", "trust domain" },
+		{ "issuer", "issuer" },	       { "rollout", "roll-out" },
+		{ "policy_sha256", "policy" }, { "generation", "policy" },
 	};
 	struct str uid = { 0 }, kind = format_text(r, "kind");
 	const char *type = "configuration";

@@ -7,12 +7,15 @@
 #include "authz/decide/federation.h"
 #include "authz/decide/fetching.h"
 #include "authz/decide/import.h"
+#include "authz/decide/issuer_keys.h"
 #include "authz/decide/rollout_acts.h"
 #include "authz/decide/witnessing.h"
 
 #define LOOK_NS 250000000LL	/* how often the policies folder is looked at */
 #define MINUTE_NS 60000000000LL /* refusals are put on record once a minute */
 #define RECORD_BYTES (4 * 1024 * 1024)
+
+static const struct attest_config join_tokens_alone;
 
 void act_record_begin(struct act_record *r)
 {
@@ -57,6 +60,7 @@ static void housekeeping(struct control *c)
 
 	if (atomic_exchange(&c->reload, false)) {
 		control_look(c, true);
+		issuer_keys_refresh(c->issuer_keys);
 	} else if (now >= c->next_look_ns) {
 		c->next_look_ns = now + LOOK_NS;
 		control_look(c, false);
@@ -65,6 +69,7 @@ static void housekeeping(struct control *c)
 	rollouts_tick(c, now);
 	authorities_tick(c->authorities);
 	federation_tick(c->federation);
+	issuer_keys_tick(c->issuer_keys);
 	if (now >= c->next_minute_ns) {
 		c->next_minute_ns = now + MINUTE_NS;
 		refusals_take(&c->core->refusals, record_refusals, c);
@@ -130,7 +135,6 @@ static void *control_thread(void *arg)
 
 static bool open_stores(struct control *c, struct err *e)
 {
-	static const struct attest_config nothing; /* join tokens alone */
 	struct db_options options = { .create = true };
 	struct registry_config rc = { .trust_domain = c->core->trust_domain,
 				      .slot = &c->core->agents,
@@ -142,7 +146,7 @@ static bool open_stores(struct control *c, struct err *e)
 		return false;
 	rc.db = c->db;
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
-	       attest_open(c->config.attest ? c->config.attest : &nothing, c->db, &c->attest, e) &&
+	       attest_open(c->config.attest, c->db, &c->attest, e) &&
 	       generations_open(c->db, &c->generations, e) && holds_migrate(c->db, e) &&
 	       control_folder_open(c, e) && rollouts_open(c, e) &&
 	       (!c->config.witness || witnessing_open(c, c->config.witness, &c->witnessing, e)) &&
@@ -156,6 +160,8 @@ bool control_open(const struct control_config *config, struct control **out, str
 	if (!c)
 		return err_set(e, ERR_NOMEM, "no memory for the control thread");
 	c->config = *config;
+	if (!c->config.attest)
+		c->config.attest = &join_tokens_alone;
 	c->core = config->core;
 	slot_init(&c->standing);
 	atomic_init(&c->stop, false);
@@ -181,7 +187,8 @@ bool control_start(struct control *c, struct err *e)
 		return false;
 	rollouts_resume(c); /* before the folder is looked at: it waits while one runs */
 	if (!fetching_open(c, &c->fetching, e) ||
-	    !federation_desk_open(c, &c->config.federation, &c->federation, e))
+	    !federation_desk_open(c, &c->config.federation, &c->federation, e) ||
+	    !issuer_keys_open(c, &c->issuer_keys, e))
 		return false;
 	control_look(c, true);
 	c->next_minute_ns = clock_mono_ns(c->core->clock) + MINUTE_NS;
@@ -229,6 +236,7 @@ void control_close(struct control *c)
 	authorities_close(c->authorities);
 	fetching_close(c->fetching);
 	federation_desk_close(c->federation);
+	issuer_keys_close(c->issuer_keys);
 	witnessing_close(c->witnessing);
 	generations_close(c->generations);
 	import_drop(c);

@@ -26,10 +26,11 @@
 
 struct fetching;	  /* decide/fetching.h */
 struct federation_desk;	  /* decide/federation.h */
+struct issuer_keys_desk;  /* decide/issuer_keys.h */
 struct witnessing;	  /* decide/witnessing.h */
 struct witnessing_config; /* the same */
 
-/* How trust bundles of others are fetched. */
+/* How trust bundles and keys of others are fetched. */
 struct federation_settings {
 	const char *ca_file; /* or NULL: see net/fetch.h */
 	bool private_ok;
@@ -85,9 +86,10 @@ struct control {
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct authorities *authorities;
-	struct witnessing *witnessing;	    /* NULL: of no log */
-	struct fetching *fetching;	    /* from control_start to control_close */
-	struct federation_desk *federation; /* the same */
+	struct witnessing *witnessing;	      /* NULL: of no log */
+	struct fetching *fetching;	      /* from control_start to control_close */
+	struct federation_desk *federation;   /* the same */
+	struct issuer_keys_desk *issuer_keys; /* the same */
 	struct signer_client *signer;
 	struct sha256 *sha;
 	struct queue *inbox;	      /* of struct task */
@@ -112,7 +114,8 @@ MUST_USE bool control_start(struct control *c, struct err *e);
 /* Have @t run on the control thread. False: too much waits already. */
 MUST_USE bool control_do(struct control *c, struct task *t, struct err *e);
 
-/* Look at the policies folder again now (SIGHUP). From any thread; async-signal-safe. */
+/* Look at the policies folder again now, and fetch issuers' keys (SIGHUP). From any thread;
+ * async-signal-safe. */
 void control_reload(struct control *c);
 
 void control_stop(struct control *c);

@@ -59,6 +59,12 @@ void handle_federation_refresh(struct request *r);
 void federation_add_check(struct request *r, struct buf *b);
 void federation_add_metrics(struct request *r, struct buf *b);
 void federation_add_findings(struct request *r, struct buf *b);
+
+/* issuer_keys.c */
+void issuer_keys_add_status(struct request *r, struct buf *b);
+void issuer_keys_add_check(struct request *r, struct buf *b);
+void issuer_keys_add_metrics(struct request *r, struct buf *b);
+void issuer_keys_add_findings(struct request *r, struct buf *b);
 /* agents_import.c */
 void handle_agents_import(struct request *r);
 

@@ -80,6 +80,7 @@ void handle_readyz(struct request *r)
 	buf_lit(b, "{\"checks\":[");
 	all = health_ready(r, add_check, b);
 	federation_add_check(r, b);
+	issuer_keys_add_check(r, b);
 	buf_printf(b, "],\"status\":\"%s\"}", all ? "ready" : "unavailable");
 	r->call->reply.status = all ? 200 : 503;
 	request_send(r);
@@ -197,6 +198,7 @@ void handle_metrics(struct request *r)
 	add_rollout_metrics(b, r);
 	add_authority_metrics(b, r);
 	federation_add_metrics(r, b);
+	issuer_keys_add_metrics(r, b);
 	sinks_add_metrics(r, b);
 	witness_add_metrics(r, b);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
@@ -269,6 +271,7 @@ void handle_status(struct request *r)
 	add_audit_status(b, r);
 	add_index_status(b, r);
 	add_authority_status(b, r);
+	issuer_keys_add_status(r, b);
 	sinks_add_status(r, b);
 	buf_lit(b, ",\"witness\":{");
 	witness_add_status(r, b);
@@ -318,6 +321,7 @@ void handle_doctor(struct request *r)
 	if (authority_finding(r, &message))
 		add_finding(b, "authority_overdue", "warning", buf_str(&message));
 	federation_add_findings(r, b);
+	issuer_keys_add_findings(r, b);
 	sinks_add_findings(r, b);
 	witness_add_findings(r, b);
 	buf_lit(b, "]}");

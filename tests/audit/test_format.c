@@ -242,6 +242,7 @@ static const struct {
 	{ "log.redact", "", "", "", 1008, 99 },
 	{ "key.rotate", "\"act\":\"prepare\",", "", "", 1008, 5 },
 	{ "key.federated", "", "", ",\"trust_domain\":\"b.example\"", 3004, 3 },
+	{ "key.issuer", "\"issuer\":\"https://ci.example\",", "", "", 3004, 3 },
 	{ "policy.load", "\"act\":\"watch\",", "", "", 3004, 3 },
 	{ "policy.refused", "\"act\":\"watch\",", "", "", 3004, 3 },
 	{ "policy.rollout", "\"act\":\"start\",", "", "", 3004, 3 },

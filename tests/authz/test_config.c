@@ -93,7 +93,11 @@ static void reads_the_example_of_the_design(void **state)
 		"attest = { oidc = { { issuer = 'https://a.b/c', audience = 'writ',\n"
 		"  jwks = 'file:keys.json', claims = { 'repository', 'ref' } } },\n"
 		"  k8s = { { cluster = 'prod', issuer = 'https://k', audience = 'writ',\n"
-		"    jwks = 'file:/k8s.json' } } }\n"
+		"    jwks = 'file:/k8s.json' },\n"
+		"  { cluster = 'east', issuer = 'https://e/', audience = 'writ',\n"
+		"    jwks = 'discover', ca_file = 'east.crt' },\n"
+		"  { cluster = 'west', issuer = 'https://w', audience = 'writ',\n"
+		"    jwks = 'https://w:6443/openid/v1/jwks' } }, refresh = '1m', keep = '2h' }\n"
 		"ttl = { x509 = \"30m\", jwt = 60 } log_level = 'warn'\n");
 	const struct config_listener *http = listener(c, DOOR_HTTP);
 
@@ -128,6 +132,12 @@ static void reads_the_example_of_the_design(void **state)
 	assert_string_equal(c->attest.oidc.items[0].claims.names[1], "ref");
 	assert_false(c->attest.oidc.items[0].reuse);
 	assert_true(c->attest.k8s.items[0].reuse);
+	assert_null(c->attest.k8s.items[0].ca_file);
+	assert_string_equal(c->attest.k8s.items[1].jwks, "discover");
+	assert_string_equal(c->attest.k8s.items[1].ca_file, "/etc/writ/east.crt");
+	assert_string_equal(c->attest.k8s.items[2].jwks, "https://w:6443/openid/v1/jwks");
+	assert_int_equal(c->attest.refresh_s, 60);
+	assert_int_equal(c->attest.keep_s, 7200);
 	assert_int_equal(c->log_level, LOG_WARN);
 }
 
@@ -189,6 +199,15 @@ static const struct {
 	{ "attest = { oidc = { { issuer = 'https://a.b' } } }", "attest.oidc[1]: audience" },
 	{ "attest = { oidc = { { issuer = 'https://a.b', audience = 'x' } } }", "jwks" },
 	{ "attest = { oidc = { { jwks = 'http://a.b/keys' } } }", "expected \"file:PATH\"" },
+	{ "attest = { oidc = { { jwks = 'https://u@a.b/keys' } } }", "https://u@a.b/keys\": " },
+	{ "attest = { oidc = { { jwks = 'https:///keys' } } }", "https:///keys\": " },
+	{ "attest = { oidc = { { issuer = 'https://a.b', audience = 'x', jwks = 'file:k',\n"
+	  "  ca_file = 'c' } } }",
+	  "attest.oidc[1]: ca_file is of no use" },
+	{ "attest = { oidc = { { issuer = 'https://a.b?x', audience = 'x',\n"
+	  "  jwks = 'discover' } } }",
+	  "an issuer with a query" },
+	{ "attest = { refresh = '10s' }", "attest.refresh" },
 	{ "attest = { oidc = { { claims = { 'a:b' } } } }", "a claim has letters" },
 	{ "attest = { oidc = { { claims = { 'sub' } } } }", "is not for this list" },
 	{ "attest = { k8s = { { issuer = 'https://a.b', audience = 'x', jwks = 'file:k' } } }",

@@ -2,16 +2,15 @@
 """Federation: two real servers by https_spiffe and https_web; endpoints that rotate, go down and lie."""
 import base64
 import http.client
-import http.server
 import json
 import os
 import re
 import ssl
-import threading
 import time
 
 from harness import (AGENT, TRUST_DOMAIN, Deployment, call, check, equal, is_error, exchange, free_port,
                      join_token, leaves, main, openssl, test)
+from web_double import Endpoint
 
 OTHER = "other.example"
 THIRD = "third.example"
@@ -86,70 +85,6 @@ def refresh(d, trust_domain=OTHER, code=0):
 
 def records(d, kind):
     return [r for _, r in leaves(d.export(f"all-{time.monotonic_ns()}.jsonl")).values() if r["kind"] == kind]
-
-
-# --- a web endpoint that serves what a test says ---------------------------------------------
-
-class Endpoint:
-    """https_web under a test CA; .answer is (status, headers, body)."""
-
-    def __init__(self, folder):
-        self.ca, self.ca_key = os.path.join(folder, "ca.crt"), os.path.join(folder, "ca.key")
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-                self.ca_key, "-out", self.ca, "-subj", "/CN=test web CA", "-days", "2")
-        crt, key = self.leaf(folder, "web", "DNS:localhost,IP:127.0.0.1")
-        self.asked = []
-        self.answer = (200, {"Content-Type": "application/json"}, b"{}")
-        endpoint = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                endpoint.asked.append(self.path)
-                status, headers, body = endpoint.answer
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.handle_error = lambda *_: None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(crt, key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
-                                                 do_handshake_on_connect=False)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def leaf(self, folder, name, san):
-        crt, key = os.path.join(folder, name + ".crt"), os.path.join(folder, name + ".key")
-        ext = os.path.join(folder, name + ".ext")
-        with open(ext, "w", encoding="ascii") as f:
-            f.write(f"subjectAltName={san}\nbasicConstraints=CA:FALSE\n")
-        csr = openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout",
-                      key, "-subj", "/CN=web")
-        with open(crt, "wb") as f:
-            f.write(openssl("x509", "-req", "-CA", self.ca, "-CAkey", self.ca_key, "-extfile", ext, "-days", "1",
-                            data=csr))
-        return crt, key
-
-    def says(self, document, status=200, kind="application/json", **headers):
-        body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        self.answer = (status, {"Content-Type": kind, **headers}, body)
-
-    @property
-    def url(self):
-        return f"https://localhost:{self.port}/bundle"
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class Authority:
