@@ -82,6 +82,7 @@ static void put_line(struct buf *b, const struct json *v, const struct json *key
 
 struct found {
 	uint64_t left;	 /* lines that may still be printed */
+	uint64_t n;	 /* printed */
 	struct buf next; /* token of the next page; empty: there is none */
 	int64_t behind;	 /* records the index lacks */
 };
@@ -112,6 +113,7 @@ static int print_page(struct cli *c, const struct answer *a, struct found *f)
 		fwrite(b.p, 1, b.n, c->out);
 	}
 	f->left -= records->n;
+	f->n += records->n;
 	f->behind = size->i - indexed->i;
 	buf_reset(&f->next);
 	if (next)
@@ -161,7 +163,9 @@ int run_audit_search(struct cli *c)
 	do
 		exit_code = one_page(c, &api, buf_str(&filters), &f);
 	while (exit_code == CLI_DONE && f.left && f.next.n && ++pages < SEARCH_PAGES);
-	if (exit_code == CLI_DONE && f.next.n)
+	if (exit_code == CLI_DONE && !f.n)
+		fprintf(c->err, "No record is like that.\n");
+	else if (exit_code == CLI_DONE && f.next.n)
 		fprintf(c->err, "There are more: see --limit, --since and --until.\n");
 	if (exit_code == CLI_DONE && f.behind > BEHIND)
 		fprintf(c->err,

@@ -174,6 +174,8 @@ def search_on_the_command_line():
     equal(d.writ("audit", "search", "--tool", "no/where", code=0).stdout, "", "nothing is found")
     check("--limit" in d.writ("audit", "search", "--limit", "0", code=2).stderr, "--limit 0")
     check("decision must be" in d.writ("audit", "search", "--decision", "allow", code=1).stderr, "--decision allow")
+    done = d.writ("audit", "search", "--tool", "no/such", code=0)
+    equal((done.stdout, done.stderr), ("", "No record is like that.\n"), "a search without a find")
 
 
 @test
