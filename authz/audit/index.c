@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "authz/audit/index_build.h"
+#include "authz/audit/index_pace.h"
+#include "authz/base/clock.h"
 #include "authz/base/queue.h"
 
 #define TICK_MS 250
@@ -16,8 +18,9 @@
 
 struct index {
 	int tick_ms;
-	struct index_build *build; /* the thread's */
-	struct queue *wake;	   /* holds nothing: to be woken by */
+	struct index_build *build; /* the thread's, as is */
+	struct index_pace pace;
+	struct queue *wake; /* holds nothing: to be woken by */
 	pthread_t thread;
 	atomic_bool stop, again;
 	atomic_uint_fast64_t indexed, rebuilds, failures;
@@ -38,7 +41,27 @@ static const char *trouble_of(const struct err *e)
 	return "the last try to read log.db or write index.db failed; it is tried again";
 }
 
-/* Until the index is behind the log by nothing, or must stop. How long to sleep then. */
+static void show(struct index *x, const struct index_progress *p, const char *trouble)
+{
+	atomic_store(&x->indexed, p->indexed);
+	atomic_store(&x->rebuilds, p->rebuilds);
+	atomic_store(&x->trouble, trouble);
+}
+
+/* Look, and add what is next unless that can wait. */
+static bool advance(struct index *x, struct index_progress *p, struct err *e)
+{
+	if (!index_build_look(x->build, p, e))
+		return false;
+	if (index_pace_waits(&x->pace, p->size, p->indexed, clock_mono_ns(&clock_system))) {
+		p->more = false;
+		return true;
+	}
+	return !p->more || index_build_step(x->build, p, e);
+}
+
+/* Until the index is behind the log by nothing, or can wait, or must stop. How long to sleep
+ * then. */
 static int catch_up(struct index *x, int retry_ms)
 {
 	struct index_progress p;
@@ -48,18 +71,14 @@ static int catch_up(struct index *x, int retry_ms)
 		err_none(&e);
 		if (atomic_exchange(&x->again, false))
 			index_build_again(x->build);
-		if (!index_build_step(x->build, &p, &e)) {
-			atomic_store(&x->indexed, p.indexed);
-			atomic_store(&x->rebuilds, p.rebuilds);
-			atomic_store(&x->trouble, trouble_of(&e));
+		if (!advance(x, &p, &e)) {
+			show(x, &p, trouble_of(&e));
 			atomic_fetch_add(&x->failures, 1);
 			return retry_ms
 				       ? (retry_ms < RETRY_MAX_MS / 2 ? 2 * retry_ms : RETRY_MAX_MS)
 				       : RETRY_MS;
 		}
-		atomic_store(&x->indexed, p.indexed);
-		atomic_store(&x->rebuilds, p.rebuilds);
-		atomic_store(&x->trouble, NULL);
+		show(x, &p, NULL);
 	} while (p.more && !atomic_load(&x->stop));
 	return 0;
 }
@@ -88,6 +107,7 @@ bool index_open(const struct index_config *c, struct index **out, struct err *e)
 	if (!x)
 		return err_set(e, ERR_NOMEM, "no memory for the index");
 	x->tick_ms = c->tick_ms ? c->tick_ms : TICK_MS;
+	x->pace.lag_max = INDEX_LAG_MAX;
 	x->wake = queue_new(1, false, e);
 	if (!x->wake || !index_build_new(c->folder, c->vfs, &x->build, e)) {
 		queue_free(x->wake);

@@ -2,8 +2,9 @@
  * index - the thread that keeps index.db behind the log.
  *
  * Purpose    Records are searchable soon after they are on disk, and the log never waits for it:
- *            the thread looks a few times a second, runs at a low priority, reads what was
- *            committed and owns its own file. Whatever befalls that file (lost, damaged, older,
+ *            the thread looks a few times a second, waits while records come fast
+ *            (index_pace.h), runs at a low priority, reads what was committed and owns its own
+ *            file. Whatever befalls that file (lost, damaged, older,
  *            of another version, no room) it is made anew or tried again later, and a search
  *            meanwhile reads the log itself (index_search.h): slower, never less complete.
  * Ownership  index_open makes it, index_close stops the thread and frees it. Open it after the

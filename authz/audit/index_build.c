@@ -209,13 +209,11 @@ static bool step(struct index_build *b, struct err *e)
 	return true;
 }
 
-bool index_build_step(struct index_build *b, struct index_progress *p, struct err *e)
+/* What every call ends with: @ok tells how it went. */
+static bool done(struct index_build *b, bool ok, struct index_progress *p, const struct err *e)
 {
-	bool ok, damaged;
+	bool damaged = !ok && !b->reading && str_eq(str_c(e->code), STR("storage_corrupt"));
 
-	b->reading = false;
-	ok = step(b, e);
-	damaged = !ok && !b->reading && str_eq(str_c(e->code), STR("storage_corrupt"));
 	b->progress.indexed = ok ? b->head.next : b->progress.indexed;
 	b->progress.more = ok && b->head.next < b->progress.size;
 	if (!ok)
@@ -227,4 +225,16 @@ bool index_build_step(struct index_build *b, struct index_progress *p, struct er
 	}
 	*p = b->progress;
 	return ok;
+}
+
+bool index_build_look(struct index_build *b, struct index_progress *p, struct err *e)
+{
+	b->reading = false;
+	return done(b, open_both(b, e), p, e);
+}
+
+bool index_build_step(struct index_build *b, struct index_progress *p, struct err *e)
+{
+	b->reading = false;
+	return done(b, step(b, e), p, e);
 }

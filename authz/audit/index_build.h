@@ -27,9 +27,12 @@ MUST_USE bool index_build_new(const char *folder, const char *vfs, struct index_
 			      struct err *e);
 void index_build_free(struct index_build *b); /* NULL is fine */
 
-/* Add the next records. A failure leaves the index as it was; after it both files are opened anew
- * by the next step, and a damaged index.db is thrown away. A damaged log.db is not mended here:
- * the index stays at the record before. */
+/* How far is the index, and how far the log? Nothing is added. */
+MUST_USE bool index_build_look(struct index_build *b, struct index_progress *p, struct err *e);
+
+/* Add the next records. A failure of either call leaves the index as it was; after it both files
+ * are opened anew by the next one, and a damaged index.db is thrown away. A damaged log.db is not
+ * mended here: the index stays at the record before. */
 MUST_USE bool index_build_step(struct index_build *b, struct index_progress *p, struct err *e);
 
 /* The next step begins anew. */

@@ -563,6 +563,22 @@ static void the_thread_follows_the_log(void **state)
 	fixture_clear(&g);
 }
 
+/* Whatever the load: that a look adds nothing is what waiting needs. */
+static void a_look_adds_nothing(void **state)
+{
+	struct index_build *b = new_build(NULL);
+	struct index_progress p;
+	struct err e = { 0 };
+
+	(void)state;
+	index_build_again(b);
+	assert_true(index_build_look(b, &p, &e));
+	assert_true(p.indexed == 0 && p.size == RECORDS && p.more);
+	assert_true(index_build_step(b, &p, &e) && p.indexed == RECORDS && !p.more);
+	assert_true(index_build_look(b, &p, &e) && p.indexed == RECORDS && !p.more);
+	index_build_free(b);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -593,6 +609,7 @@ int main(void)
 		cmocka_unit_test(the_disk_fails_in_turn),
 		cmocka_unit_test(a_damaged_log_is_not_the_index),
 		cmocka_unit_test(the_thread_follows_the_log),
+		cmocka_unit_test(a_look_adds_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
