@@ -38,6 +38,44 @@ static void push_agent(lua_State *L, const struct policy_request *q)
 	push_text(L, "state", q->agent_state);
 }
 
+/* Names with one blank between them, as a list. */
+static void push_names(lua_State *L, struct str names)
+{
+	lua_Integer n = 0;
+
+	lua_newtable(L);
+	while (names.n) {
+		struct str name = names;
+
+		if (!str_cut(names, ' ', &name, &names))
+			names.n = 0;
+		lua_pushlstring(L, name.p, name.n);
+		lua_rawseti(L, -2, ++n);
+	}
+}
+
+static void push_user(lua_State *L, const struct policy_delegation *d)
+{
+	lua_newtable(L);
+	if (!d)
+		return;
+	if (d->user.p) {
+		push_text(L, "id", d->user);
+		push_text(L, "issuer", d->user_issuer);
+	}
+	push_names(L, d->scope);
+	lua_setfield(L, -2, "scope");
+}
+
+static void push_chain(lua_State *L, const struct policy_delegation *d)
+{
+	lua_newtable(L);
+	for (size_t i = 0; d && i < d->nchain; i++) {
+		lua_pushlstring(L, d->chain[i].p, d->chain[i].n);
+		lua_rawseti(L, -2, (lua_Integer)i + 1);
+	}
+}
+
 static void push_json(lua_State *L, const struct json *v)
 {
 	if (v)
@@ -66,6 +104,8 @@ enum member {
 	PEP,
 	NOW,
 	HTTP,
+	USER,
+	CHAIN,
 	MEMBERS
 };
 
@@ -75,7 +115,8 @@ static const struct str member_names[MEMBERS] = {
 	[ARGS] = STR_INIT("args"),	   [AGENT] = STR_INIT("agent"),
 	[TOOL] = STR_INIT("tool"),	   [MODEL] = STR_INIT("model"),
 	[PEP] = STR_INIT("pep"),	   [NOW] = STR_INIT("now"),
-	[HTTP] = STR_INIT("http"),
+	[HTTP] = STR_INIT("http"),	   [USER] = STR_INIT("user"),
+	[CHAIN] = STR_INIT("chain"),
 };
 
 static void push_member(lua_State *L, const struct facts *f, enum member m)
@@ -114,6 +155,12 @@ static void push_member(lua_State *L, const struct facts *f, enum member m)
 		return;
 	case HTTP: /* empty where nobody speaks of HTTP: rules then meet nil, not an error */
 		push_object(L, f->q->http);
+		return;
+	case USER: /* empty without a token, like q.http */
+		push_user(L, f->q->delegation);
+		return;
+	case CHAIN:
+		push_chain(L, f->q->delegation);
 		return;
 	case MEMBERS:
 		break;

@@ -148,6 +148,14 @@ struct policy_attribute {
 	struct str name, value;
 };
 
+/* On whose behalf an agent acts, as a verified token says it, never a PEP. */
+struct policy_delegation {
+	struct str user, user_issuer; /* p == NULL: nobody's, an agent began by itself */
+	struct str scope;	      /* what the token is good for: names with one blank between */
+	const struct str *chain;      /* SPIFFE IDs, in the order in which they came to act */
+	size_t nchain;
+};
+
 struct policy_request {
 	const struct json *subject, *action, *resource; /* as sent: objects */
 	const struct json *context;			/* an object, or NULL if absent */
@@ -160,6 +168,7 @@ struct policy_request {
 	size_t nattributes;
 	const struct policy_definition *definitions; /* sorted by tool */
 	size_t ndefinitions;
+	const struct policy_delegation *delegation; /* NULL: q.user and q.chain are empty */
 	int64_t now_ms;
 };
 

@@ -12,10 +12,11 @@ struct subjects {
 
 /* Members of q */
 
-static const char *const q_members[] = { "subject", "action", "resource", "context",
-					 "args",    "agent",  "tool",	  "model",
-					 "pep",	    "now",    "http",	  NULL };
-static const char *const q_later[] = { "user", "chain", "session", "budget", "approval", NULL };
+static const char *const q_members[] = { "subject", "action", "resource", "context", "args",
+					 "agent",   "tool",   "model",	  "pep",     "now",
+					 "http",    "user",   "chain",	  NULL };
+static const char *const q_later[] = { "session", "budget", "approval", NULL };
+static const char *const user_members[] = { "id", "issuer", "scope", NULL };
 
 /* What fronts put into q.http (authz/extauthz); nothing in it comes from a client by name. */
 static const char *const http_members[] = {
@@ -130,6 +131,14 @@ static void check_member(struct job *j, const struct token *at)
 	else if (more && str_eq(name, STR("http")) && !listed(http_members, inner))
 		job_error(j, at->line, "q.http has no \"%.*s\"%s", STR_FMT(inner),
 			  did_you_mean(inner, http_members, near));
+	else if (more && str_eq(name, STR("user")) && !listed(user_members, inner))
+		job_error(j, at->line, "q.user has no \"%.*s\"%s", STR_FMT(inner),
+			  did_you_mean(inner, user_members, near));
+	else if (more && str_eq(name, STR("chain")))
+		job_error(j, at->line,
+			  "q.chain is a list of SPIFFE IDs and has no \"%.*s\"; q.chain[1] is who "
+			  "acted first",
+			  STR_FMT(inner));
 	else if (more && str_eq(name, STR("agent")))
 		declared_check(j, inner, at->line, NULL);
 	while (more) {

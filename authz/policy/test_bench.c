@@ -46,6 +46,29 @@ static bool copy_text(struct arena *a, struct str *s)
 	return s->p != NULL;
 }
 
+static bool copy_delegation(struct arena *a, const struct policy_delegation **of)
+{
+	struct policy_delegation *d;
+	struct str *chain;
+	bool ok;
+
+	if (!*of)
+		return true;
+	d = arena_alloc(a, sizeof(*d));
+	chain = arena_alloc(a, ((*of)->nchain + 1) * sizeof(*chain));
+	if (!d || !chain)
+		return false;
+	*d = **of;
+	ok = copy_text(a, &d->user) && copy_text(a, &d->user_issuer) && copy_text(a, &d->scope);
+	for (size_t i = 0; ok && i < d->nchain; i++) {
+		chain[i] = d->chain[i];
+		ok = copy_text(a, &chain[i]);
+	}
+	d->chain = chain;
+	*of = d;
+	return ok;
+}
+
 /* A case's request outlives its case here. */
 static bool copy(struct arena *a, struct policy_request *q)
 {
@@ -54,7 +77,7 @@ static bool copy(struct arena *a, struct policy_request *q)
 		  copy_json(a, &q->resource) && copy_json(a, &q->context) &&
 		  copy_json(a, &q->http) && copy_text(a, &q->pep) && copy_text(a, &q->server) &&
 		  copy_text(a, &q->agent_id) && copy_text(a, &q->agent_owner) &&
-		  copy_text(a, &q->agent_state);
+		  copy_text(a, &q->agent_state) && copy_delegation(a, &q->delegation);
 
 	for (size_t i = 0; ok && i < q->nattributes; i++) {
 		list[i] = q->attributes[i];

@@ -13,7 +13,7 @@ static const char *const keys[] = { "agent",	   "call",    "model", "action",   
 				    "args",	   "context", "now",   "pep",	    "subject",
 				    "server",	   "expect",  "rule",  "reason",    "message",
 				    "obligations", "name",    "skip",  "approvers", "http",
-				    NULL };
+				    "user",	   "chain",   NULL };
 static const char *const decisions[] = { "deny", "ask", "permit", NULL };
 
 struct asked {
@@ -149,6 +149,86 @@ static bool get_agent(struct asked *c, struct err *e)
 	}
 	c->q.attributes = list;
 	return true;
+}
+
+/* --- on whose behalf --- */
+
+static bool get_user(const struct json *v, struct policy_delegation *d, struct arena *a,
+		     struct err *e)
+{
+	const struct json *scope = json_get(v, STR("scope"));
+	struct buf names;
+
+	d->user_issuer = STR("https://login.acme.example");
+	if (v->type == JSON_STRING) {
+		d->user = v->s;
+		return true;
+	}
+	for (uint32_t i = 0; i < v->n && v->type == JSON_OBJECT; i++) {
+		const struct json *m = &v->items[i];
+
+		if (str_eq(m->name, STR("id")) && m->type == JSON_STRING)
+			d->user = m->s;
+		else if (str_eq(m->name, STR("issuer")) && m->type == JSON_STRING)
+			d->user_issuer = m->s;
+		else if (m != scope || m->type != JSON_ARRAY)
+			d = NULL;
+		if (!d)
+			break;
+	}
+	if (!d || v->type != JSON_OBJECT)
+		return err_set(e, ERR_INVALID,
+			       "user is a name, or { id = , issuer = , scope = { ... } }");
+	buf_in_arena(&names, a, 64 * 1024);
+	for (uint32_t i = 0; scope && i < scope->n; i++) {
+		if (scope->items[i].type != JSON_STRING || !scope->items[i].s.n ||
+		    memchr(scope->items[i].s.p, ' ', scope->items[i].s.n))
+			return err_set(e, ERR_INVALID, "user.scope is a list of names");
+		if (i)
+			buf_char(&names, ' ');
+		buf_add(&names, scope->items[i].s);
+	}
+	d->scope = buf_str(&names);
+	return buf_ok(&names) || err_set(e, ERR_NOMEM, "no memory for this test");
+}
+
+/* A chain that is not given has the agent alone, who acts in any case. */
+static bool get_chain(const struct asked *c, const struct json *v, struct policy_delegation *d,
+		      struct err *e)
+{
+	uint32_t n = v && v->type == JSON_ARRAY ? v->n : 0;
+	struct str *chain = arena_zero(&c->run->scratch, (n + 1) * sizeof(*chain));
+
+	if (!chain)
+		return err_set(e, ERR_NOMEM, "no memory for this test");
+	for (uint32_t i = 0; i < n; i++) {
+		chain[i] = v->items[i].s;
+		if (v->items[i].type != JSON_STRING)
+			n = 0;
+	}
+	if (v && !n)
+		return err_set(e, ERR_INVALID,
+			       "chain is a list of SPIFFE IDs, who acted first in front");
+	if (!v && c->q.agent_id.p)
+		chain[n++] = c->q.agent_id;
+	d->chain = chain;
+	d->nchain = n;
+	return true;
+}
+
+/* As a verified token would say it: user = "alice", chain = { "spiffe://..." }. */
+static bool get_delegation(struct asked *c, struct err *e)
+{
+	const struct json *user = get(c, "user"), *chain = get(c, "chain");
+	struct policy_delegation *d;
+
+	if (!user && !chain)
+		return true;
+	d = arena_zero(&c->run->scratch, sizeof(*d));
+	if (!d)
+		return err_set(e, ERR_NOMEM, "no memory for this test");
+	c->q.delegation = d;
+	return (!user || get_user(user, d, &c->run->scratch, e)) && get_chain(c, chain, d, e);
 }
 
 /* The request as JSON */
@@ -334,7 +414,7 @@ static bool prepare(struct asked *c, struct err *e)
 	if (!check_keys(c->base, e) || !check_keys(c->own, e) ||
 	    !get_text(c, "name", &c->name, e) || !get_text(c, "pep", &c->q.pep, e) ||
 	    !get_text(c, "server", &c->q.server, e) || !get_now(c, e) || !get_agent(c, e) ||
-	    (!c->expect && !get_text(c, "expect", &expect, e)))
+	    !get_delegation(c, e) || (!c->expect && !get_text(c, "expect", &expect, e)))
 		return false;
 	for (size_t i = 0; decisions[i] && !known; i++)
 		if (str_eq(expect, str_c(decisions[i]))) {

@@ -75,6 +75,25 @@ static void take_agent(const struct json *agent, struct arena *a, struct policy_
 		q->agent_id = STR("spiffe://acme.example/agent/7");
 }
 
+/* {"user","issuer","scope","chain":[..]} */
+static void take_delegation(const struct json *v, struct arena *a, struct policy_request *q)
+{
+	struct policy_delegation *d = arena_zero(a, sizeof(*d));
+	const struct json *user = json_get(v, STR("user")), *chain = json_get(v, STR("chain"));
+	struct str *ids = arena_alloc(a, (chain->n + 1) * sizeof(*ids));
+
+	for (uint32_t i = 0; i < chain->n; i++)
+		ids[i] = chain->items[i].s;
+	d->scope = json_get(v, STR("scope"))->s;
+	d->chain = ids;
+	d->nchain = chain->n;
+	if (user) {
+		d->user = user->s;
+		d->user_issuer = json_get(v, STR("issuer"))->s;
+	}
+	q->delegation = d;
+}
+
 void policy_help_request(const char *text, struct arena *a, struct policy_request *q)
 {
 	const struct json *v = NULL, *part;
@@ -91,6 +110,8 @@ void policy_help_request(const char *text, struct arena *a, struct policy_reques
 				      .now_ms = POLICY_HELP_NOW };
 	if ((part = json_get_type(v, STR("agent"), JSON_OBJECT)))
 		take_agent(part, a, q);
+	if ((part = json_get_type(v, STR("delegation"), JSON_OBJECT)))
+		take_delegation(part, a, q);
 	if ((part = json_get_type(v, STR("pep"), JSON_STRING)))
 		q->pep = part->s;
 	if ((part = json_get_type(v, STR("now"), JSON_INT)))

@@ -125,8 +125,8 @@ static const struct {
 	  REQ, "deny policy_error p/a" },
 	{ "pairs goes over all of q",
 	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) local s = '' for k "
-	  "in pairs(q) do s = s .. k .. ' ' end return s == 'action agent args http now pep resource "
-	  "subject ' end } }",
+	  "in pairs(q) do s = s .. k .. ' ' end return s == 'action agent args chain http now pep "
+	  "resource subject user ' end } }",
 	  DOC, "permit permitted p/a" },
 	{ "writing through an alias changes nothing for the next rule's file order",
 	  "policy 'p' { deny 'a' { when = function(q) local x = q.args x.amount = 1 return false end "
@@ -149,6 +149,28 @@ static const struct {
 	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) return "
 	  "q.http.host == nil end } }",
 	  "{\"action\":{\"name\":\"read\"},\"resource\":{\"type\":\"doc\",\"id\":\"d1\"}}",
+	  "permit permitted p/a" },
+	{ "on whose behalf, and through whom",
+	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) return "
+	  "q.user.id == 'alice' and q.user.issuer == 'https://idp' and #q.user.scope == 2 and "
+	  "has(q.user.scope, 'b:c') and #q.chain == 2 and q.chain[1] == 'spiffe://x/1' and "
+	  "q.chain[2] == 'spiffe://x/2' end } }",
+	  "{\"action\":{\"name\":\"read\"},\"resource\":{\"type\":\"doc\",\"id\":\"d1\"},"
+	  "\"delegation\":{\"user\":\"alice\",\"issuer\":\"https://idp\",\"scope\":\"a b:c\","
+	  "\"chain\":[\"spiffe://x/1\",\"spiffe://x/2\"]}}",
+	  "permit permitted p/a" },
+	{ "an agent that began by itself: no user",
+	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) return "
+	  "q.user.id == nil and q.user.issuer == nil and #q.user.scope == 0 and #q.chain == 1 end } }",
+	  "{\"action\":{\"name\":\"read\"},\"resource\":{\"type\":\"doc\",\"id\":\"d1\"},"
+	  "\"delegation\":{\"scope\":\"\",\"chain\":[\"spiffe://x/1\"]}}",
+	  "permit permitted p/a" },
+	{ "nobody's behalf, whatever the asker claims",
+	  "policy 'p' { permit 'a' { on = { action = 'read' }, when = function(q) return "
+	  "q.user.id == nil and q.user.scope == nil and #q.chain == 0 and "
+	  "q.context.user == 'alice' end } }",
+	  "{\"action\":{\"name\":\"read\"},\"resource\":{\"type\":\"doc\",\"id\":\"d1\"},"
+	  "\"context\":{\"user\":\"alice\",\"chain\":[\"spiffe://x/1\"]},\"user\":\"alice\"}",
 	  "permit permitted p/a" },
 	{ "model",
 	  "policy 'p' { permit 'a' { on = { action = 'models/invoke' }, when = function(q) return "

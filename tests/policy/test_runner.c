@@ -614,9 +614,69 @@ static void the_library_is_tested_whole(void **state)
 	policy_sources_clear(&s);
 }
 
+static void on_whose_behalf(void **state)
+{
+	static const char delegated[] =
+		"policy 'p' { permit 'mail' { on = { action = 'send' }, when = function(q) return "
+		"q.user.id == 'alice' and q.user.issuer == 'https://login.acme.example' and "
+		"q.chain[#q.chain] == q.agent.id and "
+		"(#q.chain == 1 or has(q.user.scope, 'mail')) end } }";
+#define SEND(rest) "test 'a' { action = 'send', resource = 'mail:x', agent = {}, " rest " }"
+	static const struct {
+		const char *why, *tests;
+		size_t passed, failed;
+		const char *says;
+	} cases[] = {
+		{ "a user", SEND("user = 'alice', expect = 'permit'"), 1, 0, "" },
+		{ "nobody", SEND("expect = 'deny'"), 1, 0, "" },
+		{ "another user", SEND("user = 'bob', expect = 'deny'"), 1, 0, "" },
+		{ "of another issuer",
+		  SEND("user = { id = 'alice', issuer = 'https://x' }, expect = 'deny'"), 1, 0,
+		  "" },
+		{ "a chain, with a scope",
+		  SEND("user = { id = 'alice', scope = { 'read', 'mail' } }, chain = { "
+		       "'spiffe://acme.example/a', 'spiffe://acme.example/agent/test' }, "
+		       "expect = 'permit'"),
+		  1, 0, "" },
+		{ "a chain, without",
+		  SEND("user = { id = 'alice' }, chain = { 'spiffe://acme.example/a', "
+		       "'spiffe://acme.example/agent/test' }, expect = 'deny'"),
+		  1, 0, "" },
+		{ "a user of another shape", SEND("user = 7, expect = 'deny'"), 0, 1,
+		  "user is a name" },
+		{ "a member of a user", SEND("user = { name = 'alice' }, expect = 'deny'"), 0, 1,
+		  "user is a name" },
+		{ "scopes in one text",
+		  SEND("user = { id = 'alice', scope = 'a b' }, expect = 'deny'"), 0, 1,
+		  "user is a name" },
+		{ "a scope with a blank",
+		  SEND("user = { id = 'alice', scope = { 'a b' } }, expect = 'deny'"), 0, 1,
+		  "list of names" },
+		{ "a chain in one text", SEND("chain = 'spiffe://x/1', expect = 'deny'"), 0, 1,
+		  "chain is a list" },
+		{ "a chain of numbers", SEND("chain = { 1, 'spiffe://x/1' }, expect = 'deny'"), 0,
+		  1, "chain is a list" },
+	};
+#undef SEND
+	struct policy_test_report r;
+	struct seen seen;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		run(cases[i].why, delegated, cases[i].tests, (struct policy_test_options){ 0 },
+		    &seen, &r);
+		if (r.passed != cases[i].passed || r.failed != cases[i].failed ||
+		    !strstr(seen.message, cases[i].says))
+			fail_msg("%s: %zu passed, %zu failed: %s", cases[i].why, r.passed, r.failed,
+				 seen.message);
+		policy_test_report_clear(&r);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(on_whose_behalf),
 		cmocka_unit_test(outcomes_are_those_of_the_table),
 		cmocka_unit_test(only_wanted_tests_run),
 		cmocka_unit_test(coverage_tells_what_was_seen),
