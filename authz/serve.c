@@ -247,6 +247,7 @@ static void release(struct serving *s)
 	slot_clear(&s->core.callers);
 	slot_clear(&s->core.agents);
 	slot_clear(&s->core.rollouts);
+	slot_clear(&s->core.definitions);
 	limit_free(s->core.agent_limit);
 	limit_free(s->core.attest_limit);
 	free(s->fronts);
@@ -274,6 +275,7 @@ int serve_main(const char *config_path)
 	slot_init(&s->core.callers);
 	slot_init(&s->core.agents);
 	slot_init(&s->core.rollouts);
+	slot_init(&s->core.definitions);
 	ok = start(s, config_path, &e);
 	if (ok) {
 		announce(s);

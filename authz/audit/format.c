@@ -213,7 +213,8 @@ enum format_gravity format_gravity(const struct format_record *r)
 		return GRAVITY_HIGH;
 	if (str_starts(kind, STR("authz.")))
 		return format_succeeded(r) ? GRAVITY_INFO : GRAVITY_LOW;
-	if (!format_succeeded(r))
+	if (!format_succeeded(r) || (str_eq(kind, STR("tool.definition")) &&
+				     str_eq(format_text(r, "outcome"), STR("changed"))))
 		return GRAVITY_MEDIUM;
 	return str_starts(kind, STR("policy.")) || str_starts(kind, STR("key.")) ||
 			       str_starts(kind, STR("admin.")) || str_eq(kind, STR("log.export"))

@@ -77,6 +77,7 @@ static const char *name_of(const struct format_record *r)
 		{ "identity.", "Identity refused" },
 		{ "key.", "Key changed" },
 		{ "admin.", "Act of an administrator" },
+		{ "tool.", "Tool described otherwise" },
 	};
 	struct str kind = format_text(r, "kind"), decision = format_text(r, "decision");
 

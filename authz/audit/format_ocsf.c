@@ -43,6 +43,7 @@ static const struct activity activities[] = {
 	{ "policy.", "*", ENTITY, 3, "Update" },
 	{ "key.federated", "*", ENTITY, 3, "Update" },
 	{ "key.issuer", "*", ENTITY, 3, "Update" },
+	{ "tool.", "*", ENTITY, 3, "Update" },
 	{ "", "*", ENTITY, 99, NULL },
 };
 

@@ -4,6 +4,7 @@
 
 #include "authz/audit/hold.h"
 #include "authz/base/log.h"
+#include "authz/decide/definitions.h"
 #include "authz/decide/federation.h"
 #include "authz/decide/fetching.h"
 #include "authz/decide/import.h"
@@ -66,6 +67,7 @@ static void housekeeping(struct control *c)
 		control_look(c, false);
 	}
 	clock_watch_look(c);
+	definitions_tick(c);
 	rollouts_tick(c, now);
 	authorities_tick(c->authorities);
 	federation_tick(c->federation);
@@ -148,7 +150,7 @@ static bool open_stores(struct control *c, struct err *e)
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
 	       attest_open(c->config.attest, c->db, &c->attest, e) &&
 	       generations_open(c->db, &c->generations, e) && holds_migrate(c->db, e) &&
-	       control_folder_open(c, e) && rollouts_open(c, e) &&
+	       control_folder_open(c, e) && rollouts_open(c, e) && definitions_open(c, e) &&
 	       (!c->config.witness || witnessing_open(c, c->config.witness, &c->witnessing, e)) &&
 	       authorities_open(c, &c->config.authorities, &c->authorities, e);
 }
@@ -232,6 +234,7 @@ void control_close(struct control *c)
 	if (!c)
 		return;
 	rollouts_close(c);
+	definitions_close(c);
 	control_folder_close(c);
 	authorities_close(c->authorities);
 	fetching_close(c->fetching);

@@ -25,6 +25,7 @@
 #define CONTROL_QUEUE 1024 /* tasks that may wait */
 
 struct fetching;	  /* decide/fetching.h */
+struct definitions;	  /* decide/definitions.h */
 struct federation_desk;	  /* decide/federation.h */
 struct issuer_keys_desk;  /* decide/issuer_keys.h */
 struct witnessing;	  /* decide/witnessing.h */
@@ -85,6 +86,7 @@ struct control {
 	struct import *import; /* going on, or NULL */
 	struct generations *generations;
 	struct rollout_desk *rollouts; /* rollout_acts.h */
+	struct definitions *definitions;
 	struct authorities *authorities;
 	struct witnessing *witnessing;	      /* NULL: of no log */
 	struct fetching *fetching;	      /* from control_start to control_close */

@@ -8,6 +8,7 @@
 
 #include "authz/base/text.h"
 #include "authz/decide/decide_inside.h"
+#include "authz/decide/definitions.h"
 #include "authz/decide/rollout_beside.h"
 
 static struct str text_of(const struct json *v, struct str name)
@@ -101,6 +102,7 @@ static const struct policy_attribute *attributes_of(const struct inquiry *i)
 
 static void evaluate(struct inquiry *i, struct policy_state *st, struct policy_result *out)
 {
+	const struct definition_view *definitions = worker_definitions(i->w);
 	const struct decision_request *q = &i->d->request;
 	struct policy_request pq = {
 		.subject = q->subject,
@@ -119,6 +121,10 @@ static void evaluate(struct inquiry *i, struct policy_state *st, struct policy_r
 		pq.agent_state = STR("active");
 		pq.attributes = attributes_of(i);
 		pq.nattributes = i->agent->nattributes;
+	}
+	if (definitions) {
+		pq.definitions = definitions->known;
+		pq.ndefinitions = definitions->n;
 	}
 	policy_evaluate(st, &pq, i->d->arena, out);
 }

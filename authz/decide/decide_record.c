@@ -121,6 +121,29 @@ static struct str write_input(struct inquiry *i, struct arena *a)
 	return buf_ok(&b) ? buf_str(&b) : (struct str){ NULL, 0 };
 }
 
+/* What was known of the tool's definition, if a pin was held against it. While a roll-out runs one
+ * of the two sets may have a pin and the other none. */
+static void put_definition(struct inquiry *i, struct buf *b)
+{
+	const struct policy_definition *d = i->answer.result.definition;
+
+	if (!d && i->beside)
+		d = i->beside->result.definition;
+	if (!d)
+		return;
+	buf_lit(b, "\"definition\":{\"accepted\":");
+	buf_json(b, d->accepted);
+	buf_lit(b, ",\"changes\":");
+	buf_json(b, d->changes);
+	buf_lit(b, ",\"observed\":");
+	buf_json(b, d->observed);
+	buf_lit(b, ",\"pinned\":");
+	buf_json(b, d->pinned);
+	buf_lit(b, ",\"tool\":");
+	buf_json(b, d->tool);
+	buf_lit(b, "},");
+}
+
 /* The opening `facts`: all that writ itself added to the request, so that it can be decided again.
  */
 static struct str write_facts(struct inquiry *i, struct arena *a)
@@ -139,6 +162,7 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 		buf_printf(&b, ",\"state\":\"%s\"},",
 			   registry_state_name(registry_state(i->agent, i->now_ms)));
 	}
+	put_definition(i, &b);
 	buf_lit(&b, "\"now\":");
 	buf_i64(&b, i->now_ms);
 	buf_lit(&b, ",\"pep\":");

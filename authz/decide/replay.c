@@ -304,6 +304,26 @@ static bool read_agent(struct replay *r, const struct json *agent)
 	return q->agent_id.p != NULL;
 }
 
+/* What was known of the tool's definition: of one tool at most. */
+static bool read_definition(struct replay *r, const struct json *v)
+{
+	struct policy_definition *d;
+
+	if (!v)
+		return true;
+	d = arena_alloc(&r->arena, sizeof(*d));
+	if (!d)
+		return false;
+	*d = (struct policy_definition){ .tool = text_of(v, "tool"),
+					 .observed = text_of(v, "observed"),
+					 .pinned = text_of(v, "pinned"),
+					 .accepted = text_of(v, "accepted"),
+					 .changes = text_of(v, "changes") };
+	r->request.definitions = d;
+	r->request.ndefinitions = 1;
+	return d->tool.p != NULL;
+}
+
 /* The request and the facts, as they stood before the policies. */
 static bool read_openings(struct replay *r, struct err *e)
 {
@@ -330,7 +350,8 @@ static bool read_openings(struct replay *r, struct err *e)
 	q->server = text_of(facts, "server");
 	q->now_ms = now ? now->i : 0;
 	if (!q->subject || !q->action || !q->resource || !now ||
-	    !read_agent(r, json_get_type(facts, STR("agent"), JSON_OBJECT)))
+	    !read_agent(r, json_get_type(facts, STR("agent"), JSON_OBJECT)) ||
+	    !read_definition(r, json_get_type(facts, STR("definition"), JSON_OBJECT)))
 		return err_code(e, ERR_IO, "storage_corrupt",
 				"the openings of record %llu are not those of a decision",
 				(unsigned long long)r->row.seq);

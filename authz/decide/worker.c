@@ -39,6 +39,7 @@ void worker_clear(struct worker *w)
 	held_clear(&w->bundle);
 	held_clear(&w->rules);
 	held_clear(&w->registry);
+	held_clear(&w->definitions);
 	jwt_verifier_free(w->jwt);
 	sha256_free(w->sha);
 	*w = (struct worker){ 0 };
@@ -84,6 +85,7 @@ void worker_turn_begin(struct worker *w)
 	slot_refresh(&w->core->bundles, &w->bundle, NULL);
 	slot_refresh(&w->core->callers, &w->rules, NULL);
 	slot_refresh(&w->core->agents, &w->registry, NULL);
+	slot_refresh(&w->core->definitions, &w->definitions, NULL);
 	pending_expire(w);
 }
 
@@ -110,4 +112,9 @@ const struct caller_rules *worker_rules(const struct worker *w)
 const struct registry_view *worker_registry(const struct worker *w)
 {
 	return (const struct registry_view *)w->registry.obj;
+}
+
+const struct definition_view *worker_definitions(const struct worker *w)
+{
+	return (const struct definition_view *)w->definitions.obj;
 }

@@ -24,19 +24,21 @@
 #include "spiffe/signer.h"
 
 struct control;
+struct definition_view;
 struct mask;
 
 /* What all workers share. */
 struct core {
 	const struct clock *clock;
 	struct str trust_domain;
-	struct str server_id; /* "spiffe://<td>/writ/server": writ's own ID and JWT audience */
-	struct str issuer;    /* of JWT-SVIDs for OpenID relying parties; empty: none */
-	struct slot policies; /* struct policy_set; empty: no_policy */
-	struct slot bundles;  /* struct bundle_set */
-	struct slot callers;  /* struct caller_rules */
-	struct slot agents;   /* struct registry_view */
-	struct slot rollouts; /* struct rollout; empty: none runs */
+	struct str server_id;	 /* "spiffe://<td>/writ/server": writ's own ID and JWT audience */
+	struct str issuer;	 /* of JWT-SVIDs for OpenID relying parties; empty: none */
+	struct slot policies;	 /* struct policy_set; empty: no_policy */
+	struct slot bundles;	 /* struct bundle_set */
+	struct slot callers;	 /* struct caller_rules */
+	struct slot agents;	 /* struct registry_view */
+	struct slot rollouts;	 /* struct rollout; empty: none runs */
+	struct slot definitions; /* struct definition_view */
 	struct audit *audit;
 	char log_key_id[9];
 	struct limit *agent_limit, *attest_limit;
@@ -74,7 +76,7 @@ struct closings;
 struct worker {
 	struct core *core;
 	struct home *home;
-	struct held policy, bundle, rules, registry, rollout;
+	struct held policy, bundle, rules, registry, rollout, definitions;
 	struct policy_state *state; /* of the held policy set; NULL: no_policy or not buildable */
 	struct err no_state;	    /* why there is none */
 	struct policy_state *candidate; /* of the held roll-out's set; NULL: as above */
@@ -108,6 +110,7 @@ struct rollout *worker_rollout(const struct worker *w);
 struct bundle_set *worker_bundle(const struct worker *w);
 const struct caller_rules *worker_rules(const struct worker *w);
 const struct registry_view *worker_registry(const struct worker *w);
+const struct definition_view *worker_definitions(const struct worker *w);
 
 /* ---- records in the making ---- */
 

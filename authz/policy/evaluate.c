@@ -166,9 +166,8 @@ static const struct policy_definition *find_definition(const struct policy_reque
 	return NULL;
 }
 
-/* Is this digest the pinned one, or the one that was accepted in place of this very pin? */
-static bool digest_holds(const struct policy_pin *pin, const struct policy_definition *d,
-			 struct str digest)
+bool policy_definition_holds(const struct policy_pin *pin, const struct policy_definition *d,
+			     struct str digest)
 {
 	return str_eq(digest, pin->digest) || (d && d->accepted.n && str_eq(digest, d->accepted) &&
 					       str_eq(d->pinned, pin->digest));
@@ -187,7 +186,7 @@ static bool definition_ok(const struct facts *f, struct arena *a, struct policy_
 		return true;
 	d = find_definition(f->q, f->tool->id);
 	out->definition = d;
-	if (d && d->observed.n && !digest_holds(pin, d, d->observed)) {
+	if (d && d->observed.n && !policy_definition_holds(pin, d, d->observed)) {
 		known = d->changes.n && str_eq(d->pinned, pin->digest);
 		refuse(out, STR(REASON_TOOL_DEFINITION_CHANGED),
 		       arena_printf(
@@ -200,7 +199,7 @@ static bool definition_ok(const struct facts *f, struct arena *a, struct policy_
 	}
 	stated = json_get(json_get(f->q->resource, STR("properties")), STR("definition_digest"));
 	if (!stated || stated->type == JSON_NULL ||
-	    (stated->type == JSON_STRING && digest_holds(pin, d, stated->s)))
+	    (stated->type == JSON_STRING && policy_definition_holds(pin, d, stated->s)))
 		return true;
 	refuse(out, STR(REASON_TOOL_DEFINITION_CHANGED),
 	       arena_printf(a,

@@ -142,6 +142,10 @@ struct policy_definition {
 	struct str accepted; /* holds as well as that pin */
 	struct str changes;  /* what of it is not as it was pinned, for a model to read; or empty */
 };
+/* Is @digest the pinned one, or the one that was accepted in place of this very pin? @d may be
+ * NULL: nothing is known. */
+bool policy_definition_holds(const struct policy_pin *pin, const struct policy_definition *d,
+			     struct str digest);
 
 /* A trusted fact about the registered agent. The names id, owner and state are writ's. */
 struct policy_attribute {

@@ -241,6 +241,7 @@ static const struct {
 	{ "log.prune", "", "", "", 1008, 2 },
 	{ "log.redact", "", "", "", 1008, 99 },
 	{ "key.rotate", "\"act\":\"prepare\",", "", "", 1008, 5 },
+	{ "tool.definition", "", "", ",\"tool\":\"files/read\"", 3004, 3 },
 	{ "key.federated", "", "", ",\"trust_domain\":\"b.example\"", 3004, 3 },
 	{ "key.issuer", "\"issuer\":\"https://ci.example\",", "", "", 3004, 3 },
 	{ "policy.load", "\"act\":\"watch\",", "", "", 3004, 3 },

@@ -4,10 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 /* cmocka wants the standard headers first */
 #include <cmocka.h>
 #include <sqlite3.h>
 
+#include "authz/decide/definitions.h"
 #include "authz/decide/replay.h"
 #include "authz/policy/generations.h"
 #include "tests/decide/rig.h"
@@ -17,9 +19,10 @@
 #define OUT "spiffe://test.example/agent/out"
 #define PEP "spiffe://test.example/mesh/gw"
 
+#define DIGEST "sha256:000000000000000000000000000000000000000000000000000000000000000"
 static const char catalogue[] =
 	"tool \"payments/create\" { effect = \"spend\", args = { amount = \"number\", to = \"string\" } }\n"
-	"tool \"ledger/query\" { effect = \"read\" }\n"
+	"tool \"ledger/query\" { effect = \"read\", digest = \"" DIGEST "1\" }\n"
 	"tool \"files/delete\" { effect = \"delete\" }\n"
 	"model \"gpt-large\" { tier = 3 }\n";
 
@@ -107,6 +110,35 @@ static size_t ask_for_much(struct rig *r, size_t n)
 	return at_bound;
 }
 
+static void free_view(struct shared *shared)
+{
+	free(shared);
+}
+
+/* From now on ledger/query, which is pinned, was seen last by the digest that ends like this. */
+static void see(struct rig *r, char digit, struct str accepted)
+{
+	struct {
+		struct definition_view view;
+		struct policy_definition known;
+		struct definition_standing standing;
+		char digest[sizeof(DIGEST) + 1];
+	} *v = calloc(1, sizeof(*v));
+
+	assert_non_null(v);
+	snprintf(v->digest, sizeof(v->digest), DIGEST "%c", digit);
+	v->known = (struct policy_definition){ .tool = STR_INIT("ledger/query"),
+					       .observed = str_c(v->digest),
+					       .pinned = STR_INIT(DIGEST "1"),
+					       .accepted = accepted,
+					       .changes = STR_INIT("title added, a \"b\"") };
+	v->view.known = &v->known;
+	v->view.standing = &v->standing;
+	v->view.n = 1;
+	shared_init(&v->view.shared, free_view);
+	slot_publish(&r->core.definitions, &v->view.shared);
+}
+
 /* All rows' verdicts, counted; the first one of @bad is told. */
 static void count(struct rig *r, struct policy_set *candidate, uint64_t counts[REPLAY_VERDICTS],
 		  enum replay_verdict bad)
@@ -188,6 +220,39 @@ static void every_decision_comes_out_again(void **state)
 	assert_int_equal(counts[REPLAY_SAME] + counts[REPLAY_SETTLED], 700);
 	assert_true(counts[REPLAY_SAME] > 500);
 	assert_true(counts[REPLAY_SETTLED] > 50);
+	stop(&r);
+}
+
+/* A record has what was known of a definition: it is not looked up again. */
+static void pinned_tools_come_out_again(void **state)
+{
+	uint64_t counts[REPLAY_VERDICTS], size;
+	struct policy_set *candidate;
+	struct rig r;
+	int changed = 0;
+
+	(void)state;
+	start(&r);
+	put(&r, ">");
+	ask_for_much(&r, 100);
+	see(&r, '1', STR(""));
+	ask_for_much(&r, 100);
+	see(&r, '2', STR(""));
+	ask_for_much(&r, 100);
+	see(&r, '2', STR(DIGEST "2"));
+	ask_for_much(&r, 100);
+	size = rig_size(&r);
+	for (uint64_t seq = 0; seq < size; seq++)
+		changed += strstr(rig_leaf(&r, seq), "\"reason\":\"tool_definition_changed\"") !=
+			   NULL;
+	assert_true(changed > 5);
+	count(&r, NULL, counts, REPLAY_CHANGED);
+	assert_int_equal(counts[REPLAY_SAME] + counts[REPLAY_SETTLED], 400);
+	/* The same rules as a candidate: held against the same facts, too. */
+	candidate = (struct policy_set *)slot_acquire(&r.core.policies);
+	count(&r, candidate, counts, REPLAY_CHANGED);
+	assert_int_equal(counts[REPLAY_SAME] + counts[REPLAY_SETTLED], 400);
+	shared_release(&candidate->shared);
 	stop(&r);
 }
 
@@ -316,6 +381,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_decision_comes_out_again),
+		cmocka_unit_test(pinned_tools_come_out_again),
 		cmocka_unit_test(a_candidate_changes_what_it_changes),
 		cmocka_unit_test(what_cannot_be_computed_is_counted),
 		cmocka_unit_test(another_engine_and_lost_sources),
