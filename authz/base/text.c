@@ -64,17 +64,51 @@ bool text_is_utf8(struct str s)
 
 bool text_is_printable(struct str s)
 {
-	for (size_t i = 0; i < s.n; i++)
+	const uint64_t ones = 0x0101010101010101u;
+	size_t i = 0;
+
+	for (; s.n - i >= 8; i += 8) {
+		uint64_t w, del, hit;
+
+		memcpy(&w, s.p + i, 8);
+		del = w ^ ones * 0x7f;
+		hit = ((w - ones * 0x20) & ~w) | ((del - ones) & ~del);
+		if (hit & ones * 0x80)
+			return false;
+	}
+	for (; i < s.n; i++)
 		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
 			return false;
 	return true;
 }
 
+/* Four bytes at a time: each half of a byte in a byte of its own, '0' added to all, and what is
+ * between '9' and 'a' to those past nine. */
+static uint64_t hex_of_4(const uint8_t *p)
+{
+	const uint64_t ones = 0x0101010101010101u;
+	uint32_t four;
+	uint64_t v;
+
+	memcpy(&four, p, 4);
+	v = le32toh(four);
+	v = (v | v << 16) & 0x0000ffff0000ffffu;
+	v = (v | v << 8) & 0x00ff00ff00ff00ffu;
+	v = (v >> 4 & ones * 0x0f) | (v & 0x000f000f000f000fu) << 8;
+	return htole64(v + ones * '0' + ((v + ones * 6) >> 4 & ones) * ('a' - '9' - 1));
+}
+
 void text_hex(const uint8_t *p, size_t n, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
+	size_t i = 0;
 
-	for (size_t i = 0; i < n; i++) {
+	for (; n - i >= 4; i += 4, out += 8) {
+		uint64_t eight = hex_of_4(p + i);
+
+		memcpy(out, &eight, 8);
+	}
+	for (; i < n; i++) {
 		*out++ = digits[p[i] >> 4];
 		*out++ = digits[p[i] & 15];
 	}

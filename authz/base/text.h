@@ -22,24 +22,43 @@ bool text_is_utf8(struct str s);
 /* The bytes of the UTF-8 sequence that @s starts with, or 0 if there is no well-formed one. */
 size_t text_utf8_char(struct str s);
 
-/* How many bytes at the start of @s are ASCII and stand for themselves in a JSON string: up to the
- * first quote, backslash, control character or byte from 0x80 on. Eight at a time: of a word's
- * bytes that borrow or have the high bit, the lowest is always a true hit. */
-static inline size_t text_json_plain(struct str s)
+/* A byte of @w with its high bit set where @w has one that is not ASCII or does not stand for
+ * itself in a JSON string. Of a word's bytes that borrow or have the high bit, the lowest is always
+ * a true hit. */
+static inline uint64_t text_json_hits(uint64_t w)
 {
 	const uint64_t ones = 0x0101010101010101u;
+
+	return (((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones) | (w - ones * 0x20) | w) &
+	       ones * 0x80;
+}
+
+/* How many bytes at the start of @s are ASCII and stand for themselves in a JSON string: up to the
+ * first quote, backslash, control character or byte from 0x80 on. Eight at a time; what is left of
+ * a longer text together with bytes before it, of a shorter one as two halves that overlap. */
+static inline size_t text_json_plain(struct str s)
+{
+	uint32_t head, tail;
+	uint64_t w, hit;
 	size_t i = 0;
 
 	for (; s.n - i >= 8; i += 8) {
-		uint64_t w, hit;
-
 		memcpy(&w, s.p + i, 8);
-		w = le64toh(w);
-		hit = ((w ^ ones * '"') - ones) | ((w ^ ones * '\\') - ones) | (w - ones * 0x20) |
-		      w;
-		hit &= ones * 0x80;
+		hit = text_json_hits(le64toh(w));
 		if (hit)
 			return i + (size_t)__builtin_ctzll(hit) / 8;
+	}
+	if (i && i < s.n) {
+		memcpy(&w, s.p + s.n - 8, 8);
+		hit = text_json_hits(le64toh(w));
+		return hit ? s.n - 8 + (size_t)__builtin_ctzll(hit) / 8 : s.n;
+	}
+	if (!i && s.n >= 4) {
+		memcpy(&head, s.p, 4);
+		memcpy(&tail, s.p + s.n - 4, 4);
+		hit = text_json_hits((uint64_t)le32toh(tail) << 32 | le32toh(head));
+		i = hit ? (size_t)__builtin_ctzll(hit) / 8 : 8;
+		return i < 4 ? i : s.n - 8 + i;
 	}
 	for (; i < s.n; i++) {
 		unsigned char c = (unsigned char)s.p[i];

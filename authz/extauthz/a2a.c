@@ -117,10 +117,11 @@ static bool on_message(struct reader *rd, struct str name, const struct json *pa
 {
 	const struct json *message, *parts, *configuration;
 	struct str task, context, id, tenant, url = { NULL, 0 };
-	struct fields f = { .n = 0 };
+	struct fields f;
 	const struct json *args;
 	struct json urls;
 
+	f.n = 0;
 	if (!member(rd, params, "message", JSON_OBJECT, &message) ||
 	    !member(rd, params, "configuration", JSON_OBJECT, &configuration) ||
 	    !member(rd, message, "parts", JSON_ARRAY, &parts) ||
@@ -149,9 +150,10 @@ static bool on_task(struct reader *rd, const struct operation *op, struct str id
 		    const struct json *params)
 {
 	struct str url = { NULL, 0 };
-	struct fields f = { .n = 0 };
+	struct fields f;
 	const struct json *args;
 
+	f.n = 0;
 	if (!text_fit(id, 512))
 		return malformed(rd, "%s needs the id of a task", op->name.p);
 	if (op->target == ON_PUSH) {

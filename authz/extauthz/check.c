@@ -291,8 +291,9 @@ static void decided(struct evaluation *d, const struct decision_answer *a)
 static const struct json *pair(struct arena *a, const char *first, struct str v, const char *second,
 			       struct str w)
 {
-	struct fields f = { .n = 0 };
+	struct fields f;
 
+	f.n = 0;
 	field_str(&f, first, v);
 	field_str(&f, second, w);
 	return fields_object(a, &f);
@@ -301,10 +302,11 @@ static const struct json *pair(struct arena *a, const char *first, struct str v,
 /* With the body as its text, so that the memory of rules grows with what they are given. */
 static const struct json *action_of(struct run *r, const struct traffic_action *t)
 {
-	struct fields f = { .n = 0 };
+	struct fields f;
 	const struct json *made;
 	struct json *v = arena_alloc(r->c->arena, sizeof(*v));
 
+	f.n = 0;
 	field_str(&f, "name", t->name);
 	field_json(&f, "properties", t->args);
 	made = fields_object(r->c->arena, &f);

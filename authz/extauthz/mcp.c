@@ -253,13 +253,20 @@ static bool check_name_header(struct mcp *m, const struct method *t, struct str 
 static bool tool_id(struct mcp *m, struct str name, struct str *out)
 {
 	struct str server = m->rd->r->route.server;
+	char *p;
 
 	if (!server.n)
 		return refuse(m->rd, ERR_FORBIDDEN, "route_incomplete",
 			      "the route does not say which server this tool is on; the operator "
 			      "sets `server`");
-	*out = arena_printf(m->rd->a, "%.*s/%.*s", STR_FMT(server), STR_FMT(name));
-	return out->p || refuse_memory(m->rd);
+	p = arena_alloc(m->rd->a, server.n + 1 + name.n);
+	if (!p)
+		return refuse_memory(m->rd);
+	memcpy(p, server.p, server.n);
+	p[server.n] = '/';
+	memcpy(p + server.n + 1, name.p, name.n);
+	*out = (struct str){ p, server.n + 1 + name.n };
+	return true;
 }
 
 static struct str server_of(const struct mcp *m)
@@ -299,11 +306,12 @@ static bool on_prompt(struct mcp *m, const struct method *t, const struct json *
 static bool on_reference(struct mcp *m, const struct method *t, const struct json *params)
 {
 	const struct json *ref, *argument;
-	struct fields f = { .n = 0 };
+	struct fields f;
 	const struct json *args;
 	struct str type, id;
 	bool prompt;
 
+	f.n = 0;
 	if (!member(m->rd, params, "ref", JSON_OBJECT, &ref) ||
 	    !member(m->rd, params, "argument", JSON_OBJECT, &argument) ||
 	    !member_text(m->rd, ref, "type", &type) ||
@@ -470,9 +478,7 @@ static bool read_batch(struct mcp *m)
 	if (m->method_header.p || m->name_header.p)
 		return mismatch(m, "Mcp-Method and Mcp-Name cannot speak for a batch");
 	for (uint32_t i = 0; i < list->n; i++) {
-		struct fields none = { .n = 0 };
-
-		m->rd->facts = none; /* they speak of one message */
+		m->rd->facts.n = 0; /* they speak of one message */
 		if (!read_message(m, &list->items[i]))
 			return false;
 	}

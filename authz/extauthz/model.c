@@ -132,8 +132,9 @@ static const struct json *server_args(struct reader *rd, const struct model_call
 {
 	static const char *const label[] = { "server_label", "name", NULL };
 	static const char *const allowed[] = { "allowed_tools", "tool_configuration", NULL };
-	struct fields f = { .n = 0 };
+	struct fields f;
 
+	f.n = 0;
 	for (size_t i = 0; label[i]; i++)
 		if (json_get_type(v, str_c(label[i]), JSON_STRING)) {
 			field_json(&f, "label", json_get(v, str_c(label[i])));
@@ -153,9 +154,10 @@ static bool add_servers(struct reader *rd, const struct model_call *m)
 {
 	for (uint32_t i = 0; i < m->nservers; i++) {
 		const struct json *args;
-		struct fields f = { .n = 0 };
+		struct fields f;
 		struct str id = m->servers[i];
 
+		f.n = 0;
 		if (m->of[i]) {
 			args = server_args(rd, m, m->of[i]);
 			if (!args)
@@ -191,9 +193,10 @@ static bool put_servers(struct reader *rd, const struct model_call *m, struct fi
 bool model_done(struct reader *rd, struct model_call *m)
 {
 	struct json tools = { .type = JSON_ARRAY, .n = m->ntools, .items = m->tools };
-	struct fields f = { .n = 0 };
+	struct fields f;
 	const struct json *args;
 
+	f.n = 0;
 	if (!text_fit(m->model, 512))
 		return refuse(rd, ERR_INVALID, "model_missing",
 			      "the request names no model; \"model\" must be a text");
@@ -230,9 +233,10 @@ bool model_list(struct reader *rd, struct str provider)
 
 bool model_endpoint(struct reader *rd, struct str provider, bool batch)
 {
-	struct fields f = { .n = 0 };
+	struct fields f;
 	const struct json *args;
 
+	f.n = 0;
 	if (!batch || !rd->r->route.batches)
 		return refuse(rd, ERR_FORBIDDEN, "endpoint_refused",
 			      "%.*s %.*s is no call that can be judged%s, so it is not let through",

@@ -6,9 +6,8 @@
 
 /* ---- headers ---- */
 
-bool header_once(struct reader *rd, struct str name, struct str *value)
+bool header_find_once(struct reader *rd, struct str name, struct str *value)
 {
-	*value = (struct str){ NULL, 0 };
 	for (size_t i = 0; i < rd->r->nheaders; i++) {
 		if (!str_eq(rd->r->headers[i].name, name))
 			continue;
@@ -22,7 +21,7 @@ bool header_once(struct reader *rd, struct str name, struct str *value)
 	return true;
 }
 
-bool header_there(const struct reader *rd, struct str name)
+bool header_find(const struct reader *rd, struct str name)
 {
 	for (size_t i = 0; i < rd->r->nheaders; i++)
 		if (str_eq(rd->r->headers[i].name, name))
@@ -120,29 +119,32 @@ bool body_object(struct reader *rd, const char *const *names)
 	return names_exact(rd, rd->body, names);
 }
 
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 /* Does @s spell @name in another case? U+017F is a long s, U+212A the Kelvin sign. */
 static bool folds_to(struct str s, struct str name)
 {
 	size_t at = 0;
 
 	for (size_t i = 0; i < name.n; i++) {
-		char c, want = name.p[i];
+		char c;
 
-		if (want >= 'A' && want <= 'Z')
-			want = (char)(want - 'A' + 'a');
 		if (at >= s.n)
 			return false;
-		c = s.p[at];
-		if (c >= 'A' && c <= 'Z')
-			c = (char)(c - 'A' + 'a');
-		if (str_starts(str_from(s, at), STR("\xc5\xbf"))) {
+		c = lower(s.p[at]);
+		if ((unsigned char)c < 0x80) {
+			;
+		} else if (str_starts(str_from(s, at), STR("\xc5\xbf"))) {
 			c = 's';
 			at++;
 		} else if (str_starts(str_from(s, at), STR("\xe2\x84\xaa"))) {
 			c = 'k';
 			at += 2;
 		}
-		if (c != want)
+		if (c != lower(name.p[i]))
 			return false;
 		at++;
 	}
@@ -151,16 +153,20 @@ static bool folds_to(struct str s, struct str name)
 
 bool names_exact(struct reader *rd, const struct json *v, const char *const *names)
 {
-	for (uint32_t i = 0; v && v->type == JSON_OBJECT && i < v->n; i++)
-		for (size_t k = 0; names[k]; k++) {
-			struct str own = v->items[i].name, want = str_c(names[k]);
+	for (uint32_t i = 0; v && v->type == JSON_OBJECT && i < v->n; i++) {
+		struct str own = v->items[i].name;
 
-			if (folds_to(own, want) && !str_eq(own, want))
+		for (size_t k = 0; own.n && names[k]; k++) {
+			/* Most differ in the first letter; the rest are most often the same. */
+			if ((unsigned char)own.p[0] < 0x80 && lower(own.p[0]) != lower(names[k][0]))
+				continue;
+			if (!str_eq(own, str_c(names[k])) && folds_to(own, str_c(names[k])))
 				return refuse(rd, ERR_INVALID, "ambiguous_member",
 					      "member \"%.*s\" is \"%s\" in another case, and some "
 					      "servers would read it so; spell it \"%s\"",
 					      STR_FMT(str_first(own, 40)), names[k], names[k]);
 		}
+	}
 	return true;
 }
 
@@ -248,16 +254,14 @@ void field_json(struct fields *f, const char *name, const struct json *v)
 	m->name = str_c(name);
 }
 
-const struct json *fields_object(struct arena *a, const struct fields *f)
+const struct json *fields_object(struct arena *a, struct fields *f)
 {
 	struct json *v = arena_zero(a, sizeof(*v));
 	struct json *items = arena_alloc(a, (f->n + 1) * sizeof(*items));
-	struct fields copy;
 
 	if (!v || !items)
 		return NULL;
-	copy = *f;
-	if (json_order(copy.items, f->n, items)) /* a name twice: a bug of ours */
+	if (json_order(f->items, f->n, items)) /* a name twice: a bug of ours */
 		return NULL;
 	v->type = JSON_OBJECT;
 	v->n = f->n;

@@ -17,7 +17,8 @@
 
 enum body_state { BODY_NONE, BODY_COMPLETE, BODY_PARTIAL, BODY_ENCODED };
 
-/* An object in the making; names are ASCII literals, none twice. */
+/* An object in the making; names are ASCII literals, none twice. Begun by n = 0: clearing items that
+ * nobody reads costs more than filling those that are. */
 struct fields {
 	struct json items[FIELDS_MAX];
 	uint32_t n;
@@ -35,7 +36,8 @@ struct reader {
 	const struct json *body; /* once it was read */
 	struct traffic_action *actions;
 	size_t n, room;
-	struct fields facts; /* of q.http */
+	uint64_t names;	     /* name_bit of each header */
+	struct fields facts; /* of q.http; last: traffic_read clears what stands before it */
 };
 
 /* Refuse: false, and the text for people. */
@@ -45,10 +47,30 @@ struct reader {
 
 /* ---- headers ---- */
 
+/* Names of headers as a set that may hold a few more: requests are asked for many headers that they
+ * do not have. */
+static inline uint64_t name_bit(struct str name)
+{
+	unsigned first = (unsigned char)name.p[0], last = (unsigned char)name.p[name.n - 1];
+
+	return (uint64_t)1 << ((first + 5 * last + 9 * (unsigned)name.n) & 63);
+}
+
+bool header_find_once(struct reader *rd, struct str name, struct str *value);
+bool header_find(const struct reader *rd, struct str name);
+
 /* The one header @name; *value is empty with p == NULL if there is none. Two of them are refused:
  * somebody reads the first, somebody else the last. */
-MUST_USE bool header_once(struct reader *rd, struct str name, struct str *value);
-bool header_there(const struct reader *rd, struct str name);
+MUST_USE static inline bool header_once(struct reader *rd, struct str name, struct str *value)
+{
+	*value = (struct str){ NULL, 0 };
+	return !(rd->names & name_bit(name)) || header_find_once(rd, name, value);
+}
+
+static inline bool header_there(const struct reader *rd, struct str name)
+{
+	return (rd->names & name_bit(name)) && header_find(rd, name);
+}
 
 /* ---- bodies ---- */
 
@@ -91,8 +113,8 @@ void field_str(struct fields *f, const char *name, struct str s); /* left out if
 void field_int(struct fields *f, const char *name, int64_t i);
 void field_bool(struct fields *f, const char *name, bool b);
 void field_json(struct fields *f, const char *name, const struct json *v); /* NULL: left out */
-/* NULL: no memory. */
-const struct json *fields_object(struct arena *a, const struct fields *f);
+/* The end of @f, whose items are moved about. NULL: no memory. */
+const struct json *fields_object(struct arena *a, struct fields *f);
 
 MUST_USE bool add_action(struct reader *rd, struct str name, struct str type, struct str id,
 			 const struct json *args);

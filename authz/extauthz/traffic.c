@@ -318,8 +318,9 @@ static bool shown(struct str name)
 static const struct json *headers_object(struct reader *rd)
 {
 	const struct traffic_request *r = rd->r;
-	struct fields f = { .n = 0 };
+	struct fields f;
 
+	f.n = 0;
 	for (size_t i = 0; i < r->nheaders; i++) {
 		struct str name = r->headers[i].name, value = r->headers[i].value;
 		uint32_t k = 0;
@@ -429,13 +430,23 @@ bool traffic_read(const struct traffic_request *r, const struct json_limits *lim
 		  struct arena *a, struct traffic *out, struct err *e)
 {
 	struct traffic_request own = *r;
-	struct reader rd = { .r = &own, .limits = limits, .a = a, .out = out, .e = e };
+	struct reader rd;
 	struct str *texts[] = { &own.method, &own.path,	  &own.query,
 				&own.host,   &own.scheme, &own.body };
 
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		if (!texts[i]->p) /* what is absent is empty, and can be counted from */
 			*texts[i] = STR("");
+	memset(&rd, 0, offsetof(struct reader, facts));
+	rd.facts.n = 0;
+	rd.r = &own;
+	rd.limits = limits;
+	rd.a = a;
+	rd.out = out;
+	rd.e = e;
+	for (size_t i = 0; i < r->nheaders; i++)
+		if (r->headers[i].name.n)
+			rd.names |= name_bit(r->headers[i].name);
 	err_none(e);
 	*out = (struct traffic){ .style = r->route.style };
 	out->protocol = r->route.protocol; /* also of what is refused early */

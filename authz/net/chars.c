@@ -1,7 +1,6 @@
 #include "authz/net/chars.h"
 
-#include <stdint.h>
-
+#include "authz/base/text.h"
 #include "include/writ/words.h"
 
 /* Token characters, in lower case; 0 for all others. */
@@ -65,33 +64,14 @@ bool http_equal_fold(struct str a, struct str b)
 	return true;
 }
 
-/* Eight bytes at a time: is one of them below 0x20, or 0x7f? */
-static bool has_control(const char *p)
-{
-	const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
-	uint64_t v, del;
-
-	memcpy(&v, p, sizeof(v));
-	del = v ^ (ones * 0x7f);
-	return ((v - ones * 0x20) & ~v & tops) || ((del - ones) & ~del & tops);
-}
-
-static bool value_bytes_ok(const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (((unsigned char)p[i] < 0x20 && p[i] != '\t') || p[i] == 0x7f)
-			return false;
-	return true;
-}
-
 bool http_value_ok(struct str s)
 {
-	size_t i = 0;
-
-	for (; i + 8 <= s.n; i += 8)
-		if (has_control(s.p + i) && !value_bytes_ok(s.p + i, 8))
+	if (text_is_printable(s))
+		return true;
+	for (size_t i = 0; i < s.n; i++)
+		if (((unsigned char)s.p[i] < 0x20 && s.p[i] != '\t') || s.p[i] == 0x7f)
 			return false;
-	return value_bytes_ok(s.p + i, s.n - i);
+	return true;
 }
 
 static bool visible(char c)
@@ -109,8 +89,15 @@ bool http_target_ok(struct str s)
 
 bool http_host_ok(struct str s)
 {
+	/* Visible ASCII but for / ? # @ \ , " < > ^ ` { | } */
+	static const bool host[256] = {
+		['!'] = 1,	   ['$' ... '+'] = 1, ['-'] = 1,	 ['.'] = 1,
+		['0' ... ';'] = 1, ['='] = 1,	      ['A' ... '['] = 1, [']'] = 1,
+		['_'] = 1,	   ['a' ... 'z'] = 1, ['~'] = 1,
+	};
+
 	for (size_t i = 0; i < s.n; i++)
-		if (!visible(s.p[i]) || memchr("/?#@\\,\"<>^`{|}", s.p[i], 14))
+		if (!host[(unsigned char)s.p[i]])
 			return false;
 	return true;
 }

@@ -268,6 +268,29 @@ static void hex_of_all_bytes(void **state)
 		}
 }
 
+/* One byte that is different, at each place of texts of each length: words and what is left of
+ * them. */
+static void looks_at_every_byte(void **state)
+{
+	char text[21];
+
+	(void)state;
+	for (unsigned c = 0; c < 256; c++)
+		for (size_t n = 0; n < sizeof(text); n++)
+			for (size_t at = 0; at <= n; at++) {
+				struct str s = { text, n };
+				bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+				bool there = at < n;
+
+				memset(text, 'a', sizeof(text));
+				text[at] = (char)c; /* also right behind the text */
+				if (text_json_plain(s) != (there && !plain ? at : n) ||
+				    text_is_printable(s) != !(there && (c < 0x20 || c == 0x7f)) ||
+				    text_is_utf8(s) != !(there && c >= 0x80))
+					fail_msg("byte %u at %zu of %zu", c, at, n);
+			}
+}
+
 static void order_of_names(void **state)
 {
 	static const struct str names[] = { STR_INIT(""),     STR_INIT("a"),	STR_INIT("aa"),
@@ -501,6 +524,7 @@ int main(void)
 		cmocka_unit_test(small_readers),
 		cmocka_unit_test(digest_knows_the_standard_vector),
 		cmocka_unit_test(hex_of_all_bytes),
+		cmocka_unit_test(looks_at_every_byte),
 		cmocka_unit_test(order_of_names),
 		cmocka_unit_test(salts_differ),
 		cmocka_unit_test(clock_writes_rfc_3339),

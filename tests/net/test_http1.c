@@ -387,6 +387,7 @@ static void judges_characters(void **state)
 		char one[9] = "aaaaaaaaa", c = (char)i;
 		bool control = (i < 0x20 && i != '\t') || i == 0x7f;
 		bool separator = i <= 0x20 || i >= 0x7f || memchr("\"(),/:;<=>?@[\\]{}", i, 17);
+		bool no_host = i <= 0x20 || i >= 0x7f || memchr("/?#@\\,\"<>^`{|}", i, 14);
 
 		for (size_t at = 0; at < sizeof(one); at++) {
 			memset(one, 'a', sizeof(one));
@@ -396,6 +397,8 @@ static void judges_characters(void **state)
 		}
 		if (http_is_token((struct str){ &c, 1 }) == separator)
 			fail_msg("token byte %d", i);
+		if (http_host_ok((struct str){ &c, 1 }) == no_host)
+			fail_msg("host byte %d", i);
 	}
 	assert_true(http_lower_token(name, 5));
 	assert_string_equal(name, "x-abc");
