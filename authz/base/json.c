@@ -156,17 +156,18 @@ static bool read_unicode(struct reader *r, char **to)
 /* The escape at the cursor. */
 static bool read_escape(struct reader *r, char **to)
 {
-	static const char from[] = "\"\\/bfnrt", into[] = "\"\\/\b\f\n\r\t";
-	const char *at;
+	static const char into[256] = { ['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+					['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t' };
+	char c;
 
 	if (r->end - r->p >= 2 && r->p[1] == 'u')
 		return read_unicode(r, to);
-	at = r->end - r->p >= 2 && r->p[1] ? strchr(from, r->p[1]) : NULL;
-	if (!at)
+	c = r->end - r->p >= 2 ? into[(unsigned char)r->p[1]] : '\0';
+	if (!c)
 		return INVALID(r, r->p,
 			       "a backslash starts no escape here; "
 			       "write \\\\ for a backslash");
-	*(*to)++ = into[at - from];
+	*(*to)++ = c;
 	r->p += 2;
 	return true;
 }
@@ -193,14 +194,20 @@ static bool skip_plain(struct reader *r)
 	}
 }
 
-/* The rest of a string that has an escape at the cursor; @from is its first byte. */
-static bool read_escaped(struct reader *r, const char *from, struct str *out)
+/* A string whose first byte is @from: what is before the cursor stands for itself. */
+static bool read_rest(struct reader *r, const char *from, struct str *out)
 {
-	const char *end = r->p;
+	const char *end;
 	char *text, *to;
 
+	if (!skip_plain(r))
+		return false;
+	if (*r->p == '"') {
+		*out = (struct str){ from, (size_t)(r->p - from) };
+		return true;
+	}
 	/* Unescaped it is no longer than up to its quote, or to the end if it has none. */
-	while (end < r->end && *end != '"')
+	for (end = r->p; end < r->end && *end != '"';)
 		end += *end == '\\' && r->end - end > 1 ? 2 : 1;
 	text = to = arena_alloc(r->arena, (size_t)(end - from));
 	if (!text)
@@ -220,18 +227,19 @@ static bool read_escaped(struct reader *r, const char *from, struct str *out)
 	return true;
 }
 
-/* The string whose opening quote is at the cursor. */
+/* The string whose opening quote is at the cursor. Most have neither escapes nor other than ASCII.
+ */
 static bool read_string(struct reader *r, struct str *out)
 {
-	const char *quote = r->p++;
+	const char *quote = r->p, *p = quote + 1;
 
-	*out = (struct str){ NULL, 0 };
-	if (!skip_plain(r))
+	p += text_json_plain((struct str){ p, (size_t)(r->end - p) });
+	*out = (struct str){ quote + 1, (size_t)(p - quote - 1) };
+	r->p = p;
+	if ((p == r->end || *p != '"') && !read_rest(r, quote + 1, out)) {
+		*out = (struct str){ NULL, 0 };
 		return false;
-	if (*r->p == '"')
-		*out = (struct str){ quote + 1, (size_t)(r->p - quote - 1) };
-	else if (!read_escaped(r, quote + 1, out))
-		return false;
+	}
 	if (out->n > r->limits->string)
 		return TOO_LARGE(r, quote, "a string has %zu bytes; at most %zu are accepted",
 				 out->n, r->limits->string);

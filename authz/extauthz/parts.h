@@ -17,8 +17,8 @@
 
 enum body_state { BODY_NONE, BODY_COMPLETE, BODY_PARTIAL, BODY_ENCODED };
 
-/* An object in the making; names are ASCII literals, none twice. Begun by n = 0: clearing items that
- * nobody reads costs more than filling those that are. */
+/* An object in the making; names are ASCII literals, none twice. Begun by n = 0: clearing items
+ * that nobody reads costs more than filling those that are. */
 struct fields {
 	struct json items[FIELDS_MAX];
 	uint32_t n;

@@ -388,6 +388,35 @@ static void what_is_written_is_read(void **state)
 	}
 }
 
+/* A number that is read is written as its double would be, though some are copied as they came. */
+static void spelling_changes_nothing(void **state)
+{
+	static const char *const points[] = { "", ".", ".0", ".00", ".000", ".00000", ".000000" };
+	static const char *const tails[] = { "", "", "0", "e0", "e-7", "E20", "000" };
+	uint64_t seed = 3;
+
+	(void)state;
+	for (int i = 0; i < 200000; i++) {
+		uint64_t r = next_random(&seed);
+		char in[80], out[64], want[64];
+		struct err e = { 0 };
+		struct json v = { 0 };
+		int whole = (int)(r % 17), part = (int)(r >> 8) % 17;
+		const char *point = points[(r >> 16) % ARRAY_LEN(points)];
+
+		/* digits of both sides of the point, each from none to 16 */
+		snprintf(in, sizeof(in), "%s%.*s%s%.*s%s", r >> 63 ? "-" : "", whole ? whole : 1,
+			 whole ? "9078563412000101" : "0", point, point[0] ? part : 0,
+			 "1020304050607089", tails[(r >> 24) % ARRAY_LEN(tails)]);
+		if (!read_number(in, &v, &e))
+			continue;
+		canonical(&v, out);
+		v.raw = (struct str){ NULL, 0 };
+		if (strcmp(out, canonical(&v, want)) != 0)
+			fail_msg("%s became %s, not %s", in, out, want);
+	}
+}
+
 /* Whatever the locale says about the decimal point, here it is a point. */
 static void the_locale_changes_nothing(void **state)
 {
@@ -415,6 +444,7 @@ int main(void)
 		cmocka_unit_test(powers_are_shortest),
 		cmocka_unit_test(random_doubles_are_shortest),
 		cmocka_unit_test(what_is_written_is_read),
+		cmocka_unit_test(spelling_changes_nothing),
 		cmocka_unit_test(the_locale_changes_nothing),
 	};
 
