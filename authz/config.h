@@ -163,6 +163,9 @@ struct config {
 		const char *issuer; /* "iss" of JWT-SVIDs, an https URL; NULL: none */
 	} jwt;
 	struct {
+		const char *issuer; /* "iss" of delegated tokens; NULL: writ's own SPIFFE ID */
+	} delegation;
+	struct {
 		int64_t keep_s; /* how long an unconfirmed foreign bundle is used */
 	} federation;
 	struct {

@@ -199,20 +199,35 @@ static bool finish_listeners(struct config_reader *r)
 	return true;
 }
 
-/* Relying parties compare it byte for byte, and put /.well-known/openid-configuration behind it. */
-static bool finish_issuer(struct config_reader *r)
+/* Others compare it byte for byte, and put a well-known path into it. */
+static bool check_issuer(struct config_reader *r, const char *name, const char *url)
 {
-	const char *url = r->c->jwt.issuer;
 	struct fetch_url parsed;
 
 	if (!url || (fetch_url_parse(str_c(url), &parsed, NULL) && !strchr(url, '?') &&
 		     !str_ends(str_c(url), STR("/"))))
 		return true;
 	return config_fail(
-		r, "jwt.issuer",
+		r, name,
 		"expected \"https://HOST\" or \"https://HOST/PATH\" without a slash at the "
 		"end, user, query and fragment, got \"%.100s\"",
 		url);
+}
+
+/* Two names: who takes a JWT-SVID as proof of an identity, and looks at neither typ nor act, must
+ * not take a delegated token for one. */
+static bool finish_issuers(struct config_reader *r)
+{
+	const char *svids = r->c->jwt.issuer, *tokens = r->c->delegation.issuer;
+
+	if (!check_issuer(r, "jwt.issuer", svids) || !check_issuer(r, "delegation.issuer", tokens))
+		return false;
+	return !svids || !tokens || strcmp(svids, tokens) != 0 ||
+	       config_fail(
+		       r, "delegation.issuer",
+		       "is also jwt.issuer; relying parties tell JWT-SVIDs and delegated tokens "
+		       "apart by it, so give it a path of its own, as \"%.200s/delegation\"",
+		       svids);
 }
 
 /* Files of the outside world, by absolute paths. */
@@ -238,7 +253,7 @@ bool config_finish(struct config_reader *r, bool data_given)
 	struct config *c = r->c;
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
-	    !finish_public_url(r) || !finish_issuer(r) || !finish_files(r) ||
+	    !finish_public_url(r) || !finish_issuers(r) || !finish_files(r) ||
 	    !finish_policy_keys(r) || !finish_keys(r) || !finish_upstream(r) ||
 	    !finish_listeners(r))
 		return false;

@@ -85,6 +85,9 @@ const struct setting config_settings[] = {
 
 	STRING("jwt.issuer", jwt.issuer, 9, 1024, "<none>",
 	       "https URL by which OpenID relying parties know writ: \"iss\" of its JWT-SVIDs"),
+	STRING("delegation.issuer", delegation.issuer, 9, 1024, "<writ's own SPIFFE ID>",
+	       "https URL by which others know writ as the issuer of delegated tokens: their "
+	       "\"iss\"; never that of jwt.issuer"),
 	STRING("fetch.ca_file", fetch.ca_file, 1, 4096, "<the system's>",
 	       "PEM file of the authorities whose web servers writ fetches from"),
 	BOOL("fetch.private", fetch.private_ok, false, "false",

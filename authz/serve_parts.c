@@ -67,12 +67,23 @@ void serving_fill_ttls(struct core *core, const struct config *c)
 	core->token_max = c->limits.token;
 }
 
+/* Empty without memory: the signer then signs none. */
+static struct str token_issuer(struct serving *s)
+{
+	const char *given = s->config->delegation.issuer;
+
+	return given ? str_c(given)
+		     : arena_printf(&s->arena, "spiffe://%s" SPIFFE_SERVER_PATH,
+				    s->config->trust_domain);
+}
+
 bool serving_start_signer(struct serving *s, struct err *e)
 {
 	char *keys = folder_path(&s->folder, "keys");
 	struct signer_config c = { .folder = keys,
 				   .trust_domain = str_c(s->config->trust_domain),
 				   .issuer = str_c(s->config->jwt.issuer),
+				   .token_issuer = token_issuer(s),
 				   .x509_ttl_max_s = s->core.x509_ttl_max,
 				   .jwt_ttl_max_s = s->core.jwt_ttl_max,
 				   .authority_ttl_s = s->config->ttl.authority_s,
@@ -101,6 +112,7 @@ bool serving_fill_core(struct serving *s, struct err *e)
 	core->issuer = str_c(s->config->jwt.issuer);
 	core->server_id = arena_printf(&s->arena, "spiffe://%s" SPIFFE_SERVER_PATH,
 				       s->config->trust_domain);
+	core->token_issuer = token_issuer(s);
 	core->json = (struct json_limits){
 		.string = l->string, .depth = l->depth, .members = l->members, .values = l->values
 	};
@@ -110,7 +122,7 @@ bool serving_fill_core(struct serving *s, struct err *e)
 	core->attest_limit = core->agent_limit ? limit_new(l->attest_rate, l->attest_burst,
 							   LIMIT_KEYS_ADDRESSES, e)
 					       : NULL;
-	if (!core->attest_limit || !core->server_id.p)
+	if (!core->attest_limit || !core->server_id.p || !core->token_issuer.p)
 		return err_set(e, ERR_NOMEM, "no memory for the limits");
 	if (!setup_mask(s->config, &s->arena, &core->mask, e))
 		return false;

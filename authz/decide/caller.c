@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "authz/base/pattern.h"
+#include "authz/decide/delegation.h"
 #include "authz/decide/worker.h"
 
 #define RULES_BYTES (16 * 1024 * 1024)
@@ -92,7 +93,8 @@ static bool bearer(const struct worker *w, const struct call *call, struct str *
 				"there is more than one Authorization header");
 	if (v.n < 8 || strncasecmp(v.p, "bearer ", 7))
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_token",
-				"Authorization must be \"Bearer <JWT-SVID>\"");
+				"Authorization must be \"Bearer <token>\", with a JWT-SVID or a "
+				"delegated token");
 	*token = str_from(v, 7);
 	if (token->n > w->core->token_max)
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_token",
@@ -101,11 +103,31 @@ static bool bearer(const struct worker *w, const struct call *call, struct str *
 	return true;
 }
 
+/* The agent that acts by a delegated token, which its certificate proves it to be. Whatever else
+ * that agent may do, for another it asks as an agent. */
+static bool by_delegated(struct worker *w, const struct call *call, struct str token,
+			 struct caller *c, struct err *e)
+{
+	const struct delegation *d;
+
+	if (!delegation_verify(w, token, w->core->server_id, call->arena, &d, e) ||
+	    !delegation_bound(d, call->peer, e))
+		return false;
+	c->proof = PROOF_DELEGATED;
+	c->id = delegated_actor(&d->token);
+	c->delegation = d;
+	by_spiffe_id(w, c);
+	c->roles &= ROLE_AGENT;
+	return true;
+}
+
 static bool by_token(struct worker *w, const struct call *call, struct str token, struct caller *c,
 		     struct err *e)
 {
 	struct jwt_svid svid;
 
+	if (delegation_claimed(token, call->arena))
+		return by_delegated(w, call, token, c, e);
 	if (!worker_bundle(w))
 		return err_set(e, ERR_UNAUTHENTICATED, "writ has no trust bundle yet");
 	if (!jwt_svid_verify(w->jwt, worker_bundle(w), token, w->core->server_id,

@@ -2,11 +2,11 @@
  * caller - who is asking, and as what.
  *
  * Purpose    Turns what the transport proves (client certificate, Unix peer), what the request
- *            carries (a JWT-SVID addressed to writ) and what the configuration says (a fixed
- *            caller on a loopback listener, the `callers` list) into one answer: a name and a
- *            set of roles. Nothing else in writ decides who somebody is.
- * Ownership  A caller borrows from the call and the snapshots of the worker.
- * Threads    caller_rules: immutable, any. caller_authenticate: the worker's own thread.
+ *            carries (a JWT-SVID or a delegated token, addressed to writ) and what the
+ * configuration says (a fixed caller on a loopback listener, the `callers` list) into one answer: a
+ * name and a set of roles. Nothing else in writ decides who somebody is. Ownership  A caller
+ * borrows from the call and the snapshots of the worker. Threads    caller_rules: immutable, any.
+ * caller_authenticate: the worker's own thread.
  */
 #ifndef WRIT_DECIDE_CALLER_H
 #define WRIT_DECIDE_CALLER_H
@@ -49,9 +49,10 @@ struct listener_caller {
 	bool admin_socket;
 };
 
+struct delegation;
 struct registry_entry;
 
-enum proof { PROOF_NONE, PROOF_MTLS, PROOF_JWT, PROOF_UNIX, PROOF_FIXED };
+enum proof { PROOF_NONE, PROOF_MTLS, PROOF_JWT, PROOF_DELEGATED, PROOF_UNIX, PROOF_FIXED };
 
 struct caller {
 	struct str id; /* SPIFFE ID, "unix:1000" or "listener:http" */
@@ -59,7 +60,8 @@ struct caller {
 	enum proof proof;
 	struct str server;
 	bool bare;
-	const struct registry_entry *entry; /* of a registered, active agent; else NULL */
+	const struct registry_entry *entry;  /* of a registered, active agent; else NULL */
+	const struct delegation *delegation; /* of PROOF_DELEGATED; else NULL */
 };
 
 struct worker;

@@ -9,6 +9,7 @@
 #include "authz/base/text.h"
 #include "authz/decide/decide_inside.h"
 #include "authz/decide/definitions.h"
+#include "authz/decide/delegation.h"
 #include "authz/decide/rollout_beside.h"
 
 static struct str text_of(const struct json *v, struct str name)
@@ -90,6 +91,17 @@ static bool check_caller(struct inquiry *i)
 	return false;
 }
 
+/* A token says who acts, and is of no use to ask about another. */
+static bool check_actor(struct inquiry *i)
+{
+	if (!i->delegation || str_eq(i->agent_id, delegated_actor(&i->delegation->token)))
+		return true;
+	i->agent_id = (struct str){ NULL, 0 };
+	deny(i, REASON_SUBJECT_MISMATCH,
+	     "The token says which agent acts: send that SPIFFE ID as subject.");
+	return false;
+}
+
 /* The registry and the policies are strangers: the same pairs under two names. */
 static const struct policy_attribute *attributes_of(const struct inquiry *i)
 {
@@ -112,6 +124,7 @@ static void evaluate(struct inquiry *i, struct policy_state *st, struct policy_r
 		.http = q->http,
 		.pep = i->d->caller->id,
 		.server = i->d->caller->server,
+		.delegation = i->delegation ? &i->delegation->policy : NULL,
 		.now_ms = i->now_ms,
 	};
 
@@ -184,7 +197,7 @@ static bool may_be_judged(struct inquiry *i)
 	i->agent_id = agent_of(&i->d->request);
 	if (worker_policy(i->w))
 		note_set(i, worker_policy(i->w));
-	return check_caller(i) && check_agent(i);
+	return check_caller(i) && check_actor(i) && check_agent(i);
 }
 
 static void judge(struct inquiry *i)
@@ -301,6 +314,7 @@ static void begin(struct inquiry *i, struct worker *w, struct evaluation *d)
 	err_none(&i->answer.unrecorded);
 	i->d = d;
 	i->w = w;
+	i->delegation = d->request.delegation ? d->request.delegation : d->caller->delegation;
 	i->started_ns = clock_mono_ns(w->core->clock);
 	i->now_ms = clock_wall_ms(w->core->clock);
 	deny(i, REASON_NO_RULE, "");

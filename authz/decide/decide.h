@@ -15,12 +15,16 @@
 #include "authz/decide/caller.h"
 #include "authz/policy/policy.h"
 
+struct delegation;
+
 struct decision_request {
 	const struct json *subject, *action, *resource; /* objects; type, id, name are strings */
 	const struct json *context;			/* an object or NULL */
 	const struct json *http; /* an object or NULL: what a front read of an HTTP request */
-	struct str request_id;	 /* X-Request-ID, may be empty */
-	struct str trace_id;	 /* 32 hex digits, may be empty */
+	const struct delegation *delegation; /* on whose behalf the agent acts; NULL: as the
+					      * caller's own proof says, if it does */
+	struct str request_id;		     /* X-Request-ID, may be empty */
+	struct str trace_id;		     /* 32 hex digits, may be empty */
 };
 
 struct decision_answer {

@@ -15,9 +15,10 @@
 struct inquiry {
 	struct evaluation *d;
 	struct worker *w;
-	const struct registry_entry *agent; /* registered; NULL otherwise */
-	struct str agent_id;		    /* whom the request is about; empty: no agent */
-	struct beside *beside;		    /* the other set's answer; NULL: no roll-out */
+	const struct registry_entry *agent;  /* registered; NULL otherwise */
+	struct str agent_id;		     /* whom the request is about; empty: no agent */
+	const struct delegation *delegation; /* on whose behalf it acts; NULL: its own */
+	struct beside *beside;		     /* the other set's answer; NULL: no roll-out */
 	int64_t now_ms, started_ns;
 	uint8_t policy_hash[32];
 	size_t masked;		       /* values that the record does not have */

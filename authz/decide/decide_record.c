@@ -5,6 +5,7 @@
 #include "authz/audit/mask.h"
 #include "authz/base/text.h"
 #include "authz/decide/decide_inside.h"
+#include "authz/decide/delegation.h"
 #include "authz/decide/rollout_beside.h"
 
 /* The leaf names only actions that a standard defines; others are the caller's words, and those
@@ -163,6 +164,8 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 			   registry_state_name(registry_state(i->agent, i->now_ms)));
 	}
 	put_definition(i, &b);
+	if (i->delegation)
+		delegation_write_facts(&b, i->delegation);
 	buf_lit(&b, "\"now\":");
 	buf_i64(&b, i->now_ms);
 	buf_lit(&b, ",\"pep\":");
@@ -249,16 +252,20 @@ bool decide_write_record(struct inquiry *i, struct pending *p)
 		return false;
 	if (action && known_action(action->s))
 		record_str(rec, STR("action"), action->s);
-	if (i->agent)
+	if (i->agent) {
+		delegation_record_actors(rec, i->delegation, &p->arena);
 		record_str(rec, STR("agent"), i->agent->id);
+	}
 	if (reply.p)
 		record_commit(rec, OPENING_ANSWER, reply, i->w->sha);
 	record_int(rec, STR("cost_us"), (clock_mono_ns(i->w->core->clock) - i->started_ns) / 1000);
 	record_str(rec, STR("decision"), decision_names[r->decision]);
+	delegation_record_names(rec, i->delegation);
 	record_str(rec, STR("engine"), STR(WRIT_ENGINE));
 	record_commit(rec, OPENING_FACTS, facts, i->w->sha);
 	record_int(rec, STR("generation"), (int64_t)i->answer.generation);
 	record_commit(rec, OPENING_INPUT, input, i->w->sha);
+	delegation_record_token(rec, i->delegation);
 	record_str(rec, STR("kind"), STR("authz.decision"));
 	if (i->masked)
 		record_int(rec, STR("masked"), (int64_t)i->masked);

@@ -4,6 +4,7 @@
 
 #include "authz/base/text.h"
 #include "authz/decide/decide.h"
+#include "authz/decide/delegation.h"
 #include "authz/policy/generations.h"
 
 #define SETS_MAX 8 /* generations that are kept loaded */
@@ -351,7 +352,8 @@ static bool read_openings(struct replay *r, struct err *e)
 	q->now_ms = now ? now->i : 0;
 	if (!q->subject || !q->action || !q->resource || !now ||
 	    !read_agent(r, json_get_type(facts, STR("agent"), JSON_OBJECT)) ||
-	    !read_definition(r, json_get_type(facts, STR("definition"), JSON_OBJECT)))
+	    !read_definition(r, json_get_type(facts, STR("definition"), JSON_OBJECT)) ||
+	    !delegation_read_facts(json_get(facts, STR("delegation")), &r->arena, &q->delegation))
 		return err_code(e, ERR_IO, "storage_corrupt",
 				"the openings of record %llu are not those of a decision",
 				(unsigned long long)r->row.seq);

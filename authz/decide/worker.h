@@ -33,6 +33,7 @@ struct core {
 	struct str trust_domain;
 	struct str server_id;	 /* "spiffe://<td>/writ/server": writ's own ID and JWT audience */
 	struct str issuer;	 /* of JWT-SVIDs for OpenID relying parties; empty: none */
+	struct str token_issuer; /* of delegated tokens */
 	struct slot policies;	 /* struct policy_set; empty: no_policy */
 	struct slot bundles;	 /* struct bundle_set */
 	struct slot callers;	 /* struct caller_rules */

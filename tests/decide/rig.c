@@ -100,6 +100,7 @@ static void start_core(struct rig *r)
 	r->core.clock = &r->clock;
 	r->core.trust_domain = STR("test.example");
 	r->core.server_id = STR("spiffe://test.example/writ/server");
+	r->core.token_issuer = STR("https://writ.test.example");
 	r->core.json = json_default_limits;
 	r->core.decision_ns = 2000000000;
 	r->core.x509_ttl = r->core.x509_ttl_max = 3600;
@@ -256,7 +257,9 @@ struct rig_answer *rig_ask_only(struct rig *r, struct str caller_id, unsigned ro
 	if (!json_parse(arena_dup(&request_arena, str_c(request)), &r->core.json, &request_arena,
 			&body, &e))
 		fail_msg("%s: %s", request, e.msg);
-	*caller = (struct caller){ .id = caller_id, .roles = roles, .proof = PROOF_MTLS };
+	*caller = (struct caller){
+		.id = caller_id, .roles = roles, .proof = PROOF_MTLS, .delegation = r->delegation
+	};
 	v->request = (struct decision_request){ .subject = json_get(body, STR("subject")),
 						.action = json_get(body, STR("action")),
 						.resource = json_get(body, STR("resource")),

@@ -20,8 +20,9 @@ struct rig {
 	struct registry *registry;
 	struct home home;
 	struct worker worker;
-	void *log_key;	  /* EVP_PKEY */
-	atomic_int fatal; /* how often the log said it is lost */
+	void *log_key;			     /* EVP_PKEY */
+	atomic_int fatal;		     /* how often the log said it is lost */
+	const struct delegation *delegation; /* of whoever asks; NULL: none */
 	/* Of rig_ask: called when the request is read and before the turn begins, where faults are
 	 * armed; and when the answer is there. May be NULL. */
 	void (*before)(void *ctx);
