@@ -182,6 +182,9 @@ struct config {
 	struct {
 		struct config_parties logs;
 	} witness;
+	struct { /* of Envoy's access log: where a model call's usage stands (decide/worker.h) */
+		const char *namespace, *input_tokens, *output_tokens, *cost_micros;
+	} access_log;
 	struct config_limits limits;
 };
 

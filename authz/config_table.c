@@ -150,6 +150,15 @@ const struct setting config_settings[] = {
 	{ "witness.logs", SET_PARTIES, false, AT(witness.logs), 1, 64, "none", NULL,
 	  "whose checkpoints we cosign, as a witness: key of each" },
 
+	STRING("access_log.namespace", access_log.namespace, 1, 256, "io.envoy.ai_gateway",
+	       "dynamic metadata of Envoy in which a filter keeps what a model call used"),
+	STRING("access_log.input_tokens", access_log.input_tokens, 1, 256, "llm_input_token",
+	       "the number in it that is the input's tokens"),
+	STRING("access_log.output_tokens", access_log.output_tokens, 1, 256, "llm_output_token",
+	       "the number that is the output's tokens"),
+	STRING("access_log.cost_micros", access_log.cost_micros, 1, 256, "<none>",
+	       "the number that is the cost, in millionths of the currency"),
+
 	SIZE("limits.body", limits.body, KIB, 4 * MIB, "1MiB", "a request body"),
 	SIZE("limits.in_flight", limits.in_flight, 64 * KIB, 4096LL * MIB, "16MiB",
 	     "all requests being served, together"),

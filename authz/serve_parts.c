@@ -100,6 +100,19 @@ bool serving_start_signer(struct serving *s, struct err *e)
 	return s->log_signer != NULL;
 }
 
+/* A sixteenth of the log's queue for what access logs report, shared by the fronts. */
+static void fill_access_log(const struct serving *s, struct core *core)
+{
+	const struct config *c = s->config;
+
+	core->usage_keys = (struct usage_keys){ .space = str_c(c->access_log.namespace),
+						.input = str_c(c->access_log.input_tokens),
+						.output = str_c(c->access_log.output_tokens) };
+	if (c->access_log.cost_micros)
+		core->usage_keys.cost = str_c(c->access_log.cost_micros);
+	core->reports_max = c->limits.queue / 16 / s->nfronts + 1;
+}
+
 bool serving_fill_core(struct serving *s, struct err *e)
 {
 	const struct config_limits *l = &s->config->limits;
@@ -116,6 +129,7 @@ bool serving_fill_core(struct serving *s, struct err *e)
 	core->json = (struct json_limits){
 		.string = l->string, .depth = l->depth, .members = l->members, .values = l->values
 	};
+	fill_access_log(s, core);
 	core->decision_ns = (int64_t)l->decision_ms * 1000000;
 	random_bytes(core->search_key, sizeof(core->search_key));
 	core->agent_limit = limit_new(l->agent_rate, l->agent_burst, LIMIT_KEYS_AGENTS, e);

@@ -45,6 +45,11 @@ struct outcome_report {
 /* "success", "failure", ...; NULL-terminated. */
 extern const char *const outcome_names[];
 
+/* Fill @o from a report as POST /v1/audit/outcome and /v1/usage take it: kind, worker, caller,
+ * arena, folder and done are set, the rest is zero. @body, which o borrows from, has no members but
+ * that kind's. False: "invalid_request", "unknown_evaluation", "too_large", or no memory. */
+MUST_USE bool outcome_read(struct outcome_report *o, const struct json *body, struct err *e);
+
 void outcome_report(struct outcome_report *o);
 
 /* The number in an evaluation id of this log: "ev_<log key id>_<seq>". */

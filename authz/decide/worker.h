@@ -27,6 +27,12 @@ struct control;
 struct definition_view;
 struct mask;
 
+/* Where in Envoy's dynamic metadata a filter keeps what a model call used: a namespace, and the
+ * names of numbers in it. Empty: nothing is looked for. */
+struct usage_keys {
+	struct str space, input, output, cost;
+};
+
 /* What all workers share. */
 struct core {
 	const struct clock *clock;
@@ -54,12 +60,18 @@ struct core {
 	int64_t join_token_ttl, leeway_s;
 	int64_t orphan_ms; /* an agent not seen for so long is listed as an orphan */
 	size_t token_max;  /* bytes of a bearer token */
+	struct usage_keys usage_keys;
+	size_t reports_max; /* of access logs, that one worker has under way: decisions come first
+			     */
 };
 
 /* Counters of one worker; read by /metrics while the worker adds. */
 struct worker_counters {
 	atomic_uint_fast64_t decisions[3]; /* by enum decision */
 	atomic_uint_fast64_t unrecorded, refused, issued_x509, issued_jwt;
+	/* Entries of access logs: that closed a decision (also again), that name none of ours or
+	 * are not the last of their request, and reports that were refused. */
+	atomic_uint_fast64_t log_closed, log_passed, log_refused;
 	atomic_uint_fast64_t evaluate_ns; /* sum */
 };
 
@@ -90,6 +102,7 @@ struct worker {
 	struct pending *oldest, *newest, *spare;
 	size_t spares;
 	struct closings *closings; /* outcome.h: opened when first needed, or NULL */
+	size_t logs, reports;	   /* access logs open here, and their reports under way */
 	struct worker_counters counters;
 };
 

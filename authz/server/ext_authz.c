@@ -19,6 +19,12 @@ void handle_ext_mcp(struct request *r)
 	r->site->service->ext_mcp(r->worker, r->call, &r->caller, r->request_id, r->trace_id);
 }
 
+void handle_access_log(struct request *r)
+{
+	r->site->service->access_log(r->worker, r->call, &r->caller, r->site->service->folder,
+				     r->trace_id);
+}
+
 void ext_authz_refuse(const struct site *site, struct call *c, const struct err *e)
 {
 	if (str_starts(c->path, STR("/agentgateway.")))

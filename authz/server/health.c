@@ -158,6 +158,13 @@ static void add_decisions(struct buf *b, const struct service *s)
 		   SUM(s, decisions[DECISION_DENY]));
 	one(b, "writ_decisions_unrecorded_total", "counter",
 	    "Denials because the record could not be written.", SUM(s, unrecorded));
+	metric(b, "writ_access_log_total", "counter",
+	       "Reports of access logs by what came of them, and entries that report nothing.");
+	buf_printf(b,
+		   "writ_access_log_total{result=\"closed\"} %" PRIu64 "\n"
+		   "writ_access_log_total{result=\"passed\"} %" PRIu64 "\n"
+		   "writ_access_log_total{result=\"refused\"} %" PRIu64 "\n",
+		   SUM(s, log_closed), SUM(s, log_passed), SUM(s, log_refused));
 	metric(b, "writ_svids_issued_total", "counter", "SVIDs issued, by type.");
 	buf_printf(b,
 		   "writ_svids_issued_total{type=\"x509\"} %" PRIu64 "\n"

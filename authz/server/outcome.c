@@ -2,7 +2,6 @@
  * /v1/audit/open: of what nobody said anything yet. */
 #include <inttypes.h>
 
-#include "authz/audit/mask.h"
 #include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/decide/outcome.h"
@@ -37,75 +36,6 @@ static void answer(struct outcome_report *o)
 	request_send(r);
 }
 
-static bool read_number(const struct json *body, const char *name, int64_t *out, struct err *e)
-{
-	const struct json *v = json_get(body, str_c(name));
-
-	*out = -1;
-	if (!v)
-		return true;
-	if (v->type != JSON_INT || v->i < 0)
-		return err_code(e, ERR_INVALID, "invalid_request",
-				"%s must be a whole number from 0 on", name);
-	*out = v->i;
-	return true;
-}
-
-static bool read_outcome(struct outcome_report *o, const struct json *body, struct err *e)
-{
-	const struct json *v = json_get_type(body, STR("outcome"), JSON_STRING);
-	const struct json *detail = json_get(body, STR("detail"));
-	struct buf b;
-
-	for (const char *const *n = outcome_names; v && *n && !o->outcome.p; n++)
-		if (str_eq(v->s, str_c(*n)))
-			o->outcome = str_c(*n);
-	if (!o->outcome.p)
-		return err_code(e, ERR_INVALID, "invalid_request",
-				"outcome must be one of success, failure, timeout, cancelled, "
-				"not_executed");
-	if (detail) {
-		buf_in_arena(&b, o->arena, OUTCOME_DETAIL_MAX);
-		o->masked = mask_canonical(o->worker->core->mask, &b, STR("detail"), detail);
-		if (!buf_ok(&b))
-			return err_code(e, ERR_TOO_LARGE, "too_large",
-					"detail is longer than %d bytes; report a summary",
-					OUTCOME_DETAIL_MAX);
-		o->detail = buf_str(&b);
-	}
-	return read_number(body, "duration_ms", &o->duration_ms, e);
-}
-
-static bool read_usage(struct outcome_report *o, const struct json *body, struct err *e)
-{
-	if (!read_number(body, "input_tokens", &o->input_tokens, e) ||
-	    !read_number(body, "output_tokens", &o->output_tokens, e) ||
-	    !read_number(body, "cost_micros", &o->cost_micros, e))
-		return false;
-	if (o->input_tokens < 0 && o->output_tokens < 0 && o->cost_micros < 0)
-		return err_code(e, ERR_INVALID, "invalid_request",
-				"say at least one of input_tokens, output_tokens and cost_micros");
-	return true;
-}
-
-static bool read_report(struct request *r, struct outcome_report *o, const struct json *body,
-			struct err *e)
-{
-	const struct json *id = json_get_type(body, STR("evaluation_id"), JSON_STRING);
-	struct buf b;
-
-	if (!id)
-		return err_code(e, ERR_INVALID, "invalid_request",
-				"evaluation_id is missing: the string that stood in the answer");
-	if (!evaluation_seq(r->worker->core, id->s, &o->seq, e) ||
-	    !(o->kind == CLOSING_OUTCOME ? read_outcome : read_usage)(o, body, e))
-		return false;
-	buf_in_arena(&b, o->arena, LIMIT_BODY);
-	json_canonical(&b, body);
-	o->text = buf_str(&b);
-	return buf_ok(&b) ? true : err_set(e, ERR_NOMEM, "no memory for this report");
-}
-
 static void handle_report(struct request *r, enum closing_kind kind, const char *const *known)
 {
 	const struct json *body = request_json(r);
@@ -123,10 +53,9 @@ static void handle_report(struct request *r, enum closing_kind kind, const char 
 	o->folder = r->site->service->folder;
 	o->trace_id = r->trace_id;
 	o->kind = kind;
-	o->duration_ms = o->input_tokens = o->output_tokens = o->cost_micros = -1;
 	o->done = answer;
 	o->user = r;
-	if (read_report(r, o, body, &e))
+	if (outcome_read(o, body, &e))
 		outcome_report(o);
 	else
 		request_fail(r, &e);

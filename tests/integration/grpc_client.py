@@ -83,9 +83,10 @@ class Stream:
     def __init__(self, client, sid):
         self.client, self.id, self.reply = client, sid, Reply()
         self.buffer, self.closed, self.taken = b"", False, 0
+        self.room = client.initial  # bytes that the server takes; only a patient sender looks at it
 
-    def send(self, message, last=False):
-        self.client.data(self.id, b"\0" + struct.pack(">I", len(message)) + message, last)
+    def send(self, message, last=False, patient=False):
+        self.client.data(self.id, b"\0" + struct.pack(">I", len(message)) + message, last, patient)
 
     def half_close(self):
         self.client.frame(DATA, 1, self.id, b"")
@@ -143,6 +144,7 @@ class Client:
         self.authority, self.next_id, self.streams = authority, 1, {}
         self.inflater, self.block, self.buffer = Inflater(), b"", b""
         self.goaway, self.closed, self.pongs = False, False, 0
+        self.room = self.initial = 65535
         self.s.sendall(PREFACE)
         self.frame(SETTINGS, 0, 0, settings)
         if window:
@@ -154,9 +156,13 @@ class Client:
     def frame(self, kind, flags, sid, payload):
         self.s.sendall(struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", sid) + payload)
 
-    def data(self, sid, payload, last):
+    def data(self, sid, payload, last, patient=False):
+        s = self.streams[sid]
         pieces = [payload[i:i + 16384] for i in range(0, len(payload), 16384)] or [b""]
         for i, piece in enumerate(pieces):
+            while patient and min(self.room, s.room) < len(piece) and not s.closed:
+                self.pump(20)
+            self.room, s.room = self.room - len(piece), s.room - len(piece)
             self.frame(DATA, 1 if last and i == len(pieces) - 1 else 0, sid, piece)
 
     def open(self, path, metadata=None, headers=None):
@@ -210,6 +216,15 @@ class Client:
         s = self.streams.get(sid)
         if kind == SETTINGS and not flags & 1:
             self.frame(SETTINGS, 1, 0, b"")
+            for at in range(0, len(payload), 6):
+                name, value = struct.unpack(">HI", payload[at:at + 6])
+                if name == 4:  # INITIAL_WINDOW_SIZE, for streams that are open, too
+                    for other in self.streams.values():
+                        other.room += value - self.initial
+                    self.initial = value
+        elif kind == WINDOW:
+            where = s or self
+            where.room += int.from_bytes(payload, "big") if s or not sid else 0
         elif kind == PING and not flags & 1:
             self.frame(PING, 1, 0, payload)
         elif kind == PING:
