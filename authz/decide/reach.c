@@ -177,18 +177,22 @@ bool reach_begin(struct reach_one *r, struct worker *w, struct str agent, struct
 				"no policies are in force, so nobody is allowed anything");
 	r->room = could_room(r->set, a);
 	set_agent(&r->q, entry);
-	r->q.action = STR("tools/call");
-	r->q.type = STR("tool");
 	return r->room || short_of_memory(e);
+}
+
+bool reach_id(struct reach_one *r, struct str action, struct str type, struct str id)
+{
+	struct could_answer a;
+
+	r->q.action = action;
+	r->q.type = type;
+	r->q.id = id;
+	policy_could(r->set, &r->q, r->room, &a);
+	return a.could != COULD_NOT;
 }
 
 bool reach_tool(struct reach_one *r, struct str id)
 {
-	struct could_answer a;
-
-	if (!policy_set_knows(r->set, POLICY_TOOLS, id))
-		return false;
-	r->q.id = id;
-	policy_could(r->set, &r->q, r->room, &a);
-	return a.could != COULD_NOT;
+	return policy_set_knows(r->set, POLICY_TOOLS, id) &&
+	       reach_id(r, STR("tools/call"), STR("tool"), id);
 }

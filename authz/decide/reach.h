@@ -50,7 +50,7 @@ MUST_USE bool reach_who(struct worker *w, struct reach *r, struct str action, st
 MUST_USE bool reach_what(struct worker *w, struct reach *r, const struct registry_entry *agent,
 			 struct err *e);
 
-/* One agent, one tool after the other: cheap enough for a list that is on its way to the agent. */
+/* One agent, one thing after the other: cheap enough for a list that is on its way to the agent. */
 struct reach_one {
 	const struct policy_set *set;
 	uint32_t *room;
@@ -63,5 +63,7 @@ MUST_USE bool reach_begin(struct reach_one *r, struct worker *w, struct str agen
 
 /* Could some call of the tool @id be allowed, or asked about? Not if it is not in the catalogue. */
 bool reach_tool(struct reach_one *r, struct str id);
+/* The same of what stands in no catalogue: a prompt, a resource. */
+bool reach_id(struct reach_one *r, struct str action, struct str type, struct str id);
 
 #endif

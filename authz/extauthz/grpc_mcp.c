@@ -2,13 +2,12 @@
 
 #include "authz/base/protobuf.h"
 #include "authz/base/text.h"
-#include "authz/decide/reach.h"
 #include "authz/extauthz/check.h"
 #include "authz/extauthz/grpc_message.h"
+#include "authz/extauthz/list_filter.h"
 #include "authz/net/grpc.h"
 
 #define ERROR_MAX 4096
-#define TOOLS_MAX 2000 /* of one list */
 
 /* AuthorizationError.Code */
 enum mcp_code { PERMISSION_DENIED = 1, RESOURCE_EXHAUSTED = 2, INVALID = 3 };
@@ -242,83 +241,29 @@ static bool describe(struct hook *h, struct err *e)
 
 /* ---- a list ---- */
 
-static bool listed(const struct hook *h, struct reach_one *r, const struct json *tool)
-{
-	const struct json *name = json_get_type(tool, STR("name"), JSON_STRING);
-	struct str id;
-
-	if (!name || !h->server.n)
-		return false;
-	id = arena_printf(h->call->arena, "%.*s/%.*s", STR_FMT(h->server), STR_FMT(name->s));
-	return id.n && reach_tool(r, id);
-}
-
-static void put_tools(struct hook *h, struct reach_one *r, const struct json *tools, struct buf *b)
-{
-	bool first = true;
-
-	buf_lit(b, "[");
-	for (uint32_t i = 0; i < tools->n; i++) {
-		if (!listed(h, r, &tools->items[i]))
-			continue;
-		if (!first)
-			buf_char(b, ',');
-		buf_add(b, tools->items[i].raw);
-		first = false;
-	}
-	buf_lit(b, "]");
-}
-
-/* The result again, without what this agent could not call; and private, for it is the agent's
- * own (MCP 2026-07-28 lets gateways keep lists; agent-protocols sheet 2). */
-static bool filter(struct hook *h, struct buf *b, struct err *e)
+static bool filter(struct hook *h, const struct list_kind *k, struct buf *b, struct err *e)
 {
 	struct worker *w = h->check->worker;
-	const struct json *result = NULL, *tools;
-	struct reach_one r;
-	bool cached = false;
+	const struct json *result = NULL;
 
-	if (!json_parse(h->payload, &w->core->json, h->call->arena, &result, e))
-		return false;
-	tools = json_get_type(result, STR("tools"), JSON_ARRAY);
-	if (!tools || tools->n > TOOLS_MAX)
-		return err_code(e, ERR_INVALID, "invalid_list",
-				"the result of tools/list has no list of at most %d tools",
-				TOOLS_MAX);
-	if (!reach_begin(&r, w, h->agent, h->call->arena, e))
-		return false;
-	buf_char(b, '{');
-	for (uint32_t i = 0; i < result->n; i++) {
-		const struct json *m = &result->items[i];
-
-		cached |= str_eq(m->name, STR("cacheScope")) || str_eq(m->name, STR("ttlMs"));
-		if (str_eq(m->name, STR("cacheScope")) || m == tools)
-			continue;
-		buf_json(b, m->name);
-		buf_char(b, ':');
-		buf_add(b, m->raw);
-		buf_char(b, ',');
-	}
-	if (cached)
-		buf_lit(b, "\"cacheScope\":\"private\",");
-	buf_lit(b, "\"tools\":");
-	put_tools(h, &r, tools, b);
-	buf_char(b, '}');
-	return buf_ok(b) || err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
+	return json_parse(h->payload, &w->core->json, h->call->arena, &result, e) &&
+	       list_filter(w, h->call->arena, k, h->agent, h->server.n ? &h->server : NULL, result,
+			   b, e);
 }
 
 static void answer_response(struct hook *h)
 {
+	const struct list_kind *k = list_kind_of(h->method);
 	struct buf list, *b;
 	struct err e;
 
-	if (!str_eq(h->method, STR("tools/list"))) {
+	if (!k) {
 		pb_put_bytes(grpc_reply(h->call, 16), 1, (struct str){ "", 0 });
 		call_finish(h->call);
 		return;
 	}
 	buf_in_arena(&list, h->call->arena, h->payload.n + 256);
-	if (!filter(h, &list, &e)) {
+	if (!filter(h, k, &list, &e)) {
 		check_refuse(h->check, &e);
 		return;
 	}

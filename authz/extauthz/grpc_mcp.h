@@ -2,9 +2,8 @@
  * grpc_mcp - agentgateway's hook for MCP: calls it has parsed, and lists it is about to send.
  *
  * Purpose    agentgateway.dev.ext_mcp.ExtMcp. CheckRequest judges one call like any other; its
- *            decision is a record. CheckResponse takes those tools out of a tools/list that no rule
- *            could allow this agent, and marks the list as private. It decides nothing: a tool that
- *            is left in may still be denied, one that is taken out is denied when it is called.
+ *            decision is a record. CheckResponse filters lists (list_filter.h) and lets all other
+ *            results pass: it decides nothing.
  * Ownership  Everything lives in the call's arena; the call is finished once, here.
  * Threads    The thread of call->home.
  * Standards  ext_mcp.proto of agentgateway (fact sheet ext-authz 11.2).

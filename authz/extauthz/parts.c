@@ -124,8 +124,8 @@ static char lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
 }
 
-/* Does @s spell @name in another case? U+017F is a long s, U+212A the Kelvin sign. */
-static bool folds_to(struct str s, struct str name)
+/* U+017F is a long s, U+212A the Kelvin sign. */
+bool folds_to(struct str s, struct str name)
 {
 	size_t at = 0;
 

@@ -84,6 +84,9 @@ MUST_USE bool body_object(struct reader *rd, const char *const *names);
  * for that (Go's encoding/json folds case, U+017F and U+212A too). */
 MUST_USE bool names_exact(struct reader *rd, const struct json *v, const char *const *names);
 
+/* Is @s the ASCII text @name to somebody who does not look at case? */
+bool folds_to(struct str s, struct str name);
+
 /* Member @name: absent (*out NULL) or of this type; null counts as absent. */
 MUST_USE bool member(struct reader *rd, const struct json *v, const char *name, enum json_type t,
 		     const struct json **out);

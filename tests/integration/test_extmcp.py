@@ -10,6 +10,10 @@ DENIED, EXHAUSTED, INVALID = 1, 2, 3
 RULES = """
 policy "gateway" {
   permit "sessions" { on = { action = { "tools/list", "notifications/initialized" } } },
+  permit "prompts" { on = { action = "prompts/get", id = { "review", "secret" } } },
+  deny "secret" { on = { action = "prompts/get", id = "secret" } },
+  permit "notes" { on = { action = "resources/read", id = { "file:///notes", "file:///{name}" } } },
+  permit "one host" { on = { action = "resources/read", id = "mail:///1", agent = { team = "other" } } },
   permit "read" { on = { action = "tools/call", effect = "read" } },
   permit "small" { on = { action = "tools/call", tool = "files/write" }, when = function(q) return #q.args.path < 5 end },
   ask "wipe" { on = { action = "tools/call", tool = "files/wipe" }, approvers = "ops" },
@@ -142,6 +146,29 @@ def lists_hold_what_the_agent_could_call():
     for cached in ({"ttlMs": 5000, "cacheScope": "public"}, {"ttlMs": 5000}, {"cacheScope": "public"}):
         equal(names(dict(cached, tools=TOOLS))[1]["cacheScope"], "private", f"{cached}")
     equal(send(RESPONSE, message("tools/call", {"content": []}))[1], [b""], "other answers pass")
+
+
+OTHERS = (  # method, member, id, what is there, what is left
+    ("prompts/list", "prompts", "name", ("review", "secret", "other"), ["review"]),
+    ("resources/list", "resources", "uri", ("file:///notes", "file:///other", "mail:///1"), ["file:///notes"]),
+    ("resources/templates/list", "resourceTemplates", "uriTemplate", ("file:///{name}", "mail:///{n}"), ["file:///{name}"]),
+)
+
+
+@test
+def prompts_and_resources_are_lists_as_well():
+    for method, member, ident, there, left in OTHERS:
+        entries = [{ident: i, "description": "d"} for i in there]
+        m = send(RESPONSE, message(method, {member: entries, "cacheScope": "public", "_meta": {"a": 1}}))
+        equal(json.loads(m[2][0]), {member: [e for e in entries if e[ident] in left], "cacheScope": "private",
+                                    "_meta": {"a": 1}}, method)
+        m = send(RESPONSE, message(method, {member: entries}, services=("a", "b")))
+        equal(json.loads(m[2][0]), {member: []}, f"{method}: whose they are nobody says")
+        twice = {ident: left[0], ident.capitalize() if ident != "uriTemplate" else "URITemplate": there[-1]}
+        m = send(RESPONSE, message(method, {member: [twice, {ident: 7}, {}, [], None]}))
+        equal(json.loads(m[2][0]), {member: []}, f"{method}: entries that nobody or everybody can read")
+        check(error(RESPONSE, message(method, {"tools": []}))[0] == INVALID, f"{method}: another list")
+        check(error(RESPONSE, message(method, {member: [], member.upper(): entries}))[0] == INVALID, f"{method}: two lists")
 
 
 @test
