@@ -10,6 +10,7 @@
 #include "authz/extauthz/check_agent.h"
 #include "authz/extauthz/denial.h"
 #include "authz/extauthz/parts.h"
+#include "authz/policy/definition.h"
 
 /* How long one request may keep its loop, as a batch of evaluations may. */
 #define CHECK_NS 50000000
@@ -67,6 +68,14 @@ bool check_setting(struct check *c, struct str name, struct str value, struct er
 					"setting audience must be a text of 1 to %d bytes",
 					JWT_AUDIENCE_MAX);
 		c->audience = value;
+		return true;
+	}
+	if (str_eq(name, STR("definition_digest"))) {
+		if (!definition_digest_ok(value))
+			return err_code(e, ERR_INVALID, "invalid_route",
+					"setting definition_digest must be \"sha256:\" and 64 "
+					"hexadecimal digits in lower case");
+		c->definition = value;
 		return true;
 	}
 	return traffic_route_set(&c->request.route, name, value, e);
@@ -342,6 +351,25 @@ static const struct json *with_digest(struct run *r)
 	return json_order(from, whole->n, from + http->n + 1) ? NULL : whole;
 }
 
+/* With what the proxy says of the tool's definition. */
+static const struct json *resource_of(struct run *r, const struct traffic_action *t)
+{
+	struct fields said = { .n = 0 }, f = { .n = 0 };
+
+	field_str(&f, "id", t->id);
+	if (r->c->definition.n && str_eq(t->type, STR("tool"))) {
+		const struct json *properties;
+
+		field_str(&said, "definition_digest", r->c->definition);
+		properties = fields_object(r->c->arena, &said);
+		if (!properties)
+			return NULL;
+		field_json(&f, "properties", properties);
+	}
+	field_str(&f, "type", t->type);
+	return fields_object(r->c->arena, &f);
+}
+
 static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
 		const struct json *subject)
 {
@@ -353,8 +381,7 @@ static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
 	};
 	k->d.request = (struct decision_request){ .subject = subject,
 						  .action = action_of(r, t),
-						  .resource = pair(c->arena, "type", t->type, "id",
-								   t->id),
+						  .resource = resource_of(r, t),
 						  .http = r->traffic.http,
 						  .request_id = c->request_id,
 						  .trace_id = c->trace_id };

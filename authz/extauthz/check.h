@@ -64,6 +64,8 @@ struct check {
 	struct str peer_header; /* setting `peer`: the header in which this proxy states the
 				 * principal; x-forwarded-client-cert is read as such */
 	struct str audience;	/* setting `audience`: of bearer tokens; empty: writ's own ID */
+	struct str definition;	/* setting `definition_digest`: of the tool that is called, as the
+				 * proxy holds it; empty: it does not say */
 	struct str request_id, trace_id;
 	bool may_answer_200; /* the front can deny with status 200 */
 	bool only_401_403;   /* the proxy makes 500 of every other denial: nginx */
@@ -74,7 +76,8 @@ struct check {
 /* NULL: out of memory. */
 struct check *check_new(struct worker *w, struct arena *a);
 
-/* One setting of the route, by the names of traffic_route_set and peer, audience. Settings come
+/* One setting of the route, by the names of traffic_route_set and peer, audience,
+ * definition_digest. Settings come
  * from the operator, never from a client. */
 MUST_USE bool check_setting(struct check *c, struct str name, struct str value, struct err *e);
 

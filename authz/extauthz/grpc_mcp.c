@@ -4,7 +4,7 @@
 #include "authz/base/text.h"
 #include "authz/extauthz/check.h"
 #include "authz/extauthz/grpc_message.h"
-#include "authz/extauthz/list_filter.h"
+#include "authz/extauthz/listing.h"
 #include "authz/net/grpc.h"
 
 #define ERROR_MAX 4096
@@ -18,7 +18,7 @@ struct hook {
 	bool response;
 	struct str service, method, payload; /* payload: params or result, JSON */
 	size_t services;
-	struct str agent, server; /* of the metadata */
+	struct str agent, server, definition; /* of the metadata */
 	struct http_header *headers;
 	size_t nheaders;
 };
@@ -135,6 +135,8 @@ static void read_metadata(struct hook *h, struct pb_reader *in, const struct pb_
 			h->agent = text;
 		else if (str_eq(key, STR("server")))
 			h->server = text;
+		else if (str_eq(key, STR("definition_digest")))
+			h->definition = text;
 	}
 	pb_fail_with(in, &all);
 }
@@ -227,7 +229,9 @@ static bool describe(struct hook *h, struct err *e)
 	struct traffic_request *q = &h->check->request;
 
 	if (!rebuild(h, e) || !check_setting(h->check, STR("protocol"), STR("mcp"), e) ||
-	    (h->server.n && !check_setting(h->check, STR("server"), h->server, e)))
+	    (h->server.n && !check_setting(h->check, STR("server"), h->server, e)) ||
+	    (h->definition.n &&
+	     !check_setting(h->check, STR("definition_digest"), h->definition, e)))
 		return false;
 	q->method = STR("POST");
 	q->path = STR("/mcp");
@@ -241,35 +245,45 @@ static bool describe(struct hook *h, struct err *e)
 
 /* ---- a list ---- */
 
-static bool filter(struct hook *h, const struct list_kind *k, struct buf *b, struct err *e)
+static void answer_list(struct listing *l, const struct err *e)
 {
-	struct worker *w = h->check->worker;
-	const struct json *result = NULL;
+	struct hook *h = l->user;
 
-	return json_parse(h->payload, &w->core->json, h->call->arena, &result, e) &&
-	       list_filter(w, h->call->arena, k, h->agent, h->server.n ? &h->server : NULL, result,
-			   b, e);
+	if (e) {
+		check_refuse(h->check, e);
+		return;
+	}
+	pb_put_bytes(grpc_reply(h->call, l->result.n + 64), 2, l->result);
+	call_finish(h->call);
 }
 
 static void answer_response(struct hook *h)
 {
-	const struct list_kind *k = list_kind_of(h->method);
-	struct buf list, *b;
+	const struct list_kind *kind = list_kind_of(h->method);
+	struct listing *l;
 	struct err e;
 
-	if (!k) {
+	if (!kind) {
 		pb_put_bytes(grpc_reply(h->call, 16), 1, (struct str){ "", 0 });
 		call_finish(h->call);
 		return;
 	}
-	buf_in_arena(&list, h->call->arena, h->payload.n + 256);
-	if (!filter(h, k, &list, &e)) {
+	l = arena_zero(h->call->arena, sizeof(*l));
+	if (!l) {
+		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
 		check_refuse(h->check, &e);
 		return;
 	}
-	b = grpc_reply(h->call, list.n + 64);
-	pb_put_bytes(b, 2, buf_str(&list));
-	call_finish(h->call);
+	l->worker = h->check->worker;
+	l->arena = h->call->arena;
+	l->agent = h->agent;
+	l->kind = kind;
+	l->server = h->server.n ? &h->server : NULL;
+	l->by = h->check->caller->id;
+	l->result = h->payload;
+	l->done = answer_list;
+	l->user = h;
+	listing_filter(l);
 }
 
 void grpc_mcp_check(struct worker *w, struct call *call, const struct caller *caller,

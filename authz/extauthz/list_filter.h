@@ -3,7 +3,9 @@
  *
  * Purpose    tools/list, prompts/list, resources/list and resources/templates/list, on their way to
  *            the agent: what no rule could allow it is taken out (as `writ policy what` reads the
- *            rules: one with a `when` might), and a tool that is not in the catalogue. What is left
+ *            rules: one with a `when` might), a tool that is not in the catalogue, and a pinned
+ * tool whose definition is neither the pinned nor an accepted one: an agent does not read what
+ *            nobody reviewed. What is left
  *            is the agent's own, so a list that may be cached becomes private. Nothing is decided:
  *            what is left in may still be denied, what is taken out is denied when it is asked for.
  *            Rules speak of a prompt by name and of a resource by URI; a template is judged as if
@@ -16,6 +18,7 @@
 #define WRIT_EXTAUTHZ_LIST_FILTER_H
 
 #include "authz/base/json.h"
+#include "authz/decide/definitions.h"
 #include "authz/decide/worker.h"
 
 #define LIST_MAX 2000 /* entries of one list */
@@ -30,11 +33,18 @@ struct list_kind {
 /* NULL: @method lists nothing that is filtered. */
 const struct list_kind *list_kind_of(struct str method);
 
+/* What a list shows of pinned tools that was not known: to be told before the list goes on
+ * (listing.h). */
+struct list_news {
+	struct definition_sighting *items;
+	size_t n;
+};
+
 /* Append @result as @agent may see it. @server: of its tools; NULL: nobody says whose entries these
  * are, so none is left. False: it cannot be filtered, with "invalid_list", "unknown_agent",
  * "no_policy", or no memory; what stands in @b then is nothing. */
 MUST_USE bool list_filter(struct worker *w, struct arena *a, const struct list_kind *k,
 			  struct str agent, const struct str *server, const struct json *result,
-			  struct buf *b, struct err *e);
+			  struct list_news *news, struct buf *b, struct err *e);
 
 #endif

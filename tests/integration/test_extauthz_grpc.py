@@ -24,8 +24,9 @@ policy "gateway" {
 CATALOGUE = """
 tool "files/read" { effect = "read", args = { path = "string" } }
 tool "files/delete" { effect = "delete", args = { path = "string" } }
+tool "files/pinned" { effect = "read", digest = "sha256:%s" }
 model "gpt-large" { provider = "example", tier = 3, max_tokens = 16384 }
-"""
+""" % ("ab" * 32)
 POLICIES = {"catalogue/tools.lua": CATALOGUE, "gateway.lua": RULES}
 MCP = {"protocol": "mcp", "server": "files"}
 SHARED = []
@@ -164,6 +165,20 @@ def denies_in_the_words_of_the_protocol():
     equal(a.json["result"]["isError"], True, "tool result")
     denied(ask(b"{", dict(MCP, style="jsonrpc")), 3, 400, "invalid_json")
     denied(ask(call("nope")), 7, 403, "unknown_tool")
+
+
+@test
+def a_digest_that_is_not_the_pinned_one_is_denied_in_every_style():
+    good, bad = (dict(MCP, definition_digest="sha256:" + two * 32) for two in ("ab", "ac"))
+    equal(ask(call("pinned", {}), good).code, 0, "as pinned")
+    denied(ask(call("pinned", {}), bad), 7, 403, "tool_definition_changed")
+    a = ask(call("pinned", {}), dict(bad, style="jsonrpc"))
+    denied(a, 7, 200, "tool_definition_changed")
+    equal((a.json["id"], a.json["error"]["code"]), (7, -32001), "JSON-RPC")
+    a = ask(call("pinned", {}), dict(bad, style="tool_result"))
+    denied(a, 7, 200, "tool_definition_changed")
+    check("list the tools again" in a.json["result"]["content"][0]["text"], repr(a))
+    denied(ask(call("pinned", {}), dict(MCP, definition_digest="sha256:AB")), 3, 400, "invalid_route")
 
 
 @test
