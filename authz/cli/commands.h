@@ -35,6 +35,12 @@ int run_svid_x509(struct cli *c);
 int run_svid_jwt(struct cli *c);
 /* svid_watch.c */
 int run_svid_watch(struct cli *c);
+/* tool.c */
+int run_tool_list(struct cli *c);
+int run_tool_show(struct cli *c);
+int run_tool_diff(struct cli *c);
+int run_tool_accept(struct cli *c);
+int run_tool_withdraw(struct cli *c);
 /* federation.c */
 int run_federation_list(struct cli *c);
 int run_federation_add(struct cli *c);

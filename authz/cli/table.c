@@ -329,6 +329,7 @@ const struct command cli_commands[] = {
 	{ .name = "policy",
 	  .help = "Check, apply and compare policies",
 	  .sub = cli_policy_commands },
+	{ .name = "tool", .help = "Pin definitions of tools", .sub = cli_tool_commands },
 	{ .name = "federation", .help = "Trust other trust domains", .sub = federation_commands },
 	{ .name = "audit", .help = "Read, export and verify the log", .sub = cli_audit_commands },
 	{ .name = "status", .help = "Show how the server is", .connects = true, .run = run_status },

@@ -21,5 +21,6 @@
 
 extern const struct command cli_policy_commands[]; /* table_policy.c */
 extern const struct command cli_audit_commands[];  /* table_audit.c */
+extern const struct command cli_tool_commands[];   /* table_tool.c */
 
 #endif

@@ -118,6 +118,14 @@ void add_rollout_metrics(struct buf *b, struct request *r);
 /* reach.c */
 void handle_reach_who(struct request *r);
 void handle_reach_what(struct request *r);
+/* tools.c */
+void handle_tools(struct request *r);
+void handle_tool(struct request *r);
+void handle_tool_accept(struct request *r);
+void handle_tool_withdraw(struct request *r);
+/* Their part of /metrics and /v1/doctor. */
+void tools_add_metrics(struct request *r, struct buf *b);
+void tools_add_findings(struct request *r, struct buf *b);
 /* authorities.c */
 void handle_authorities(struct request *r);
 void handle_authority_prepare(struct request *r);

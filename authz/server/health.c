@@ -207,6 +207,7 @@ void handle_metrics(struct request *r)
 	federation_add_metrics(r, b);
 	issuer_keys_add_metrics(r, b);
 	sinks_add_metrics(r, b);
+	tools_add_metrics(r, b);
 	witness_add_metrics(r, b);
 	one(b, "process_resident_memory_bytes", "gauge", "Resident memory.", resident_bytes());
 	one(b, "process_start_time_seconds", "gauge", "Start of the process.",
@@ -330,6 +331,7 @@ void handle_doctor(struct request *r)
 	federation_add_findings(r, b);
 	issuer_keys_add_findings(r, b);
 	sinks_add_findings(r, b);
+	tools_add_findings(r, b);
 	witness_add_findings(r, b);
 	buf_lit(b, "]}");
 	request_send(r);

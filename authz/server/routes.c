@@ -7,6 +7,7 @@
 /* A proxy: Authorization is the header of the request it asks about. */
 #define BY_TRANSPORT (ROLE_PEP | ROLE_AGENT | ROUTE_BY_TRANSPORT)
 #define READS_LOG (ROLE_AUDITOR | ROLE_ADMIN)
+#define READS_TOOLS (ROLE_ADMIN | ROLE_APPROVER | ROLE_AUDITOR)
 #define READS_METRICS (ROLE_METRICS | ROLE_ADMIN | ROLE_AUDITOR)
 
 const struct route routes[] = {
@@ -77,6 +78,12 @@ const struct route routes[] = {
 	{ "GET", "/v1/policies/who", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_reach_who },
 	{ "GET", "/v1/policies/what", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR,
 	  handle_reach_what },
+	{ "GET", "/v1/tools", SIDE_OPERATORS, READS_TOOLS, handle_tools },
+	{ "GET", "/v1/tools/show", SIDE_OPERATORS, READS_TOOLS, handle_tool },
+	{ "POST", "/v1/tools/accept", SIDE_OPERATORS, ROLE_ADMIN | ROLE_APPROVER,
+	  handle_tool_accept },
+	{ "POST", "/v1/tools/withdraw", SIDE_OPERATORS, ROLE_ADMIN | ROLE_APPROVER,
+	  handle_tool_withdraw },
 	{ "GET", "/v1/authorities", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_authorities },
 	{ "POST", "/v1/authorities/prepare", SIDE_OPERATORS, ROLE_ADMIN, handle_authority_prepare },
 	{ "POST", "/v1/authorities/activate", SIDE_OPERATORS, ROLE_ADMIN,
