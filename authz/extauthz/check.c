@@ -383,6 +383,7 @@ static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
 						  .action = action_of(r, t),
 						  .resource = resource_of(r, t),
 						  .http = r->traffic.http,
+						  .delegation = r->agent.delegation,
 						  .request_id = c->request_id,
 						  .trace_id = c->trace_id };
 	return k->d.request.action && k->d.request.resource;

@@ -59,11 +59,14 @@ struct check {
 	const struct caller *caller; /* the proxy; authenticated by its connection, never by a
 				      * header of the request it asks about */
 	struct traffic_request request;
-	struct str principal;	/* SPIFFE ID from the client certificate that the proxy verified, as
-				 * it says outside of the client's headers; empty: none */
+	struct str principal; /* SPIFFE ID from the client certificate that the proxy verified, as
+			       * it says outside of the client's headers; empty: none */
+	bool has_certificate; /* the proxy shows that certificate, too: SHA-256 of its DER */
+	uint8_t certificate[SHA256_LEN];
 	struct str peer_header; /* setting `peer`: the header in which this proxy states the
 				 * principal; x-forwarded-client-cert is read as such */
-	struct str audience;	/* setting `audience`: of bearer tokens; empty: writ's own ID */
+	struct str audience;	/* setting `audience`: of bearer tokens of both kinds; empty: writ's
+				 * own ID */
 	struct str definition;	/* setting `definition_digest`: of the tool that is called, as the
 				 * proxy holds it; empty: it does not say */
 	struct str request_id, trace_id;

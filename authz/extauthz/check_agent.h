@@ -1,8 +1,10 @@
 /*
  * check_agent - who sent the request that a proxy asks about; private to authz/extauthz.
  *
- * Purpose    The certificate that the proxy verified, a JWT-SVID in the forwarded request, or,
- *            where an agent asks for itself, the caller. Two proofs must name one agent.
+ * Purpose    The certificate that the proxy verified, a JWT-SVID or a delegated token in the
+ *            forwarded request, or, where an agent asks for itself, the caller. Two proofs must
+ *            name one agent. A delegated token is good only beside the certificate of the agent
+ *            that acts by it.
  * Ownership  The id lives in check->arena.
  * Threads    The worker's own.
  */
@@ -12,7 +14,8 @@
 #include "authz/extauthz/check.h"
 
 struct check_agent {
-	struct str id;	     /* SPIFFE ID; empty: nobody proved anything */
+	struct str id;			     /* SPIFFE ID; empty: nobody proved anything */
+	const struct delegation *delegation; /* on whose behalf it acts; NULL: its own */
 	bool token_for_writ; /* the bearer token is good for writ's own interfaces: it must not
 			      * reach the upstream */
 };

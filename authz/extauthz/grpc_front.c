@@ -75,6 +75,7 @@ static bool one_identity(struct check *c, const struct grpc_described *d, struct
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
 				"source.certificate is no certificate in PEM and percent codes");
 	ok = x509_svid_claim(leaf, &svid, e);
+	c->has_certificate = X509_digest(leaf, EVP_sha256(), c->certificate, NULL) == 1;
 	X509_free(leaf);
 	if (!ok)
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",

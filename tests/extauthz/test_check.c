@@ -10,8 +10,9 @@
 
 #include <stdio.h>
 
+#include "authz/base/text.h"
 #include "authz/extauthz/check.h"
-#include "tests/decide/rig.h"
+#include "tests/decide/tokens.h"
 #include "tests/extauthz/traffic_help.h"
 
 #define A1 "spiffe://test.example/agent/1"
@@ -19,12 +20,15 @@
 
 static const char catalogue[] =
 	"tool 'files/read' { effect = 'read', args = { path = 'string' } }\n"
+	"tool 'files/secret' { effect = 'write', args = { path = 'string' } }\n"
 	"tool 'files/delete' { effect = 'delete', args = { path = 'string' } }\n";
 static const char rules[] =
 	"policy 'p' {\n"
 	" permit 'read' { on = { action = 'tools/call', effect = 'read' } },\n"
 	" deny 'delete' { on = { action = 'tools/call', tool = 'files/delete' }, reason = 'no_delete',"
 	" message = 'Ask \"an\" operator.' },\n"
+	" permit 'for alice' { on = { action = 'tools/call', tool = 'files/secret' }, when = "
+	"function(q) return q.user.id == 'alice' and q.chain[#q.chain] == q.agent.id end },\n"
 	" permit 'lists' { on = { action = 'tools/list' }, when = function(q) return q.http.path == "
 	"'/mcp' and q.http.server == 'files' and q.http.version == '2025-03-26' end },\n"
 	"}\n";
@@ -295,10 +299,388 @@ static void memory_fails(void **state)
 	}
 }
 
+/* ---- delegated tokens ---- */
+
+#define UPSTREAM "https://files.test.example/"
+#define PLAIN "protocol=mcp server=files"
+#define FOR_UPSTREAM PLAIN " audience=" UPSTREAM
+#define XFCC PLAIN " peer=x-forwarded-client-cert"
+
+/* What the proxy says of its client: nothing, its ID, and the certificate as well. */
+enum tells { NOTHING, ID, ID_AND_CERTIFICATE };
+
+static const struct {
+	const char *why, *settings;
+	unsigned caller_roles;
+	const char *caller, *principal;
+	enum tells tells;
+	bool old; /* the certificate that is shown is not the one of the token */
+	struct tokens_spec spec;
+	const char *other; /* Authorization in place of the token */
+	int status;
+	const char *reason;
+	bool stripped; /* Authorization does not reach the upstream */
+} tokens[] = {
+	{ "for alice",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  200,
+	  "permitted",
+	  true },
+	{ "with the certificate",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID_AND_CERTIFICATE,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  200,
+	  "permitted",
+	  true },
+	{ "for the upstream",
+	  FOR_UPSTREAM,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 }, .audience = UPSTREAM },
+	  NULL,
+	  200,
+	  "permitted",
+	  false },
+	{ "the second hop",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A2,
+	  ID,
+	  false,
+	  { .chain = { A1, A2 } },
+	  NULL,
+	  200,
+	  "permitted",
+	  true },
+	{ "a sidecar",
+	  PLAIN,
+	  ROLE_AGENT,
+	  A1,
+	  NULL,
+	  NOTHING,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  200,
+	  "permitted",
+	  true },
+	{ "a sidecar of another",
+	  PLAIN,
+	  ROLE_AGENT,
+	  A2,
+	  NULL,
+	  NOTHING,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  403,
+	  "agents_differ",
+	  false },
+	{ "for bob",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .user = "bob", .chain = { A1 } },
+	  NULL,
+	  403,
+	  "no_rule",
+	  false },
+	{ "for itself",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .user = "", .chain = { A1 } },
+	  NULL,
+	  403,
+	  "no_rule",
+	  false },
+	{ "no token",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 } },
+	  "",
+	  403,
+	  "no_rule",
+	  false },
+	{ "an API key is the upstream's",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 } },
+	  "Bearer sk-123",
+	  403,
+	  "no_rule",
+	  false },
+	{ "somebody else's access token is the upstream's",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 }, .issuer = "https://idp.example" },
+	  NULL,
+	  403,
+	  "no_rule",
+	  false },
+	{ "nobody showed a certificate",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  NULL,
+	  NOTHING,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  401,
+	  "invalid_token",
+	  false },
+	{ "by who got hold of it",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A2,
+	  ID,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  403,
+	  "agents_differ",
+	  false },
+	{ "by who acted before",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1, A2 } },
+	  NULL,
+	  403,
+	  "agents_differ",
+	  false },
+	{ "another certificate of the agent",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID_AND_CERTIFICATE,
+	  true,
+	  { .chain = { A1 } },
+	  NULL,
+	  401,
+	  "invalid_token",
+	  false },
+	{ "for somebody else",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 }, .audience = UPSTREAM },
+	  NULL,
+	  401,
+	  "invalid_token",
+	  false },
+	{ "for writ, at a route of the upstream",
+	  FOR_UPSTREAM,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  401,
+	  "invalid_token",
+	  false },
+	{ "expired",
+	  PLAIN,
+	  ROLE_PEP,
+	  "gw",
+	  A1,
+	  ID,
+	  false,
+	  { .chain = { A1 }, .expires_s = -60 },
+	  NULL,
+	  401,
+	  "invalid_token",
+	  false },
+	{ "XFCC",
+	  XFCC,
+	  ROLE_PEP,
+	  "gw",
+	  NULL,
+	  ID,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  200,
+	  "permitted",
+	  true },
+	{ "XFCC with its hash",
+	  XFCC,
+	  ROLE_PEP,
+	  "gw",
+	  NULL,
+	  ID_AND_CERTIFICATE,
+	  false,
+	  { .chain = { A1 } },
+	  NULL,
+	  200,
+	  "permitted",
+	  true },
+	{ "XFCC with another hash",
+	  XFCC,
+	  ROLE_PEP,
+	  "gw",
+	  NULL,
+	  ID_AND_CERTIFICATE,
+	  true,
+	  { .chain = { A1 } },
+	  NULL,
+	  401,
+	  "invalid_token",
+	  false },
+};
+
+static void describe_client(struct check *c, size_t i, X509 *shown, struct http_header *xfcc,
+			    struct arena *a)
+{
+	char hex[2 * SHA256_LEN + 1] = "";
+
+	c->principal = str_c(tokens[i].principal);
+	c->has_certificate = tokens[i].tells == ID_AND_CERTIFICATE;
+	X509_digest(shown, EVP_sha256(), c->certificate, NULL);
+	if (tokens[i].principal || tokens[i].tells == NOTHING)
+		return;
+	text_hex(c->certificate, SHA256_LEN, hex);
+	*xfcc = (struct http_header){ STR("x-forwarded-client-cert"),
+				      c->has_certificate ? arena_printf(a, "Hash=%s;URI=" A1, hex)
+							 : STR("URI=" A1) };
+	c->has_certificate = false;
+	memset(c->certificate, 0, sizeof(c->certificate));
+}
+
+static bool strips(const struct check_verdict *v)
+{
+	for (size_t k = 0; k < v->nremove; k++)
+		if (str_eq(v->remove[k], STR("authorization")))
+			return true;
+	return false;
+}
+
+static void ask_with_token(struct rig *r, struct tokens_desk *desk, size_t i, struct seen *s,
+			   struct arena *a)
+{
+	const struct row row = { .why = tokens[i].why, .settings = tokens[i].settings };
+	const struct caller caller = { .id = str_c(tokens[i].caller),
+				       .roles = tokens[i].caller_roles,
+				       .proof = PROOF_MTLS };
+	struct http_header headers[3] = { { STR("content-type"), STR("application/json") } };
+	struct tokens_spec spec = tokens[i].spec;
+	X509 *bound = tokens_certificate(A1), *other = tokens_certificate(A1);
+	struct check *c = check_new(&r->worker, a);
+
+	assert_non_null(c);
+	spec.bound = bound;
+	headers[1] = (struct http_header){
+		STR("authorization"),
+		tokens[i].other
+			? str_c(tokens[i].other)
+			: arena_printf(a, "Bearer %.*s", STR_FMT(tokens_delegated(desk, r, &spec)))
+	};
+	headers[2] = (struct http_header){ STR("accept"), STR("application/json") };
+	describe_client(c, i, tokens[i].old ? other : bound, &headers[2], a);
+	c->caller = &caller;
+	c->request.method = STR("POST");
+	c->request.path = STR("/mcp");
+	c->request.headers = headers;
+	c->request.nheaders = 3;
+	c->request.body = STR(CALL("secret"));
+	c->done = note;
+	c->user = s;
+	set_all(&row, c);
+	worker_turn_begin(&r->worker);
+	check_run(c);
+	while (!s->done && rig_pump(r, 5000))
+		;
+	assert_true(s->done);
+	X509_free(bound);
+	X509_free(other);
+}
+
+static void delegated_tokens(void **state)
+{
+	struct tokens_desk desk;
+	uint64_t first;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	rig_agent(&r, A1, "finance");
+	rig_agent(&r, A2, "finance");
+	first = rig_size(&r);
+	tokens_start(&desk, &r);
+	for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
+		struct seen s = { .done = false };
+		struct arena a;
+
+		arena_init(&a, &mem_system, 1 << 24);
+		ask_with_token(&r, &desk, i, &s, &a);
+		if (s.v.status != tokens[i].status ||
+		    !str_eq(s.v.reason, str_c(tokens[i].reason)) ||
+		    s.v.allow != (tokens[i].status == 200))
+			fail_msg("%s: %d %.*s %.*s", tokens[i].why, s.v.status, STR_FMT(s.v.reason),
+				 STR_FMT(s.v.body));
+		if (s.v.allow && strips(&s.v) != tokens[i].stripped)
+			fail_msg("%s: strips", tokens[i].why);
+		arena_clear(&a);
+	}
+	/* The user is in the opening, the actors in the leaf. */
+	assert_null(strstr(rig_leaf(&r, first), "idp.example"));
+	assert_non_null(strstr(rig_leaf(&r, first), "\"actors\":\"" A1 "\""));
+	assert_non_null(strstr(rig_leaf(&r, first + 3), "\"actors\":\"" A1 " " A2 "\""));
+	tokens_stop(&desk);
+	rig_stop(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(verdicts),
+		cmocka_unit_test(delegated_tokens),
 		cmocka_unit_test(nothing_forged_passes),
 		cmocka_unit_test(memory_fails),
 	};
