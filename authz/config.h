@@ -69,6 +69,7 @@ struct config_issuer {
 	const char *jwks;	    /* "file:/absolute/path", an https URL or "discover" */
 	const char *ca_file;	    /* absolute; NULL: fetch.ca_file */
 	struct config_names claims; /* of attest.oidc: those that become selectors */
+	const char *scopes;	    /* of delegation.users: of a token that names none; or NULL */
 	bool reuse;		    /* a token may be presented again until it ends */
 };
 struct config_issuers {
@@ -164,6 +165,7 @@ struct config {
 	} jwt;
 	struct {
 		const char *issuer; /* "iss" of delegated tokens; NULL: writ's own SPIFFE ID */
+		struct config_issuers users;
 	} delegation;
 	struct {
 		int64_t keep_s; /* how long an unconfirmed foreign bundle is used */

@@ -1,8 +1,10 @@
-/* attest.oidc and attest.k8s: whose tokens attest agents, and by which keys. */
+/* attest.oidc and attest.k8s: whose tokens attest agents, and by which keys; delegation.users:
+ * whose say for which user an agent acts. */
 #include "authz/base/text.h"
 #include "authz/config_table.h"
 #include "authz/net/fetch.h"
 #include "spiffe/attest_source.h"
+#include "spiffe/delegated_token.h"
 
 #define CLAIMS_MAX 16
 
@@ -10,6 +12,14 @@ static const char *const oidc_members[] = { "issuer", "audience", "jwks", "ca_fi
 					    "claims", "reuse",	  NULL };
 static const char *const k8s_members[] = { "cluster", "issuer", "audience", "jwks",
 					   "ca_file", "reuse",	NULL };
+
+static const char *const user_members[] = {
+	"issuer", "audience", "jwks", "ca_file", "scopes", NULL
+};
+
+/* As the settings' rows say in their `min`. */
+enum kind { KIND_OIDC, KIND_K8S, KIND_USERS, KINDS };
+static const char *const *const members_of[KINDS] = { oidc_members, k8s_members, user_members };
 
 static bool is_https(const char *url)
 {
@@ -101,6 +111,31 @@ static bool read_claims(struct config_reader *r, const char *path, struct config
 	return true;
 }
 
+/* As they stand in a token: one text, with one blank between them. */
+static bool read_scopes(struct config_reader *r, const char *path, struct config_issuer *k)
+{
+	struct config_names names;
+	bool blank = false;
+	struct buf b;
+
+	if (!config_read_names(r, path, CLAIMS_MAX, NULL, &names))
+		return false;
+	buf_in_arena(&b, &r->c->arena, DELEGATED_SCOPE_MAX + 1);
+	for (size_t i = 0; i < names.nnames; i++) {
+		if (i)
+			buf_char(&b, ' ');
+		buf_add(&b, str_c(names.names[i]));
+		blank |= strchr(names.names[i], ' ') != NULL;
+	}
+	if (blank || !delegated_scope_valid(buf_str(&b)))
+		return config_fail(r, path,
+				   "scopes are names of printable ASCII without blanks, quotes and "
+				   "backslashes, each there once");
+	buf_char(&b, '\0');
+	k->scopes = buf_ok(&b) ? b.p : NULL;
+	return k->scopes || err_set(r->e, ERR_NOMEM, "%s: no memory", r->name);
+}
+
 static bool read_bool(struct config_reader *r, const char *path, bool *out)
 {
 	if (lua_type(r->L, -1) != LUA_TBOOLEAN)
@@ -111,13 +146,13 @@ static bool read_bool(struct config_reader *r, const char *path, bool *out)
 
 struct draft {
 	struct config_issuer *k;
-	bool k8s;
+	enum kind kind;
 };
 
 static bool read_member(struct config_reader *r, const char *path, const char *name, void *draft)
 {
 	struct config_issuer *k = ((struct draft *)draft)->k;
-	bool k8s = ((struct draft *)draft)->k8s;
+	enum kind kind = ((struct draft *)draft)->kind;
 
 	if (strcmp(name, "issuer") == 0) {
 		k->issuer = config_string(r, path, 9, 1024);
@@ -133,9 +168,11 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 		return read_jwks(r, path, k);
 	if (strcmp(name, "ca_file") == 0)
 		return read_ca_file(r, path, k);
-	if (strcmp(name, "reuse") == 0)
+	if (kind == KIND_USERS && strcmp(name, "scopes") == 0)
+		return read_scopes(r, path, k);
+	if (kind != KIND_USERS && strcmp(name, "reuse") == 0)
 		return read_bool(r, path, &k->reuse);
-	if (k8s && strcmp(name, "cluster") == 0) {
+	if (kind == KIND_K8S && strcmp(name, "cluster") == 0) {
 		k->cluster = config_string(r, path, 1, 63);
 		return k->cluster &&
 		       (strspn(k->cluster, "abcdefghijklmnopqrstuvwxyz0123456789-") ==
@@ -143,22 +180,22 @@ static bool read_member(struct config_reader *r, const char *path, const char *n
 			config_fail(r, path, "\"%s\": expected small letters, digits and \"-\"",
 				    k->cluster));
 	}
-	if (!k8s && strcmp(name, "claims") == 0)
+	if (kind == KIND_OIDC && strcmp(name, "claims") == 0)
 		return read_claims(r, path, k);
-	return config_no_member(r, path, name, k8s ? k8s_members : oidc_members);
+	return config_no_member(r, path, name, members_of[kind]);
 }
 
 struct rows {
 	struct config_issuer *items;
-	bool k8s;
+	enum kind kind;
 };
 
 static bool read_issuer(struct config_reader *r, const char *path, size_t i, void *ctx)
 {
 	const struct rows *rows = ctx;
 	struct config_issuer *k = &rows->items[i];
-	bool k8s = rows->k8s;
-	struct draft d = { k, k8s };
+	bool k8s = rows->kind == KIND_K8S;
+	struct draft d = { k, rows->kind };
 
 	k->reuse = k8s; /* a container that starts again has the token it had before */
 	if (!config_each_member(r, path, "a table, as { issuer = ..., audience = ... }",
@@ -192,7 +229,7 @@ static bool check_twice(struct config_reader *r, const char *path, const struct 
 bool config_read_issuers(struct config_reader *r, const struct setting *s)
 {
 	struct config_issuers *out = (struct config_issuers *)(void *)((char *)r->c + s->offset);
-	struct rows rows = { .k8s = s->min == 1 };
+	struct rows rows = { .kind = (enum kind)s->min };
 	size_t n;
 
 	if (!config_read_rows(r, s, &n))

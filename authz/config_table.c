@@ -85,6 +85,8 @@ const struct setting config_settings[] = {
 
 	STRING("jwt.issuer", jwt.issuer, 9, 1024, "<none>",
 	       "https URL by which OpenID relying parties know writ: \"iss\" of its JWT-SVIDs"),
+	{ "delegation.users", SET_ISSUERS, false, AT(delegation.users), 2, 32, "none", NULL,
+	  "OpenID Connect issuers whose tokens say for which user an agent acts" },
 	STRING("delegation.issuer", delegation.issuer, 9, 1024, "<writ's own SPIFFE ID>",
 	       "https URL by which others know writ as the issuer of delegated tokens: their "
 	       "\"iss\"; never that of jwt.issuer"),

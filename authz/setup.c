@@ -84,7 +84,8 @@ static struct str *strings_of(const struct config_names *from, struct arena *a)
 	return out;
 }
 
-static const struct attest_issuer *issuers_of(const struct config_issuers *from, struct arena *a)
+static const struct attest_issuer *issuers_of(const struct config_issuers *from,
+					      const struct config_issuers *users, struct arena *a)
 {
 	struct attest_issuer *out = arena_zero(a, (from->n + 1) * sizeof(*out));
 
@@ -98,6 +99,8 @@ static const struct attest_issuer *issuers_of(const struct config_issuers *from,
 						 .ca_file = k->ca_file,
 						 .claims = strings_of(&k->claims, a),
 						 .nclaims = k->claims.nnames,
+						 .scopes = str_c(k->scopes),
+						 .users = from == users,
 						 .reuse = k->reuse };
 		if (!out[i].claims)
 			return NULL;
@@ -129,6 +132,7 @@ bool setup_mask(const struct config *c, struct arena *a, const struct mask **out
 
 const struct attest_config *setup_attest(const struct config *c, struct arena *a)
 {
+	const struct config_issuers *users = &c->delegation.users;
 	struct attest_config *out = arena_zero(a, sizeof(*out));
 	struct str *files = strings_of(&c->attest.x509pop, a);
 
@@ -142,16 +146,18 @@ const struct attest_config *setup_attest(const struct config *c, struct arena *a
 	}
 	if (!out || !files)
 		return NULL;
-	*out = (struct attest_config){ .oidc = issuers_of(&c->attest.oidc, a),
+	*out = (struct attest_config){ .oidc = issuers_of(&c->attest.oidc, users, a),
 				       .noidc = c->attest.oidc.n,
-				       .k8s = issuers_of(&c->attest.k8s, a),
+				       .k8s = issuers_of(&c->attest.k8s, users, a),
 				       .nk8s = c->attest.k8s.n,
+				       .users = issuers_of(users, users, a),
+				       .nusers = users->n,
 				       .x509pop = files,
 				       .nx509pop = c->attest.x509pop.nnames,
 				       .leeway_s = c->ttl.leeway_s,
 				       .refresh_s = c->attest.refresh_s,
 				       .keep_s = c->attest.keep_s };
-	return out->oidc && out->k8s ? out : NULL;
+	return out->oidc && out->k8s && out->users ? out : NULL;
 }
 
 struct bundle_set *setup_bundle(const struct config *c, const struct signer_public *p,

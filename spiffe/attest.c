@@ -40,6 +40,9 @@ static bool load(struct attest *a, struct err *e)
 	for (size_t i = 0; i < c->nk8s && i < ATTEST_ISSUERS; i++)
 		if (!attest_keys_load(a, &a->k8s[i], &c->k8s[i], e))
 			return false;
+	for (size_t i = 0; i < c->nusers && i < ATTEST_ISSUERS; i++)
+		if (!attest_keys_load(a, &a->users[i], &c->users[i], e))
+			return false;
 	return !c->nx509pop || attest_anchors_load(c, &a->anchors, e);
 }
 
@@ -86,6 +89,8 @@ void attest_close(struct attest *a)
 		jwks_free(a->oidc[i].source.keys);
 		jwks_free(a->k8s[i].keys);
 		jwks_free(a->k8s[i].source.keys);
+		jwks_free(a->users[i].keys);
+		jwks_free(a->users[i].source.keys);
 	}
 	X509_STORE_free(a->anchors);
 	db_finish(a->use);
@@ -110,7 +115,7 @@ bool attest_refresh(struct attest *a, int64_t now_ms, struct err *e)
 		return false;
 	for (size_t i = 0; i < ATTEST_ISSUERS; i++)
 		ok = attest_keys_refresh(&a->oidc[i], e) && attest_keys_refresh(&a->k8s[i], e) &&
-		     ok;
+		     attest_keys_refresh(&a->users[i], e) && ok;
 	return ok;
 }
 

@@ -29,17 +29,21 @@
 
 struct attest_issuer {
 	struct str cluster; /* Kubernetes only */
+	bool users;	    /* vouches for people (attest_user.h) and attests no agent */
 	struct str issuer, audience;
 	struct str jwks;	  /* "file:/path", an https URL or "discover" (attest_source.h) */
 	const char *ca_file;	  /* PEM of who vouches for that server; NULL: fetch.ca_file */
 	const struct str *claims; /* OIDC only: those that become selectors */
 	size_t nclaims;
+	struct str scopes; /* of users: what a token without scope of its own stands for */
 	bool reuse;
 };
 
 struct attest_config {
 	const struct attest_issuer *oidc, *k8s;
 	size_t noidc, nk8s;
+	const struct attest_issuer *users;
+	size_t nusers;
 	const struct str *x509pop; /* paths of PEM files with CA certificates */
 	size_t nx509pop;
 	int64_t leeway_s;

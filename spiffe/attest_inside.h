@@ -28,8 +28,8 @@ struct attest {
 	struct db *db;
 	struct db_stmt *use, *prune, *keep, *forget;
 	struct sha256 *sha;
-	struct attest_keys oidc[ATTEST_ISSUERS], k8s[ATTEST_ISSUERS];
-	struct attest_source *sources[2 * ATTEST_ISSUERS]; /* those that are fetched */
+	struct attest_keys oidc[ATTEST_ISSUERS], k8s[ATTEST_ISSUERS], users[ATTEST_ISSUERS];
+	struct attest_source *sources[ATTEST_SOURCES]; /* those that are fetched */
 	size_t nsources;
 	X509_STORE *anchors; /* of x509pop; NULL: switched off */
 	uint8_t nonce_key[32];

@@ -64,7 +64,7 @@ bool attest_token(const struct attest_call *c, struct attest_keys *issuers, size
 	k = issuer_of(out, issuers, n);
 	if (!k)
 		return err_code(e, ERR_UNAUTHENTICATED, "unknown_issuer",
-				"token: its issuer (iss) is none of those configured under attest");
+				"token: its issuer (iss) is none of those configured here");
 	keys = keys_of(c, k, e);
 	if (!keys)
 		return false;

@@ -81,7 +81,7 @@ bool attest_source_open(struct attest *a, struct attest_source *s,
 	AUTO_STMT *q = NULL;
 
 	s->config = config;
-	s->kind = config->cluster.n ? "k8s" : "oidc";
+	s->kind = config->users ? "users" : config->cluster.n ? "k8s" : "oidc";
 	a->sources[a->nsources++] = s;
 	return db_prepare(a->db,
 			  "SELECT document, fetched_ms FROM attest_jwks"

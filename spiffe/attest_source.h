@@ -20,6 +20,7 @@
 #include "spiffe/attest.h"
 #include "spiffe/jws.h"
 
+#define ATTEST_SOURCES (3 * ATTEST_ISSUERS)
 #define ATTEST_EARLY_S 60 /* between two fetches that tokens asked for */
 
 enum attest_source_state {
@@ -32,7 +33,7 @@ const char *attest_source_state_name(enum attest_source_state s);
 
 struct attest_source {
 	const struct attest_issuer *config;
-	const char *kind;  /* "oidc", "k8s" */
+	const char *kind;  /* "oidc", "k8s", "users" */
 	struct jwks *keys; /* NULL: none */
 	uint8_t hash[SHA256_LEN];
 	int64_t fetched_ms; /* when they were last confirmed or replaced */

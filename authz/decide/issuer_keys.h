@@ -27,7 +27,7 @@ void issuer_keys_refresh(struct issuer_keys_desk *d);
 
 struct issuer_keys_report {
 	struct str issuer, source; /* the configuration's */
-	const char *kind;	   /* "oidc", "k8s" */
+	const char *kind;	   /* "oidc", "k8s", "users" */
 	enum attest_source_state state;
 	size_t keys;
 	int64_t fetched_ms;
@@ -40,7 +40,7 @@ struct issuer_keys_report {
 struct issuer_keys_standing {
 	struct shared shared;
 	size_t n;
-	struct issuer_keys_report items[2 * ATTEST_ISSUERS];
+	struct issuer_keys_report items[ATTEST_SOURCES];
 };
 
 /* With a reference: release it. NULL: none yet. */

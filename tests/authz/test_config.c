@@ -98,11 +98,16 @@ static void reads_the_example_of_the_design(void **state)
 		"    jwks = 'discover', ca_file = 'east.crt' },\n"
 		"  { cluster = 'west', issuer = 'https://w', audience = 'writ',\n"
 		"    jwks = 'https://w:6443/openid/v1/jwks' } }, refresh = '1m', keep = '2h' }\n"
+		"delegation = { issuer = 'https://a.b/writ', users = { { issuer = 'https://login',\n"
+		"  audience = 'writ', jwks = 'discover', scopes = { 'crm.read', 'mail' } } } }\n"
 		"ttl = { x509 = \"30m\", jwt = 60 } log_level = 'warn'\n");
 	const struct config_listener *http = listener(c, DOOR_HTTP);
 
 	(void)state;
 	assert_string_equal(c->trust_domain, "acme.example");
+	assert_string_equal(c->delegation.issuer, "https://a.b/writ");
+	assert_int_equal(c->delegation.users.n, 1);
+	assert_string_equal(c->delegation.users.items[0].scopes, "crm.read mail");
 	assert_string_equal(c->data, "/etc/writ/d");
 	assert_int_equal(c->nlisteners, 5);
 	assert_int_equal(http->caller_roles, ROLE_PEP);
@@ -216,6 +221,13 @@ static const struct {
 	{ "local a = { issuer = 'https://a.b', audience = 'x', jwks = 'file:k' }\n"
 	  "attest = { oidc = { a, a } }",
 	  "attest.oidc: issuer https://a.b is there twice" },
+	{ "delegation = { users = { { issuer = 'https://a.b', audience = 'x', jwks = 'file:k',\n"
+	  "  claims = { 'x' } } } }",
+	  "delegation.users[1]" },
+	{ "delegation = { users = { { reuse = true } } }", "delegation.users[1]" },
+	{ "delegation = { users = { { scopes = { 'a b' } } } }", "scopes are names" },
+	{ "delegation = { users = { { scopes = { 'a', 'a' } } } }", "scopes are names" },
+	{ "attest = { oidc = { { scopes = { 'a' } } } }", "attest.oidc[1]" },
 	{ "attest = { x509pop = 'ca.pem' }", "attest.x509pop: expected a list of strings" },
 	/* ranges */
 	{ "limits = { body = 5 }",
