@@ -73,7 +73,7 @@ static bool await_greeting(struct signer *s, struct str *body, struct err *e)
 static bool read_greeting(struct signer *s, struct err *e)
 {
 	struct wire w = { 0 };
-	struct str body, log, witness;
+	struct str body, log, next, witness;
 	uint8_t class;
 
 	if (!await_greeting(s, &body, e))
@@ -88,13 +88,17 @@ static bool read_greeting(struct signer *s, struct err *e)
 	s->public.jwt_kid = wire_str(&w);
 	s->public.jwt_spki = wire_str(&w);
 	log = wire_str(&w);
+	next = wire_str(&w);
 	witness = wire_str(&w);
 	s->public.created = wire_u8(&w);
 	s->public.confined = wire_u8(&w);
 	if (w.bad || w.rest.n || log.n != sizeof(s->public.log_key) ||
+	    (next.n && next.n != sizeof(s->public.next_log_key)) ||
 	    (witness.n && witness.n != sizeof(s->public.witness_key)))
 		return err_set(e, ERR_INTERNAL, "signer: malformed greeting");
 	memcpy(s->public.log_key, log.p, log.n);
+	if (next.n)
+		memcpy(s->public.next_log_key, next.p, next.n);
 	if (witness.n)
 		memcpy(s->public.witness_key, witness.p, witness.n);
 	return true;

@@ -53,11 +53,12 @@ struct signer_public {
 	struct str authority; /* DER certificate, also in <folder>/x509.pem */
 	int64_t authority_ends_s;
 	struct str jwt_kid;
-	struct str jwt_spki;	 /* DER */
-	uint8_t log_key[32];	 /* raw Ed25519 public key */
-	uint8_t witness_key[32]; /* the same; zeros without .witness */
-	bool created;		 /* this start made the keys */
-	bool confined;		 /* the kernel accepted the filter of system calls */
+	struct str jwt_spki;	  /* DER */
+	uint8_t log_key[32];	  /* raw Ed25519 public key */
+	uint8_t next_log_key[32]; /* of log-next.key, a rotation that was not finished; or zeros */
+	uint8_t witness_key[32];  /* the same; zeros without .witness */
+	bool created;		  /* this start made the keys */
+	bool confined;		  /* the kernel accepted the filter of system calls */
 };
 
 struct signer;
@@ -81,6 +82,10 @@ enum signer_op {
 	SIGNER_CHECKPOINT,    /* -> 64 bytes of Ed25519 signature over the text */
 	SIGNER_MAKE_KEY,      /* -> a new authority, its key sealed: signer_made_read */
 	SIGNER_USE_KEY,	      /* -> nothing; all later SVIDs, of every client, are signed with it */
+	/* Another key for the log, in this order: */
+	SIGNER_MAKE_LOG_KEY,   /* -> its public key (32 bytes), and the key sealed for log.key */
+	SIGNER_HAND_OVER,      /* -> 64 bytes: the old one's signature that the new one follows */
+	SIGNER_SWITCH_LOG_KEY, /* -> nothing; the new one signs from now on, the old one is gone */
 	SIGNER_COSIGN, /* -> 64 bytes of Ed25519 signature, as a witness (tlog-cosignature) */
 	SIGNER_DELEGATED_TOKEN, /* -> the token */
 };
@@ -106,6 +111,13 @@ struct signer_made {
 	struct str sealed; /* PEM */
 };
 
+struct signer_made_log {
+	uint8_t key[32];   /* public */
+	struct str sealed; /* PEM: what keys/log-next.key is to hold */
+};
+/* Read the answer to SIGNER_MAKE_LOG_KEY; borrows from it. */
+MUST_USE bool signer_made_log_read(struct str answer, struct signer_made_log *out, struct err *e);
+
 /* Read the answer to SIGNER_MAKE_KEY; borrows from it. */
 MUST_USE bool signer_made_read(struct str answer, struct signer_made *out, struct err *e);
 
@@ -120,6 +132,7 @@ struct signer_job {
 		struct jwt_request jwt;
 		struct delegated_token delegated;
 		struct str checkpoint;
+		uint64_t hand_over; /* records under the old key; HAND_OVER and SWITCH */
 		enum authority_kind make;
 		struct signer_use use;
 		struct signer_cosign cosign;

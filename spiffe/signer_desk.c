@@ -15,18 +15,20 @@
 struct signer_desk {
 	struct str trust_domain, issuer, token_issuer;
 	int64_t x509_ttl_max_s, jwt_ttl_max_s;
-	const struct signer_keys *keys;
+	struct signer_keys *keys;
 	struct clock clock;
 	struct signer_hold hold;
 	EVP_MD_CTX *log;
 	struct signer_witness witness;
 	char origin[SPIFFE_TRUST_DOMAIN_MAX + 8]; /* "<trust domain>/writ" */
 	bool has_checkpoint;
-	uint64_t size; /* of the newest checkpoint signed by this process */
+	uint64_t size;	/* of the newest checkpoint signed by this process */
+	uint64_t least; /* records that a checkpoint must be over: the key before signed the others
+			 */
 	uint8_t root[ROOT_LEN];
 };
 
-struct signer_desk *signer_desk_new(const struct signer_config *c, const struct signer_keys *k,
+struct signer_desk *signer_desk_new(const struct signer_config *c, struct signer_keys *k,
 				    const struct signer_upstream *upstream,
 				    const struct clock *clock, struct err *e)
 {
@@ -210,6 +212,18 @@ static bool read_checkpoint(const struct signer_desk *d, struct str text, uint64
 	return true;
 }
 
+static bool sign_text(struct signer_desk *d, struct str text, uint8_t signature[static ED25519_LEN],
+		      struct err *e)
+{
+	size_t n = ED25519_LEN;
+
+	if (EVP_DigestSignInit(d->log, NULL, NULL, NULL, d->keys->log) == 1 &&
+	    EVP_DigestSign(d->log, signature, &n, (const unsigned char *)text.p, text.n) == 1 &&
+	    n == ED25519_LEN)
+		return true;
+	return crypto_err(e, "cannot sign with the log key");
+}
+
 /* A log that signs two histories is worthless, so this process never does: sizes do not shrink, and
  * one size has one root. */
 static bool sign_checkpoint(struct signer_desk *d, const struct signer_job *j, struct buf *out,
@@ -217,7 +231,6 @@ static bool sign_checkpoint(struct signer_desk *d, const struct signer_job *j, s
 {
 	struct str text = j->checkpoint;
 	uint8_t root[ROOT_LEN + 3] = { 0 }, signature[ED25519_LEN];
-	size_t n = sizeof(signature);
 	uint64_t size = 0;
 
 	if (!read_checkpoint(d, text, &size, root, e))
@@ -229,15 +242,80 @@ static bool sign_checkpoint(struct signer_desk *d, const struct signer_job *j, s
 			"signer: a checkpoint of %llu records was signed already; this one of "
 			"%llu contradicts it",
 			(unsigned long long)d->size, (unsigned long long)size);
-	if (EVP_DigestSignInit(d->log, NULL, NULL, NULL, d->keys->log) != 1 ||
-	    EVP_DigestSign(d->log, signature, &n, (const unsigned char *)text.p, text.n) != 1 ||
-	    n != sizeof(signature))
-		return crypto_err(e, "cannot sign a checkpoint");
+	if (size < d->least)
+		return err_set(e, ERR_CONFLICT,
+			       "signer: this log key signs checkpoints over %llu records and more",
+			       (unsigned long long)d->least);
+	if (!sign_text(d, text, signature, e))
+		return false;
 	d->has_checkpoint = true;
 	d->size = size;
 	memcpy(d->root, root, ROOT_LEN);
-	buf_add(out, (struct str){ (const char *)signature, n });
+	buf_add(out, (struct str){ (const char *)signature, sizeof(signature) });
 	return buf_ok(out) || err_set(e, ERR_NOMEM, "no room for a signature");
+}
+
+/* ---- another key for the log ---- */
+
+static bool make_log_key(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+			 struct err *e)
+{
+	uint8_t raw[32];
+	size_t n = sizeof(raw);
+	AUTO_BUF pem;
+
+	(void)j;
+	buf_init(&pem, mem_system, SIGNER_FRAME_MAX);
+	if (!signer_keys_next(d->keys, &pem, e))
+		return false;
+	if (EVP_PKEY_get_raw_public_key(d->keys->next, raw, &n) != 1 || n != sizeof(raw))
+		return crypto_err(e, "cannot read a new log key");
+	wire_put_str(out, (struct str){ (const char *)raw, n });
+	wire_put_str(out, buf_str(&pem));
+	return buf_ok(out) || err_set(e, ERR_NOMEM, "no room for a key");
+}
+
+/* What the old key signs (audit/rotation.h). Only for a key that was made here, so nobody can have
+ * the log handed over to his own. */
+static bool hand_over(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		      struct err *e)
+{
+	uint8_t raw[32], signature[ED25519_LEN];
+	size_t n = sizeof(raw);
+	AUTO_BUF text = { 0 };
+
+	if (!d->keys->next)
+		return err_set(e, ERR_CONFLICT, "signer: no log key was made that could follow");
+	if (!j->hand_over || j->hand_over > INT64_MAX || j->hand_over <= d->size)
+		return err_set(e, ERR_CONFLICT,
+			       "signer: a log key follows after more than the %llu records that "
+			       "were signed",
+			       (unsigned long long)d->size);
+	if (EVP_PKEY_get_raw_public_key(d->keys->next, raw, &n) != 1 || n != sizeof(raw))
+		return crypto_err(e, "cannot read the next log key");
+	buf_init(&text, mem_system, SIGNER_CHECKPOINT_MAX);
+	buf_printf(&text, "writ/key.rotate/v1\n%s\n%llu\n", d->origin,
+		   (unsigned long long)j->hand_over);
+	text_base64(&text, BASE64_STD, raw, n);
+	buf_char(&text, '\n');
+	if (!buf_ok(&text) || !sign_text(d, buf_str(&text), signature, e))
+		return false;
+	buf_add(out, (struct str){ (const char *)signature, sizeof(signature) });
+	return buf_ok(out) || err_set(e, ERR_NOMEM, "no room for a signature");
+}
+
+static bool switch_log_key(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+			   struct err *e)
+{
+	(void)out;
+	if (!d->keys->next || !j->hand_over || j->hand_over >= INT64_MAX)
+		return err_set(e, ERR_CONFLICT, "signer: no log key was made that could follow");
+	EVP_MD_CTX_reset(d->log);    /* it would go on with the key it has seen */
+	EVP_PKEY_free(d->keys->log); /* OpenSSL wipes it */
+	d->keys->log = d->keys->next;
+	d->keys->next = NULL;
+	d->least = j->hand_over + 1;
+	return true;
 }
 
 static bool make_key(struct signer_desk *d, const struct signer_job *j, struct buf *out,
@@ -269,6 +347,9 @@ static const struct {
 	{ SIGNER_CHECKPOINT, sign_checkpoint },
 	{ SIGNER_MAKE_KEY, make_key },
 	{ SIGNER_USE_KEY, use_key },
+	{ SIGNER_MAKE_LOG_KEY, make_log_key },
+	{ SIGNER_HAND_OVER, hand_over },
+	{ SIGNER_SWITCH_LOG_KEY, switch_log_key },
 	{ SIGNER_COSIGN, cosign },
 	{ SIGNER_DELEGATED_TOKEN, sign_delegated },
 };
@@ -333,14 +414,19 @@ static bool greet_authorities(const struct signer_desk *d, struct buf *out, stru
 
 void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *out)
 {
-	uint8_t raw[32] = { 0 }, witness[32] = { 0 };
-	size_t at = wire_begin(out), n = sizeof(raw), nwitness = 0;
+	uint8_t raw[32] = { 0 }, next[32] = { 0 }, witness[32] = { 0 };
+	size_t at = wire_begin(out), n = sizeof(raw), nnext = 0, nwitness = 0;
 	struct err e = { 0 };
 
 	wire_put_u8(out, ERR_NONE);
 	if (d->keys->witness) {
 		nwitness = sizeof(witness);
 		if (EVP_PKEY_get_raw_public_key(d->keys->witness, witness, &nwitness) != 1)
+			n = 0;
+	}
+	if (d->keys->next) {
+		nnext = sizeof(next);
+		if (EVP_PKEY_get_raw_public_key(d->keys->next, next, &nnext) != 1)
 			n = 0;
 	}
 	if (!greet_authorities(d, out, &e) || !n ||
@@ -351,6 +437,7 @@ void signer_desk_greet(const struct signer_desk *d, bool confined, struct buf *o
 		return;
 	}
 	wire_put_str(out, (struct str){ (const char *)raw, n });
+	wire_put_str(out, (struct str){ (const char *)next, nnext });
 	wire_put_str(out, (struct str){ (const char *)witness, nwitness });
 	wire_put_u8(out, d->keys->created);
 	wire_put_u8(out, confined);

@@ -3,7 +3,8 @@
  *
  * Purpose    The signer's side of each request, without process or socket, so that tests and the
  *            fuzzer reach it. It believes nothing: the serving process may have been taken over.
- * Ownership  A desk borrows the keys, the upstream and the configuration.
+ * Ownership  A desk borrows the keys, the upstream and the configuration; the log's keys change
+ *            under its hands.
  * Threads    One owner.
  */
 #ifndef WRIT_SPIFFE_SIGNER_DESK_H
@@ -16,7 +17,7 @@
 struct signer_desk;
 
 /* @upstream NULL: authorities are self-signed. */
-struct signer_desk *signer_desk_new(const struct signer_config *c, const struct signer_keys *k,
+struct signer_desk *signer_desk_new(const struct signer_config *c, struct signer_keys *k,
 				    const struct signer_upstream *upstream,
 				    const struct clock *clock, struct err *e);
 void signer_desk_free(struct signer_desk *d);

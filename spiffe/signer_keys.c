@@ -14,6 +14,8 @@
 #include "spiffe/x509_svid.h"
 
 #define WITNESS_KEY "witness.key"
+#define LOG_KEY "log.key"
+#define LOG_NEXT_KEY "log-next.key" /* sealed as LOG_KEY, whose place it takes */
 #define FILE_MAX (16 * 1024)
 
 static void auto_close(int *fd)
@@ -28,6 +30,7 @@ void signer_keys_clear(struct signer_keys *k)
 	EVP_PKEY_free(k->x509);
 	EVP_PKEY_free(k->jwt);
 	EVP_PKEY_free(k->log);
+	EVP_PKEY_free(k->next);
 	EVP_PKEY_free(k->witness);
 	X509_free(k->authority);
 	seal_clear(&k->seal);
@@ -98,8 +101,7 @@ static bool make_files(int dir, const char *path, struct str trust_domain, int64
 		return false;
 	crypto_pem(&pem, "CERTIFICATE", buf_str(&der));
 	if (!seal_open(dir, path, key_file, true, &seal, e) ||
-	    !write_key(dir, &seal, "log.key", log, e) ||
-	    !write_key(dir, &seal, "jwt.key", jwt, e) ||
+	    !write_key(dir, &seal, LOG_KEY, log, e) || !write_key(dir, &seal, "jwt.key", jwt, e) ||
 	    !write_key(dir, &seal, "x509.key", x509, e) ||
 	    !write_file(dir, "x509.pem", buf_str(&pem), e))
 		return false;
@@ -250,9 +252,9 @@ static bool is_p256(const EVP_PKEY *key)
 	       strcmp(group, "prime256v1") == 0;
 }
 
-/* The PKCS#8 of a key file, sealed or plain. */
-static bool read_pkcs8(int dir, const char *folder, const char *name, const struct seal *seal,
-		       struct buf *der, bool *plain, struct err *e)
+/* The PKCS#8 of a key file, plain or sealed as @as. */
+static bool read_pkcs8(int dir, const char *folder, const char *name, const char *as,
+		       const struct seal *seal, struct buf *der, bool *plain, struct err *e)
 {
 	AUTO_SECRET text = { 0 };
 
@@ -264,7 +266,7 @@ static bool read_pkcs8(int dir, const char *folder, const char *name, const stru
 		return err_set(e, ERR_NOMEM, "no memory for a key");
 	*plain = !str_starts(buf_str(&text), STR("-----BEGIN " SEAL_LABEL "-----"));
 	if (*plain ? crypto_unpem(buf_str(&text), "PRIVATE KEY", der, e)
-		   : seal_break(seal, str_c(name), buf_str(&text), der, e))
+		   : seal_break(seal, str_c(as), buf_str(&text), der, e))
 		return true;
 	return err_prefix(e, "keys: %s/%s", folder, name);
 }
@@ -277,7 +279,9 @@ static bool read_key(int dir, const char *folder, const char *name, const struct
 	AUTO_PKEY *key = NULL;
 	bool plain;
 
-	if (!read_pkcs8(dir, folder, name, seal, &der, &plain, e))
+	const char *as = strcmp(name, LOG_NEXT_KEY) == 0 ? LOG_KEY : name;
+
+	if (!read_pkcs8(dir, folder, name, as, seal, &der, &plain, e))
 		return false;
 	key = key_of_pkcs8(buf_str(&der));
 	if (!key || !(ed25519 ? EVP_PKEY_is_a(key, "ED25519") : is_p256(key)))
@@ -285,7 +289,7 @@ static bool read_key(int dir, const char *folder, const char *name, const struct
 			       name, ed25519 ? "Ed25519" : "EC P-256");
 	/* Encryption was turned on since it was written. */
 	if (plain && seal->encrypted &&
-	    (!key_text(seal, name, key, &sealed, e) ||
+	    (!key_text(seal, as, key, &sealed, e) ||
 	     !file_replace(NULL, dir, name, buf_str(&sealed), 0600, e)))
 		return err_prefix(e, "keys: %s/%s cannot be encrypted", folder, name);
 	*out = key;
@@ -392,6 +396,14 @@ static bool load_authorities(int dir, const char *folder, struct str trust_domai
 	       read_authority(dir, folder, trust_domain, k, e);
 }
 
+/* A stop in the middle of a rotation may have left it. */
+static bool load_next(int dir, const char *folder, struct signer_keys *k, struct err *e)
+{
+	if (faccessat(dir, LOG_NEXT_KEY, F_OK, AT_SYMLINK_NOFOLLOW) != 0 && errno == ENOENT)
+		return true;
+	return read_key(dir, folder, LOG_NEXT_KEY, &k->seal, true, &k->next, e);
+}
+
 static bool load(const char *folder, struct str trust_domain, const char *key_file,
 		 struct signer_keys *k, struct err *e)
 {
@@ -403,8 +415,8 @@ static bool load(const char *folder, struct str trust_domain, const char *key_fi
 			       strerror(errno));
 	return private_to_us(&st, folder, "", 077, e) &&
 	       load_seal(dir, folder, key_file, &k->seal, e) &&
-	       read_key(dir, folder, "log.key", &k->seal, true, &k->log, e) &&
-	       load_authorities(dir, folder, trust_domain, k, e);
+	       read_key(dir, folder, LOG_KEY, &k->seal, true, &k->log, e) &&
+	       load_next(dir, folder, k, e) && load_authorities(dir, folder, trust_domain, k, e);
 }
 
 bool signer_keys_open(const char *folder, struct str trust_domain, int64_t now_s,
@@ -423,6 +435,24 @@ bool signer_keys_open(const char *folder, struct str trust_domain, int64_t now_s
 	}
 	k.created = fresh;
 	*out = k;
+	return true;
+}
+
+bool signer_keys_next(struct signer_keys *k, struct buf *pem, struct err *e)
+{
+	AUTO_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	AUTO_SECRET der = { 0 };
+
+	buf_init(&der, mem_system, FILE_MAX);
+	if (!key || !buf_room(&der, 1024))
+		return crypto_err(e, "cannot generate an Ed25519 key");
+	/* Sealed in any case: it leaves this process. */
+	if (!crypto_pkcs8(key, &der, e) ||
+	    !seal_close(&k->seal, STR(LOG_KEY), buf_str(&der), pem, e))
+		return false;
+	EVP_PKEY_free(k->next);
+	k->next = key;
+	key = NULL;
 	return true;
 }
 

@@ -172,6 +172,12 @@ bool wire_put_job(struct buf *b, const struct signer_job *j)
 	case SIGNER_MAKE_KEY:
 		wire_put_u8(b, (uint8_t)j->make);
 		break;
+	case SIGNER_MAKE_LOG_KEY:
+		break;
+	case SIGNER_HAND_OVER:
+	case SIGNER_SWITCH_LOG_KEY:
+		wire_put_i64(b, (int64_t)j->hand_over);
+		break;
 	case SIGNER_USE_KEY:
 		wire_put_u8(b, (uint8_t)j->use.kind);
 		wire_put_str(b, j->use.id);
@@ -286,6 +292,12 @@ bool wire_job(struct str body, struct signer_job *j)
 	case SIGNER_MAKE_KEY:
 		j->make = read_kind(&w);
 		break;
+	case SIGNER_MAKE_LOG_KEY:
+		break;
+	case SIGNER_HAND_OVER:
+	case SIGNER_SWITCH_LOG_KEY:
+		j->hand_over = (uint64_t)wire_i64(&w);
+		break;
 	case SIGNER_USE_KEY:
 		j->use.kind = read_kind(&w);
 		j->use.id = wire_str(&w);
@@ -302,6 +314,19 @@ bool wire_job(struct str body, struct signer_job *j)
 		return false;
 	}
 	return !w.bad && w.rest.n == 0;
+}
+
+bool signer_made_log_read(struct str answer, struct signer_made_log *out, struct err *e)
+{
+	struct wire w = { .rest = answer };
+	struct str key = wire_str(&w);
+
+	out->sealed = wire_str(&w);
+	if (w.bad || w.rest.n || key.n != sizeof(out->key) || !out->sealed.n)
+		return err_set(e, ERR_INTERNAL,
+			       "signer: malformed answer to a request for a log key");
+	memcpy(out->key, key.p, key.n);
+	return true;
 }
 
 bool signer_made_read(struct str answer, struct signer_made *out, struct err *e)

@@ -41,6 +41,7 @@ static void sealed(struct str in)
 {
 	const struct seal seal = { .key = { 7 } };
 	struct signer_made made;
+	struct signer_made_log log;
 	struct buf plain;
 	struct err e = { 0 };
 
@@ -48,6 +49,8 @@ static void sealed(struct str in)
 	if (seal_break(&seal, STR("x509-00"), in, &plain, &e) || !e.msg[0])
 		abort();
 	buf_clear(&plain);
+	if (signer_made_log_read(in, &log, &e) && (!log.sealed.n || log.sealed.n > in.n))
+		abort();
 	if (signer_made_read(in, &made, &e) && (made.id.n == 0 || made.id.n > AUTHORITY_ID_MAX))
 		abort();
 }

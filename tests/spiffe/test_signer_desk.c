@@ -8,6 +8,7 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
+#include "authz/base/text.h"
 #include "spiffe/crypto.h"
 #include "spiffe/signer_desk.h"
 #include "spiffe/signer_wire.h"
@@ -323,6 +324,78 @@ static void one_history_of_the_log(void **state)
 	buf_clear(&out);
 }
 
+static bool is_signed(EVP_PKEY *key, struct str text, const struct buf *signature)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool ok = signature->n == 64 && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key) == 1 &&
+		  EVP_DigestVerify(ctx, (const unsigned char *)signature->p, 64,
+				   (const unsigned char *)text.p, text.n) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	return ok;
+}
+
+static enum err_class ask_of_size(enum signer_op op, uint64_t size, struct buf *out)
+{
+	struct signer_job j = { .op = op, .hand_over = size };
+
+	return ask(&j, out);
+}
+
+static enum err_class checkpoint_of(unsigned size, struct buf *out)
+{
+	char text[100];
+	struct signer_job j = { .op = SIGNER_CHECKPOINT };
+
+	snprintf(text, sizeof(text), "a.example/writ\n%u\n" ROOT_A, size);
+	j.checkpoint = str_c(text);
+	return ask(&j, out);
+}
+
+/* A log's key is followed by one that was made here, and never signs again. */
+static void the_log_takes_another_key(void **state)
+{
+	struct signer_job make = { .op = SIGNER_MAKE_LOG_KEY };
+	struct signer_made_log made;
+	EVP_PKEY *old = d.keys.log, *new;
+	struct buf out, text;
+	struct err e = { 0 };
+
+	(void)state;
+	EVP_PKEY_up_ref(old);
+	buf_init(&out, mem_system, 1 << 16);
+	buf_init(&text, mem_system, 1 << 16);
+	assert_int_equal(checkpoint_of(8, &out), ERR_NONE);
+	assert_int_equal(ask_of_size(SIGNER_HAND_OVER, 9, &out), ERR_CONFLICT); /* to whom? */
+	assert_int_equal(ask_of_size(SIGNER_SWITCH_LOG_KEY, 9, &out), ERR_CONFLICT);
+	assert_int_equal(ask(&make, &out), ERR_NONE);
+	assert_true(signer_made_log_read(buf_str(&out), &made, &e));
+	assert_true(str_starts(made.sealed, STR("-----BEGIN WRIT SEALED KEY-----\n")));
+	new = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, made.key, 32);
+	assert_int_equal(ask_of_size(SIGNER_HAND_OVER, 8, &out), ERR_CONFLICT);
+	assert_int_equal(ask_of_size(SIGNER_HAND_OVER, UINT64_MAX, &out), ERR_CONFLICT);
+	buf_lit(&text, "writ/key.rotate/v1\na.example/writ\n9\n");
+	text_base64(&text, BASE64_STD, made.key, 32);
+	buf_char(&text, '\n');
+	assert_int_equal(ask_of_size(SIGNER_HAND_OVER, 9, &out), ERR_NONE);
+	assert_true(is_signed(old, buf_str(&text), &out));
+	assert_int_equal(checkpoint_of(9, &out), ERR_NONE);
+	assert_true(is_signed(old, STR("a.example/writ\n9\n" ROOT_A), &out));
+	assert_int_equal(ask_of_size(SIGNER_SWITCH_LOG_KEY, 0, &out), ERR_CONFLICT);
+	assert_int_equal(ask_of_size(SIGNER_SWITCH_LOG_KEY, 9, &out), ERR_NONE);
+	assert_int_equal(checkpoint_of(9, &out), ERR_CONFLICT);
+	assert_int_equal(checkpoint_of(10, &out), ERR_NONE);
+	assert_true(is_signed(new, STR("a.example/writ\n10\n" ROOT_A), &out));
+	assert_false(is_signed(old, STR("a.example/writ\n10\n" ROOT_A), &out));
+	assert_int_equal(ask_of_size(SIGNER_HAND_OVER, 12, &out), ERR_CONFLICT);
+	for (size_t cut = 0; cut < out.n; cut++)
+		assert_false(signer_made_log_read(str_first(buf_str(&out), cut), &made, &e));
+	EVP_PKEY_free(new);
+	EVP_PKEY_free(old);
+	buf_clear(&out);
+	buf_clear(&text);
+}
+
 static void malformed_requests_are_answered(void **state)
 {
 	struct signer_job x = good_x509(), j = good_jwt(), t = good_delegated();
@@ -357,7 +430,8 @@ static void malformed_requests_are_answered(void **state)
 
 		buf_reset(&answer);
 		assert_true(signer_desk_answer(d.desk, (struct str){ &c, 1 }, &answer));
-		assert_int_equal(answer.p[4], ERR_INVALID);
+		/* The one request that is an op and nothing else. */
+		assert_int_equal(answer.p[4], op == SIGNER_MAKE_LOG_KEY ? ERR_NONE : ERR_INVALID);
 	}
 	assert_int_equal(wire_frame(STR("\0\0\0\0"), &body), -1);
 	assert_int_equal(wire_frame(STR("\x7f\0\0\0"), &body), -1);
@@ -375,6 +449,7 @@ int main(void)
 		AT_DESK(the_desk_refuses),
 		AT_DESK(an_expired_authority_signs_nothing),
 		AT_DESK(one_history_of_the_log),
+		AT_DESK(the_log_takes_another_key),
 		AT_DESK(malformed_requests_are_answered),
 	};
 
