@@ -18,21 +18,6 @@
 #define LIMIT_KEYS_AGENTS 65536
 #define LIMIT_KEYS_ADDRESSES 16384
 
-static bool sign_checkpoint(void *ctx, struct str text, uint8_t signature[static 64], struct err *e)
-{
-	struct serving *s = ctx;
-	AUTO_BUF out;
-	struct signer_job job = { .op = SIGNER_CHECKPOINT, .checkpoint = text, .out = &out };
-
-	buf_init(&out, mem_system, 64);
-	if (!signer_call(s->log_signer, &job, e))
-		return false;
-	if (out.n != 64)
-		return err_set(e, ERR_INTERNAL, "the signer gave %zu bytes for a signature", out.n);
-	memcpy(signature, out.p, 64);
-	return true;
-}
-
 /* log.db or writ.db: whatever is done without them would be undone by the next start. */
 static void storage_is_lost(void *ctx, const struct err *e)
 {
@@ -160,12 +145,15 @@ bool serving_open_log(struct serving *s, struct err *e)
 				  .queue = s->config->limits.queue,
 				  .checkpoint_ms = s->config->audit.checkpoint_ms,
 				  .clock = &clock_system,
-				  .sign = sign_checkpoint,
+				  .sign = log_key_sign,
+				  .hand_over = log_key_hand_over,
+				  .switch_key = log_key_switch,
 				  .ctx = s,
 				  .fatal = storage_is_lost };
 	struct audit_status status;
 
 	memcpy(c.public_key, signer_public(s->signer)->log_key, sizeof(c.public_key));
+	memcpy(c.next_key, signer_public(s->signer)->next_log_key, sizeof(c.next_key));
 	if (!origin.p)
 		return err_set(e, ERR_NOMEM, "no memory");
 	if (!audit_open(&c, &s->core.audit, e))

@@ -70,6 +70,14 @@ bool serving_start_control(struct serving *s, struct err *e);
 /* Those of the configuration; none is fine. */
 bool serving_start_sinks(struct serving *s, struct err *e);
 
+/* ---- the log's key (log_key.c); @serving is a struct serving ---- */
+
+/* What the log asks of the signer (audit.h). One at a time: of its committer and checkpointer only
+ * one asks while the other waits for it. */
+bool log_key_sign(void *serving, struct str text, uint8_t signature[static 64], struct err *e);
+bool log_key_hand_over(void *serving, uint64_t size, uint8_t signature[static 64], struct err *e);
+bool log_key_switch(void *serving, uint64_t size, struct err *e);
+
 /* ---- the doors ---- */
 
 bool serving_open_agents_door(struct serving *s, struct err *e);

@@ -13,7 +13,7 @@ static int run(struct cli *c)
 }
 
 static const struct option options[] = {
-	{ "--key", "VKEY", "the log's key from outside (`writ audit key`), or @FILE", 0, false },
+	{ "--key", "VKEY", "a key of the log from outside (`writ audit key`), or @FILE", 0, true },
 	{ "--checkpoint", "FILE", "a checkpoint held from before: the log must extend it", 0,
 	  false },
 	{ "--at-least", "N", "the log must hold at least N records", 0, false },

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""verify.py [--key VKEY|@FILE] [--checkpoint FILE] [--at-least N] [--witness-policy FILE]
+"""verify.py [--key VKEY|@FILE]... [--checkpoint FILE] [--at-least N] [--witness-policy FILE]
              [--record FILE] [--json] FILE|DIR
 
 Check an export, a folder of tiles or a .tlog-proof of writ's log with nothing but Python's standard library. Written from
@@ -327,6 +327,14 @@ class Key:
             raise Usage("a verifier key with a wrong id")
         self.name, self.id, self.public = name, key_id, material[1:]
 
+    @classmethod
+    def made(cls, name, public):
+        material = b"\x01" + public
+        return cls(b"+".join((name, H(name + b"\n" + material)[:4].hex().encode(), base64.b64encode(material))))
+
+
+ROTATION = H(b"rotation\n\xffkey.rotate")[:4]
+
 
 class Note:
     def __init__(self, data):
@@ -371,6 +379,46 @@ class Note:
         if not good:
             raise Malformed("no signature by a given key")
         return good
+
+    def rotations(self):
+        """What the line of key rotations says: (size, key, signature), in order; unverified."""
+        lines, found = [s for name, key_id, s in self.signatures if (name, key_id) == (b"rotation", ROTATION)], []
+        if len(lines) > 1 or any(not s or len(s) % 104 or len(s) > 64 * 104 for s in lines):
+            raise Malformed("a malformed line of key rotations")
+        for i in range(0, len(lines[0]) if lines else 0, 104):
+            one = lines[0][i:i + 104]
+            found.append((int.from_bytes(one[:8], "big"), one[8:40], one[40:]))
+            if not (found[-2][0] if found[1:] else 0) < found[-1][0] <= SIZE_MAX:
+                raise Malformed("a malformed line of key rotations")
+        return found
+
+    def handed(self, rotation, by):
+        """Did the key @by sign this rotation?"""
+        size, key, signature = rotation
+        text = b"writ/key.rotate/v1\n%s\n%d\n%s\n" % (self.origin, size, base64.b64encode(key))
+        return ed_verify(by, text, signature)
+
+    def trusted(self, keys):
+        """(id of the key that signed, id of the one given, records under keys before it). Malformed: by none that counts."""
+        told = self.rotations()
+        if not told:
+            good = self.verify(keys)[0]
+            return good, good, 0
+        if told[-1][0] >= self.size:
+            raise Malformed("a key rotation behind its end")
+        if not all(self.handed(r, before[1]) for before, r in zip(told, told[1:])):
+            raise Malformed("a key that the one before it did not sign")
+        last, found = Key.made(self.origin, told[-1][1]), None
+        for key in keys:
+            at = [i + 1 for i, r in enumerate(told) if r[1] == key.public]
+            if at or self.handed(told[0], key.public):
+                found = (last.id.hex(), key.id.hex(), told[-1][0] if not at or at[-1] < len(told) else 0)
+                if not found[2]:
+                    break
+        if not found:
+            raise Malformed("its keys do not come from a given one")
+        self.verify([last])
+        return found
 
     def cosigned(self, key):
         """When, in seconds; None: not. Malformed: a wrong signature."""
@@ -548,8 +596,11 @@ class Chain:
 class Verifier:
     def __init__(self, key=None, checkpoint=None, at_least=0, policy=None):
         self.policy = Policy(policy) if policy is not None else None
-        self.keys = ([Key(key)] if key else []) + (self.policy.logs if self.policy else [])
-        self.key_from = "given" if key else "given by the witness policy" if self.keys else \
+        given = [Key(k) for k in key.split()] if key else []
+        if len(given) > 16:
+            raise Usage("more than 16 keys were given")
+        self.keys = given + (self.policy.logs if self.policy else [])
+        self.key_from = "given" if given else "given by the witness policy" if self.keys else \
             "none: a key in the file proves nothing"
         self.at_least, self.held = at_least, None
         if checkpoint is not None:
@@ -557,7 +608,7 @@ class Verifier:
                 self.held = Note(checkpoint)
                 if not self.keys:
                     raise Malformed("it says nothing without the log's key")
-                self.held.verify([k for k in self.keys if k.name == self.held.origin])
+                self.held.trusted([k for k in self.keys if k.name == self.held.origin])
             except Malformed as e:
                 raise Usage(f"the held checkpoint: {e}") from None
         self.fault = self.bad = self.unreadable = None
@@ -566,7 +617,7 @@ class Verifier:
         self.first = self.count = self.size = self.records = 0
         self.withheld = self.opened_count = self.redacted = self.witnessed = 0
         self.origin, self.key_id, self.root = b"", "", None
-        self.commits, self.opened, self.leaf_fits = {}, set(), False
+        self.commits, self.opened, self.leaf_fits, self.rotated = {}, set(), False, []
 
     # verdicts
 
@@ -645,7 +696,37 @@ class Verifier:
             value, r = None, Record(True, False, 0, b"", leaf_hash(text))
         self.record(r)
         self.commits = commitments(value) if value else {}
+        if value and self.leaf_fits:
+            self.rotation(value)
         return r
+
+    def rotation(self, value):
+        """Keep what a key.rotate record of the log's own key says; a malformed one is one of no key."""
+        if value["kind"] != b"key.rotate" or value.get("use") != b"log":
+            return
+        try:
+            key, signature = Key(value["vkey"]).public, unbase64(value["signature"])
+            if value["size"] != value["seq"] + 1 or len(signature) != 64:
+                raise Malformed("another size")
+        except (KeyError, TypeError, AttributeError, Malformed, Usage):
+            key, signature = bytes(32), bytes(64)
+        self.rotated.append((value["seq"] + 1, key, signature))
+
+    def rotations(self, note):
+        """The records and the note must tell of the same keys."""
+        try:
+            told = note.rotations()
+        except Malformed as e:
+            self.tell("signature", f"the checkpoint: {e}")
+            return
+        for r in self.rotated:
+            if r[0] < note.size and r not in told:
+                self.tell("signature", f"the checkpoint is not by the key that signs since record {r[0] - 1}", (r[0] - 1, r[0]))
+        for r in told if not self.piecemeal and not self.withheld else ():
+            if self.first < r[0] <= self.first + self.records and r not in self.rotated:
+                self.tell("signature", f"the checkpoint names a key that is not the one of record {r[0] - 1}", (r[0] - 1, r[0]))
+        if len(self.rotated) > 64:
+            self.tell("signature", "the log took another key more than 64 times")
 
     def withheld_line(self, rest):
         self.withheld += 1
@@ -678,7 +759,9 @@ class Verifier:
             if self.keys:
                 self.authenticity = "no"
                 keys = [k for k in self.keys if k.name == note.origin]
-                self.key_id = note.verify(keys)[0]
+                self.key_id, given, since = note.trusted(keys)
+                if since:
+                    self.key_from += f": {given}; {self.key_id} since record {since - 1}, by the log's own record"
                 self.authenticity = "yes"
             if self.policy and self.policy.quorum:
                 self.anchoring = "no"
@@ -828,6 +911,8 @@ class Verifier:
                     raise Malformed("another root")
             except Malformed:
                 self.tell("count", "the trailer's range does not make the signed root")
+        if not self.fault:
+            self.rotations(note)
         if self.fault:
             return
         self.integrity = "yes"
@@ -982,6 +1067,9 @@ class Verifier:
         if self.span.finish(self.size, []) != note.root:
             self.tell("rewrite", "a record was changed, and those after it and the tiles made anew", (0, self.size))
             return
+        self.rotations(note)
+        if self.fault:
+            return
         self.integrity = "yes"
         self.anchors([])
 
@@ -1029,6 +1117,10 @@ class Verifier:
             self.tell("edit", f"this is not record {index} of the log that was signed", (index, index + 1))
             return
         self.redacted = len(commitments(value))
+        self.rotation(value)
+        self.rotations(note)
+        if self.fault:
+            return
         self.integrity = "yes"
         self.anchors(None)
 
@@ -1054,7 +1146,10 @@ def options(argv):
         if argv[i] in ("--json", "--help", "-h"):
             given[argv[i]] = True
         elif argv[i] in ("--key", "--checkpoint", "--at-least", "--witness-policy", "--record") and i + 1 < len(argv):
-            given[argv[i]] = argv[i + 1]
+            if argv[i] == "--key":
+                given.setdefault("--key", []).append(argv[i + 1])
+            else:
+                given[argv[i]] = argv[i + 1]
             i += 1
         elif argv[i].startswith("-") and argv[i] != "-":
             raise Usage(f"unknown option {argv[i]}, or its value is missing")
@@ -1065,9 +1160,10 @@ def options(argv):
 
 
 def check(given, source):
-    key = given.get("--key")
-    if key is not None:
-        key = (read(key[1:], 4096) if key.startswith("@") else key.encode()).rstrip(b" \r\n")
+    keys = [read(k[1:], 8192) if k.startswith("@") else k.encode() for k in given.get("--key", ())]
+    if not all(k.strip(b" \r\n") for k in keys):
+        raise Usage("--key: no key in it")
+    key = b"\n".join(keys)
     v = Verifier(key, read(given["--checkpoint"], 65536) if "--checkpoint" in given else None,
                  number(given.get("--at-least", "0").encode()),
                  read(given["--witness-policy"], 65536) if "--witness-policy" in given else None)

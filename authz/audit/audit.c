@@ -37,7 +37,7 @@ static bool write_opening(struct audit *a, const struct log_found *found, struct
 	record_begin(&r, &text);
 	record_str(&r, STR("anchor"), found->no_anchor ? STR("missing") : (struct str){ 0 });
 	record_str(&r, STR("kind"), STR("log.open"));
-	record_str(&r, STR("log_key"), str_c(a->key.name));
+	record_str(&r, STR("log_key"), str_c(a->id.name));
 	record_hash(&r, STR("previous_root"), found->root);
 	record_int(&r, STR("previous_size"), (int64_t)size);
 	record_str(&r, STR("version"), STR(WRIT_VERSION));
@@ -86,6 +86,7 @@ static void free_audit(struct audit *a)
 	queue_free(a->jobs);
 	queue_free(a->orders);
 	queue_free(a->requests);
+	slot_clear(&a->keys);
 	buf_clear(&a->own);
 	buf_clear(&a->note);
 	free(a->folder);
@@ -104,7 +105,12 @@ static bool open_parts(struct audit *a, struct err *e)
 		return err_set(e, ERR_NOMEM, "no memory for the log");
 	if (!log_open(&a->config, &a->log, &found, &a->note, e) || !open_wal(a, e))
 		return false;
-	a->key = a->log->key;
+	a->id = a->log->keys.first;
+	if (!rotate_publish(a, &a->log->keys, e))
+		return false;
+	/* A stop cut a rotation off: the record decides whether it happened. */
+	if ((found.taken || found.left) && !a->config.switch_key(a->config.ctx, found.taken, e))
+		return false;
 	a->note_size = found.checkpoint_size;
 	atomic_store(&a->size, a->log->head.range.n);
 	atomic_store(&a->checkpoint_size, found.checkpoint_size);
@@ -128,6 +134,7 @@ bool audit_open(const struct audit_config *c, struct audit **out, struct err *e)
 	if (!a->config.checkpoint_ms)
 		a->config.checkpoint_ms = CHECKPOINT_MS;
 	chain_init(&a->pending);
+	slot_init(&a->keys);
 	buf_init(&a->own, a->alloc, LIMIT_LEAF);
 	buf_init(&a->note, a->alloc, NOTE_MAX);
 	if (!open_parts(a, e)) {
@@ -215,7 +222,7 @@ void audit_status(struct audit *a, struct audit_status *s)
 		.unsigned_since = atomic_load(&a->unsigned_in_row),
 		.wal_pages = atomic_load(&a->wal_pages),
 	};
-	snprintf(s->log_key_id, sizeof(s->log_key_id), "%08x", a->key.id);
+	snprintf(s->log_key_id, sizeof(s->log_key_id), "%08x", a->id.id);
 }
 
 bool audit_checkpoint(struct audit *a, struct buf *out, struct err *e)
@@ -236,11 +243,6 @@ bool audit_checkpoint(struct audit *a, struct buf *out, struct err *e)
 	if (!r.ok)
 		*e = r.err;
 	return r.ok;
-}
-
-void audit_vkey(struct audit *a, struct buf *out)
-{
-	note_key_format(&a->key, out);
 }
 
 void audit_close(struct audit *a)

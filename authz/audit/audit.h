@@ -12,6 +12,7 @@
 #define WRIT_AUDIT_AUDIT_H
 
 #include "authz/audit/record.h"
+#include "authz/audit/rotation.h"
 #include "authz/base/clock.h"
 #include "authz/base/queue.h"
 #include "include/writ/err.h"
@@ -26,12 +27,21 @@ struct audit_config {
 	size_t queue;	       /* records that may wait; LIMIT_QUEUE */
 	int64_t checkpoint_ms; /* between signed checkpoints; 0: 1,000 */
 	const struct clock *clock;
-	uint8_t public_key[32];	   /* Ed25519, of the log key */
+	uint8_t public_key[32]; /* Ed25519, of the log key (keys/log.key) */
+	uint8_t next_key[32];	/* of keys/log-next.key, left by a stop in a rotation; or zeros */
 	const struct alloc *alloc; /* NULL: mem_system */
 	const char *vfs;	   /* SQLite file system of log.db; NULL: the system's */
 	/* Sign @text with the log key (the signer process does it). Called by the checkpointer
 	 * thread; blocks. */
 	bool (*sign)(void *ctx, struct str text, uint8_t signature[static 64], struct err *e);
+	/* For audit_rotate. The log key's signature that the one which was made last follows after
+	 * @size records (rotation_text); called by the committer: blocks. */
+	bool (*hand_over)(void *ctx, uint64_t size, uint8_t signature[static 64], struct err *e);
+	/* Have log-next.key take the place of log.key, on disk and in the signer, which from now on
+	 * signs checkpoints over more than @size records; 0: there will be no rotation,
+	 * log-next.key goes. Called by the checkpointer, and by audit_open to finish what a stop
+	 * cut off. */
+	bool (*switch_key)(void *ctx, uint64_t size, struct err *e);
 	void *ctx;
 	/* Called once, from the committer, when the log can never be written again by this
 	 * process (a failed fsync, I/O error, corruption): the process must stop. */
@@ -78,15 +88,26 @@ struct audit_status {
 	uint64_t batches, refused;
 	uint64_t unsigned_since; /* checkpoints that could not be signed or stored, in a row */
 	uint32_t wal_pages;	 /* of the write-ahead log since it was last reset */
-	char log_key_id[9];	 /* 8 hex digits */
+	char log_key_id[9];	 /* 8 hex digits: of its first key, in evaluation ids for ever */
 };
 void audit_status(struct audit *a, struct audit_status *s);
 
 /* Sign a checkpoint over everything committed by now, store it, append the note to @out. */
 MUST_USE bool audit_checkpoint(struct audit *a, struct buf *out, struct err *e);
 
-/* The log's verifier key ("vkey", signed-note 3.2). */
+/* The log's verifier key of today ("vkey", signed-note 3.2). */
 void audit_vkey(struct audit *a, struct buf *out);
+
+/* All its keys, first to current. */
+void audit_keys(struct audit *a, struct key_history *out);
+
+/* From now on @key signs, which the signer has made and keys/log-next.key holds: a `key.rotate`
+ * record of the old key's signature for it, a last checkpoint by the old key, and the switch. @by
+ * goes on record. *seq: of the record. Blocks. False: the old key goes on, and log-next.key may be
+ * removed; but "rotation_unfinished": the log has taken it, and the next start finishes what this
+ * one could not. */
+MUST_USE bool audit_rotate(struct audit *a, const uint8_t key[static 32], struct str by,
+			   uint64_t *seq, struct err *e);
 
 /* Commit what waits, write log.close, sign a last checkpoint, stop the threads, free. Nobody may
  * submit any more; what comes nevertheless is refused. NULL is fine. */

@@ -8,10 +8,10 @@
 
 /* Sign the tree of @range into @note. A signer with another key would make a log that cannot be
  * opened again, so what it gave is checked while nothing depends on it. */
-static bool sign_note(struct audit *a, const struct tree_range *range, struct buf *note,
-		      struct err *e)
+static bool sign_note(struct audit *a, const struct key_history *keys,
+		      const struct tree_range *range, struct buf *note, struct err *e)
 {
-	struct checkpoint c = { .origin = str_c(a->key.name), .size = range->n }, read;
+	struct checkpoint c = { .origin = str_c(a->id.name), .size = range->n }, read;
 	struct sha256 *sha = sha256_new(e);
 	uint8_t signature[64];
 
@@ -25,29 +25,31 @@ static bool sign_note(struct audit *a, const struct tree_range *range, struct bu
 	if (!a->config.sign(a->config.ctx, buf_str(note), signature, e))
 		return err_prefix(e, "the checkpoint over %llu records was not signed",
 				  (unsigned long long)c.size);
-	note_sign_line(note, &a->key, signature);
+	note_sign_line(note, &keys->current, signature);
 	if (!buf_ok(note))
 		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
-	return checkpoint_open(buf_str(note), &a->key, &read, e);
+	return checkpoint_open(buf_str(note), &keys->current, &read, e);
 }
 
-/* Bring a->note up to everything committed by now. */
-static bool checkpoint_now(struct audit *a, struct err *e)
+/* Sign, store, and only then show. What is stored is without the line of rotations, which every
+ * reader adds. */
+static bool sign_and_store(struct audit *a, const struct key_history *keys,
+			   const struct tree_range *range, struct err *e)
 {
-	struct order head = { .what = ORDER_HEAD }, store = { .what = ORDER_STORE };
+	struct order store = { .what = ORDER_STORE, .range = *range };
 	AUTO_BUF note;
 
 	buf_init(&note, a->alloc, NOTE_MAX);
-	if (!order_run(a, &head, e))
+	if (!sign_note(a, keys, range, &note, e))
 		return false;
-	if (a->note.n && head.range.n == a->note_size)
-		return true;
-	if (!sign_note(a, &head.range, &note, e))
-		return false;
-	store.range = head.range;
 	store.note = buf_str(&note);
-	if (!order_run(a, &store, e) ||
-	    !file_replace(NULL, a->log->folder, LAST_CHECKPOINT, store.note, 0644, e))
+	if (!order_run(a, &store, e))
+		return false;
+	rotations_line(&keys->past, range->n, &note);
+	store.note = buf_str(&note);
+	if (!buf_ok(&note))
+		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
+	if (!file_replace(NULL, a->log->folder, LAST_CHECKPOINT, store.note, 0644, e))
 		return false;
 	buf_reset(&a->note);
 	buf_add(&a->note, store.note);
@@ -55,9 +57,30 @@ static bool checkpoint_now(struct audit *a, struct err *e)
 		buf_reset(&a->note); /* next time is a new one */
 		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
 	}
-	a->note_size = head.range.n;
-	atomic_store(&a->checkpoint_size, head.range.n);
+	a->note_size = range->n;
+	atomic_store(&a->checkpoint_size, range->n);
 	return true;
+}
+
+bool checkpoint_over(struct audit *a, const struct tree_range *range, struct err *e)
+{
+	struct audit_keys *keys = (struct audit_keys *)slot_acquire(&a->keys);
+	bool ok = sign_and_store(a, &keys->history, range, e);
+
+	shared_release(&keys->shared);
+	return ok;
+}
+
+/* Bring a->note up to everything committed by now. */
+static bool checkpoint_now(struct audit *a, struct err *e)
+{
+	struct order head = { .what = ORDER_HEAD };
+
+	if (!order_run(a, &head, e))
+		return false;
+	if (a->note.n && head.range.n == a->note_size)
+		return true;
+	return checkpoint_over(a, &head.range, e);
 }
 
 static bool checkpoint_counted(struct audit *a, struct err *e)
@@ -82,6 +105,11 @@ static void serve_requests(struct audit *a, struct chain *c)
 		struct request *r = LINK_OF(l, struct request, waiter.task.link);
 
 		next = l->next;
+		if (r->change) {
+			r->ok = rotate_now(a, r->change, &r->err);
+			waiter_run(&r->waiter.task);
+			continue;
+		}
 		r->ok = ok;
 		r->err = e;
 		if (ok)

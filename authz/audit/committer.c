@@ -251,21 +251,33 @@ static bool run_batch(struct audit *a, struct order *store, bool last, struct er
 	return ok;
 }
 
-/* Openings and the record that says that they are gone: both or neither. Alone in its transaction:
- * what it fails of must not fail decisions. */
-static bool run_erasure(struct audit *a, struct order *o)
+/* Openings and the record that says that they are gone, a new key and the record that says so: both
+ * or neither. */
+static bool fill_alone(struct audit *a, struct order *o)
+{
+	if (o->what == ORDER_ROTATE)
+		return rotate_fill(a, o->change, &o->err);
+	return log_erase(a->log, o->erasure, &o->err) &&
+	       log_add(a->log, &o->job->record, o->job, &o->err) == LOG_ADDED;
+}
+
+/* An order alone in its transaction: what it fails of must not fail decisions. */
+static bool run_alone(struct audit *a, struct order *o)
 {
 	struct err *e = &o->err;
 
 	if (atomic_load(&a->state) != STATE_OK)
 		return err_code(e, ERR_UNAVAILABLE, "audit_unavailable",
 				"the audit log cannot be written: %s", atomic_load(&a->trouble));
-	if (!log_begin(a->log, e) || !log_erase(a->log, o->erasure, e) ||
-	    log_add(a->log, &o->job->record, o->job, e) != LOG_ADDED || !log_commit(a->log, e)) {
+	/* Not begun yet: what the signer refuses is no failure of the log's. */
+	if (o->what == ORDER_ROTATE && !rotate_hand_over(a, o->change, e))
+		return false;
+	if (!log_begin(a->log, e) || !fill_alone(a, o) || !log_commit(a->log, e)) {
 		log_rollback(a->log);
 		note_failure(a, e);
 		return false;
 	}
+	o->range = a->log->head.range;
 	atomic_store(&a->size, a->log->head.range.n);
 	return true;
 }
@@ -325,9 +337,12 @@ static void serve_orders(struct audit *a)
 			finish_order(o, true);
 			continue;
 		}
-		if (o->what == ORDER_ERASE || o->what == ORDER_FORGET) {
-			finish_order(o, o->what == ORDER_ERASE ? run_erasure(a, o)
-							       : empty_the_wal(a, &o->err));
+		if (o->what == ORDER_FORGET) {
+			finish_order(o, empty_the_wal(a, &o->err));
+			continue;
+		}
+		if (o->what == ORDER_ERASE || o->what == ORDER_ROTATE) {
+			finish_order(o, run_alone(a, o));
 			continue;
 		}
 		while (o->what == ORDER_LAST && a->pending.n)

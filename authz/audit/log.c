@@ -76,8 +76,6 @@ bool log_open(const struct audit_config *c, struct log **out, struct log_found *
 		goto failed;
 	}
 	memcpy(l->node, c->node, strlen(c->node));
-	if (!note_key_make(str_c(c->origin), c->public_key, &l->key, e))
-		goto failed;
 	l->folder = open(c->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (l->folder < 0) {
 		err_set(e, ERR_IO, "%s: cannot open the data folder: %s", c->folder,
@@ -85,7 +83,7 @@ bool log_open(const struct audit_config *c, struct log **out, struct log_found *
 		goto failed;
 	}
 	l->sha = sha256_new(e);
-	if (!l->sha || !open_db(l, c->folder, c->vfs, e) || !log_check(l, found, note, e))
+	if (!l->sha || !open_db(l, c->folder, c->vfs, e) || !log_check(l, c, found, note, e))
 		goto failed;
 	*out = l;
 	return true;

@@ -11,7 +11,7 @@
 #define WRIT_AUDIT_LOG_H
 
 #include "authz/audit/audit.h"
-#include "authz/audit/note.h"
+#include "authz/audit/rotation.h"
 #include "authz/audit/tree.h"
 #include "authz/store/db.h"
 
@@ -30,6 +30,9 @@ struct log_found {
 	bool no_anchor; /* checkpoints were made, but last-checkpoint is not there */
 	uint8_t root[SHA256_LEN];
 	uint64_t checkpoint_size; /* of the newest stored one */
+	uint64_t taken;		  /* records after which log-next.key signs, but log.key is still
+				   * there: finish it; or 0 */
+	bool left;		  /* log-next.key was made for a rotation that did not happen */
 };
 
 struct log {
@@ -40,7 +43,7 @@ struct log {
 	struct sha256 *sha;
 	struct buf text, openings; /* the leaf after its 0x00; salts and values side by side */
 	struct log_head head, next;
-	struct note_key key;
+	struct key_history keys; /* as the log was opened */
 	char node[LOG_NAME_MAX + 1], boot[17];
 	const struct clock *clock;
 	uint64_t bytes; /* inserted since the WAL was last reset */
@@ -71,6 +74,7 @@ void log_rollback(struct log *l);
 
 /* Does what the file says agree with itself, with the newest signed checkpoint in it, and with
  * the copy outside? Fills l->head. */
-MUST_USE bool log_check(struct log *l, struct log_found *found, struct buf *note, struct err *e);
+MUST_USE bool log_check(struct log *l, const struct audit_config *c, struct log_found *found,
+			struct buf *note, struct err *e);
 
 #endif

@@ -204,7 +204,7 @@ bool note_parse(struct str bytes, struct note *n, struct err *e)
 	return n->n ? true : malformed(e, "it has no signature");
 }
 
-static bool ed25519_verify(const uint8_t key[static 32], struct str text, const uint8_t *signature)
+bool note_ed25519(const uint8_t key[static 32], struct str text, const uint8_t signature[static 64])
 {
 	EVP_PKEY *pkey = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, key, 32);
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
@@ -230,7 +230,7 @@ bool note_verify(const struct note *n, const struct note_key *keys, size_t count
 			if (s->id != keys[k].id || !str_eq(s->name, str_c(keys[k].name)))
 				continue;
 			if (!text_unbase64(s->base64, BASE64_STD, bytes, &len) || len != 4 + 64 ||
-			    !ed25519_verify(keys[k].public_key, n->text, bytes + 4))
+			    !note_ed25519(keys[k].public_key, n->text, bytes + 4))
 				return err_set(e, ERR_INVALID,
 					       "the signature by %s (key %08x) is wrong",
 					       keys[k].name, keys[k].id);
@@ -252,7 +252,7 @@ static bool cosignature_good(const struct note *n, const struct note_key *k, uin
 	buf_init(&text, mem_system, NOTE_MAX + 64);
 	buf_printf(&text, "cosignature/v1\ntime %llu\n", (unsigned long long)at);
 	buf_add(&text, n->text);
-	return buf_ok(&text) && ed25519_verify(k->public_key, buf_str(&text), signature);
+	return buf_ok(&text) && note_ed25519(k->public_key, buf_str(&text), signature);
 }
 
 enum cosigned note_cosigned(const struct note *n, const struct note_key *k, uint64_t *at)

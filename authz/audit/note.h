@@ -61,6 +61,10 @@ MUST_USE bool note_verify(const struct note *n, const struct note_key *keys, siz
 enum cosigned { COSIGNED_NOT, COSIGNED_BADLY, COSIGNED };
 enum cosigned note_cosigned(const struct note *n, const struct note_key *k, uint64_t *at);
 
+/* A plain Ed25519 signature over @text. */
+bool note_ed25519(const uint8_t key[static 32], struct str text,
+		  const uint8_t signature[static 64]);
+
 /* Append "\n— name base64\n": text || this = a note with one signature. */
 void note_sign_line(struct buf *out, const struct note_key *k, const uint8_t signature[static 64]);
 

@@ -15,6 +15,7 @@
 
 #include "authz/audit/audit.h"
 #include "authz/audit/log.h"
+#include "authz/base/snapshot.h"
 
 #define BATCH_MAX 1000 /* records in one transaction */
 /* When the WAL is moved into the database. Moving slows the commits beside it, so it should touch
@@ -40,19 +41,29 @@ void waiter_wake(int fd);
 /* What the checkpointer and audit_close want of the committer. */
 struct order {
 	struct waiter waiter;
-	enum { ORDER_HEAD, ORDER_STORE, ORDER_LAST, ORDER_ERASE, ORDER_FORGET } what;
-	struct erasure *erasure; /* ERASE: what, and */
-	struct audit_job *job;	 /* the record that says so */
-	struct tree_range range; /* HEAD: the committed one, filled in; STORE: of the note */
-	struct str note;	 /* STORE */
+	enum { ORDER_HEAD, ORDER_STORE, ORDER_LAST, ORDER_ERASE, ORDER_FORGET, ORDER_ROTATE } what;
+	struct key_change *change; /* ROTATE */
+	struct erasure *erasure;   /* ERASE: what, and */
+	struct audit_job *job;	   /* the record that says so */
+	struct tree_range range;   /* HEAD: the committed one, filled in; STORE: of the note */
+	struct str note;	   /* STORE */
 	bool ok;
 	struct err err;
 };
 
-/* What audit_checkpoint wants of the checkpointer. */
+/* The log takes another key. */
+struct key_change {
+	uint8_t key[32];
+	struct str by;
+	struct note_key before; /* of the committer's order: who signs until now */
+	struct rotation made;	/* filled in */
+};
+
+/* What audit_checkpoint and audit_rotate want of the checkpointer. */
 struct request {
 	struct waiter waiter;
 	struct buf *out;
+	struct key_change *change; /* NULL: a checkpoint */
 	bool ok;
 	struct err err;
 };
@@ -67,7 +78,8 @@ struct audit {
 	struct audit_config config;
 	struct alloc alloc;
 	char *folder;
-	struct note_key key;
+	struct slot keys;   /* of struct audit_keys; published by the checkpointer */
+	struct note_key id; /* the first key: what evaluation ids and the log itself are named by */
 
 	struct queue *jobs;	/* to the committer */
 	struct queue *orders;	/* to the committer, which is woken through jobs */
@@ -99,6 +111,20 @@ struct audit {
 	uint64_t note_size;
 	int64_t tick_ns;
 };
+
+struct audit_keys {
+	struct shared shared;
+	struct key_history history;
+};
+/* --- rotate.c --- */
+MUST_USE bool rotate_publish(struct audit *a, const struct key_history *h, struct err *e);
+/* The committer's: the old key's signature; then record and row, in an open transaction. */
+MUST_USE bool rotate_hand_over(struct audit *a, struct key_change *x, struct err *e);
+MUST_USE bool rotate_fill(struct audit *a, struct key_change *x, struct err *e);
+/* The checkpointer's. */
+MUST_USE bool rotate_now(struct audit *a, struct key_change *x, struct err *e);
+/* Sign, store and show the tree of @range, which is committed. */
+MUST_USE bool checkpoint_over(struct audit *a, const struct tree_range *range, struct err *e);
 
 void *committer_main(void *audit);
 void *checkpointer_main(void *audit);

@@ -21,6 +21,13 @@ static const char *const schema[] = {
 	" BEGIN SELECT RAISE(ABORT, 'checkpoints are never changed'); END;"
 	"CREATE TRIGGER checkpoint_delete BEFORE DELETE ON checkpoint"
 	" BEGIN SELECT RAISE(ABORT, 'checkpoints are never deleted'); END;",
+	/* What key.rotate records say, where every reader of a checkpoint finds it at once. */
+	"CREATE TABLE rotation(size INTEGER PRIMARY KEY, before BLOB NOT NULL, key BLOB NOT NULL,"
+	" signature BLOB NOT NULL) STRICT;"
+	"CREATE TRIGGER rotation_update BEFORE UPDATE ON rotation"
+	" BEGIN SELECT RAISE(ABORT, 'rotations are never changed'); END;"
+	"CREATE TRIGGER rotation_delete BEFORE DELETE ON rotation"
+	" BEGIN SELECT RAISE(ABORT, 'rotations are never deleted'); END;",
 };
 
 bool rows_migrate(struct db *db, struct err *e)
@@ -54,6 +61,70 @@ bool rows_size(struct db *db, uint64_t *size, struct err *e)
 	return true;
 }
 
+static bool read_bytes(struct db_stmt *s, int column, void *out, size_t n)
+{
+	struct str blob = db_column_blob(s, column);
+
+	if (blob.n != n)
+		return false;
+	memcpy(out, blob.p, n);
+	return true;
+}
+
+bool rows_rotations(struct db *db, uint8_t first[static 32], struct rotations *r, struct err *e)
+{
+	uint8_t before[32];
+	AUTO_STMT *s = NULL;
+	bool row;
+
+	r->n = 0;
+	if (!db_prepare(db, "SELECT size, before, key, signature FROM rotation ORDER BY size", &s,
+			e))
+		return false;
+	for (;;) {
+		struct rotation *one = &r->at[r->n];
+
+		if (!db_step(s, &row, e))
+			return false;
+		if (!row)
+			return true;
+		if (r->n == ROTATIONS_MAX || !read_bytes(s, 1, before, sizeof(before)) ||
+		    !read_bytes(s, 2, one->key, sizeof(one->key)) ||
+		    !read_bytes(s, 3, one->signature, sizeof(one->signature)))
+			return rows_damaged(e, "a rotation of the log's key is malformed");
+		one->size = (uint64_t)db_column_int(s, 0);
+		if (!r->n++)
+			memcpy(first, before, sizeof(before));
+	}
+}
+
+bool rows_add_rotation(struct db *db, const uint8_t before[static 32], const struct rotation *r,
+		       struct err *e)
+{
+	AUTO_STMT *s = NULL;
+
+	if (!db_prepare(db, "INSERT INTO rotation VALUES (?1, ?2, ?3, ?4)", &s, e))
+		return false;
+	db_bind_int(s, 1, (int64_t)r->size);
+	db_bind_blob(s, 2, before, 32);
+	db_bind_blob(s, 3, r->key, sizeof(r->key));
+	db_bind_blob(s, 4, r->signature, sizeof(r->signature));
+	return db_run(s, e);
+}
+
+static bool add_note(struct db *db, struct str stored, uint64_t size, struct buf *note,
+		     struct err *e)
+{
+	uint8_t first[32];
+	struct rotations r;
+
+	if (!rows_rotations(db, first, &r, e))
+		return false;
+	buf_add(note, stored);
+	rotations_line(&r, size, note);
+	return buf_ok(note) || err_set(e, ERR_NOMEM, "no memory for a checkpoint");
+}
+
 bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size, struct buf *note,
 		     struct rows_checkpoint *c, struct err *e)
 {
@@ -77,11 +148,7 @@ bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size, struct b
 	if (!tree_range_load(&c->range, (uint64_t)db_column_int(s, 0), db_column_blob(s, 2)))
 		return rows_damaged(e, "the checkpoint over %lld records has a wrong range",
 				    (long long)db_column_int(s, 0));
-	if (note)
-		buf_add(note, db_column_blob(s, 1));
-	if (note && !buf_ok(note))
-		return err_set(e, ERR_NOMEM, "no memory for a checkpoint");
-	return true;
+	return !note || add_note(db, db_column_blob(s, 1), c->range.n, note, e);
 }
 
 bool rows_subtree(struct db *db, struct sha256 *sha, uint64_t from, uint64_t to,

@@ -10,6 +10,7 @@
 #ifndef WRIT_AUDIT_ROWS_H
 #define WRIT_AUDIT_ROWS_H
 
+#include "authz/audit/rotation.h"
 #include "authz/audit/tree.h"
 #include "authz/base/buf.h"
 #include "authz/store/db.h"
@@ -30,9 +31,17 @@ struct rows_checkpoint {
 };
 
 /* The newest checkpoint, the smallest of at least @size or the largest of at most @size records.
- * Its note is appended to @note (NULL: not wanted). */
+ * Its note is appended to @note (NULL: not wanted), with the line of the key rotations before it.
+ */
 MUST_USE bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size, struct buf *note,
 			      struct rows_checkpoint *c, struct err *e);
+
+/* The key rotations that records tell of, and the key before the first of them (untouched if there
+ * are none). */
+MUST_USE bool rows_rotations(struct db *db, uint8_t first[static 32], struct rotations *r,
+			     struct err *e);
+MUST_USE bool rows_add_rotation(struct db *db, const uint8_t before[static 32],
+				const struct rotation *r, struct err *e);
 
 /* Append the hashes of leaves [range->n, upto). A missing row is ERR_IO "storage_corrupt". */
 MUST_USE bool rows_append(struct db *db, struct sha256 *sha, uint64_t upto,

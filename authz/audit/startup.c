@@ -72,6 +72,107 @@ static bool read_head(struct log *l, struct log_found *found, struct err *e)
 	return read_last(l, l->head.range.n, found, e);
 }
 
+/* The record that each rotation is told in must be there, and tell it. */
+static bool check_rotations(struct log *l, const struct rotations *r, struct err *e)
+{
+	AUTO_STMT *s = NULL;
+	struct rotation told;
+	bool row;
+
+	if (!db_prepare(l->db, "SELECT body FROM leaf WHERE seq = ?1", &s, e))
+		return false;
+	for (size_t i = 0; i < r->n; i++) {
+		db_bind_int(s, 1, (int64_t)r->at[i].size - 1);
+		if (!db_step(s, &row, e))
+			return false;
+		if (!row || !rotation_of_leaf(db_column_blob(s, 0), &told) ||
+		    memcmp(&told, &r->at[i], sizeof(told)) != 0)
+			return rows_damaged(e,
+					    "record %" PRIu64
+					    " does not tell of the log key that follows",
+					    r->at[i].size - 1);
+		db_reset(s);
+	}
+	return true;
+}
+
+/* No rotation is missing: the oldest checkpoint is by the first key. */
+static bool check_first_key(struct log *l, struct err *e)
+{
+	struct rows_checkpoint c;
+	struct checkpoint read;
+	struct note_key key;
+	AUTO_BUF note;
+	struct err why;
+
+	buf_init(&note, mem_system, NOTE_MAX);
+	if (!rows_checkpoint(l->db, ROWS_AT_LEAST, 0, &note, &c, e))
+		return false;
+	if (!c.found)
+		return true;
+	key = key_history_at(&l->keys, c.range.n);
+	return checkpoint_open(buf_str(&note), &key, &read, &why) ||
+	       err_code(e, ERR_CONFLICT, "wrong_log_key",
+			"the stored checkpoint over %" PRIu64
+			" records is not by this log's key (%08x): " ROWS_FILE
+			" and keys/ do not belong together, restore both from the same backup",
+			c.range.n, key.id);
+}
+
+/* Which key signs now is the log's word; the files must be able to follow it. */
+static bool find_keys(struct log *l, const struct audit_config *c, struct log_found *found,
+		      struct err *e)
+{
+	static const uint8_t none[32];
+	struct rotations past;
+	uint8_t first[32];
+
+	memcpy(first, c->public_key, sizeof(first));
+	if (!rows_rotations(l->db, first, &past, e) ||
+	    !key_history_make(str_c(c->origin), first, &past, &l->keys, e) ||
+	    !check_rotations(l, &past, e))
+		return false;
+	if (memcmp(l->keys.current.public_key, c->public_key, 32) == 0) {
+		found->left = memcmp(c->next_key, none, 32) != 0;
+		return true;
+	}
+	if (memcmp(l->keys.current.public_key, c->next_key, 32) == 0) {
+		found->taken = past.at[past.n - 1].size;
+		return true;
+	}
+	return err_code(e, ERR_CONFLICT, "wrong_log_key",
+			"since record %" PRIu64
+			" the log's key is %08x, which keys/log.key is not: " ROWS_FILE
+			" and keys/ are not of the same backup",
+			past.at[past.n - 1].size - 1, l->keys.current.id);
+}
+
+/* A log that was put back to before its key was changed has no word of the key that signed. */
+static bool is_ahead(const struct log *l, const struct audit_config *c, struct str note,
+		     uint64_t *size)
+{
+	struct checkpoint read;
+	struct note_key key;
+
+	if (!note_key_make(str_c(c->origin), c->public_key, &key, NULL) ||
+	    !checkpoint_open(note, &key, &read, NULL) || read.size <= l->head.range.n)
+		return false;
+	*size = read.size;
+	return true;
+}
+
+static bool check_ahead(struct log *l, const struct audit_config *c, struct err *e)
+{
+	uint64_t size;
+	AUTO_BUF note;
+
+	buf_init(&note, mem_system, NOTE_MAX);
+	if (!file_read(l->folder, LAST_CHECKPOINT, NOTE_MAX, &note, NULL) ||
+	    !is_ahead(l, c, buf_str(&note), &size))
+		return true;
+	return rollback_detected(e, l->head.range.n, size);
+}
+
 /* Is @range the tree that @note signed? */
 static bool note_matches(struct log *l, struct str note, const struct tree_range *range,
 			 struct err *e)
@@ -79,7 +180,9 @@ static bool note_matches(struct log *l, struct str note, const struct tree_range
 	struct checkpoint c;
 	uint8_t root[SHA256_LEN];
 
-	if (!checkpoint_open(note, &l->key, &c, e))
+	const struct note_key key = key_history_at(&l->keys, range->n);
+
+	if (!checkpoint_open(note, &key, &c, e))
 		return err_prefix(e,
 				  "the stored checkpoint over %" PRIu64 " records is not by this "
 				  "log's key",
@@ -118,6 +221,17 @@ static bool check_stored(struct log *l, struct log_found *found, struct buf *not
 	return true;
 }
 
+static bool open_anchor(const struct log *l, struct str note, struct checkpoint *c, struct err *e)
+{
+	struct note_key key;
+	struct note n;
+
+	if (!note_parse(note, &n, e) || !checkpoint_parse(n.text, c, e))
+		return false;
+	key = key_history_at(&l->keys, c->size);
+	return checkpoint_open(note, &key, c, e);
+}
+
 /* The copy outside the database: what was shown must still be there. */
 static bool check_anchor(struct log *l, struct log_found *found, struct err *e)
 {
@@ -134,7 +248,7 @@ static bool check_anchor(struct log *l, struct log_found *found, struct err *e)
 		found->no_anchor = found->checkpoint_size > 0;
 		return true;
 	}
-	if (!checkpoint_open(buf_str(&note), &l->key, &c, e))
+	if (!open_anchor(l, buf_str(&note), &c, e))
 		return err_prefix(e, LAST_CHECKPOINT);
 	if (c.size > l->head.range.n)
 		return rollback_detected(e, l->head.range.n, c.size);
@@ -144,9 +258,11 @@ static bool check_anchor(struct log *l, struct log_found *found, struct err *e)
 	return memcmp(root, c.root, SHA256_LEN) == 0 ? true : forked(e, c.size);
 }
 
-bool log_check(struct log *l, struct log_found *found, struct buf *note, struct err *e)
+bool log_check(struct log *l, const struct audit_config *c, struct log_found *found,
+	       struct buf *note, struct err *e)
 {
 	*found = (struct log_found){ 0 };
-	return read_head(l, found, e) && check_stored(l, found, note, e) &&
-	       check_anchor(l, found, e);
+	return read_head(l, found, e) && check_ahead(l, c, e) && find_keys(l, c, found, e) &&
+	       check_stored(l, found, note, e) && check_anchor(l, found, e) &&
+	       check_first_key(l, e);
 }

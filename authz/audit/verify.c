@@ -103,7 +103,8 @@ static bool set_policy(struct verifier *v, const struct verify_options *o, struc
 
 static bool set_held(struct verifier *v, const struct verify_options *o, struct err *e)
 {
-	size_t i = 0;
+	struct rotation_trust trust;
+	struct note note = { .n = 0 };
 
 	if (!o->checkpoint.n)
 		return true;
@@ -114,17 +115,34 @@ static bool set_held(struct verifier *v, const struct verify_options *o, struct 
 	buf_add(&v->held_text, o->checkpoint);
 	if (!buf_ok(&v->held_text))
 		return err_set(e, ERR_INVALID, "the held checkpoint is longer than 64 KiB");
-	while (!checkpoint_open(buf_str(&v->held_text), &v->keys[i], &v->held, e))
-		if (++i == v->nkeys)
-			return err_prefix(e, "the held checkpoint");
+	if (!note_parse(buf_str(&v->held_text), &note, e) ||
+	    !checkpoint_parse(note.text, &v->held, e) ||
+	    !verify_keys(v, &note, &v->held, &trust, e))
+		return err_prefix(e, "the held checkpoint");
 	v->has_held = true;
 	return true;
 }
 
 static bool set_keys(struct verifier *v, const struct verify_options *o, struct err *e)
 {
-	if (o->vkey.n && !note_key_parse(o->vkey, &v->keys[v->nkeys++], e))
-		return false;
+	struct str rest = o->vkey;
+
+	for (;;) {
+		size_t n = 0;
+
+		while (rest.n && strchr(" \t\r\n", rest.p[0]))
+			rest = str_from(rest, 1);
+		if (!rest.n)
+			break;
+		while (n < rest.n && !strchr(" \t\r\n", rest.p[n]))
+			n++;
+		if (v->nkeys == VERIFY_GIVEN_MAX)
+			return err_set(e, ERR_INVALID, "more than %d keys were given",
+				       VERIFY_GIVEN_MAX);
+		if (!note_key_parse(str_first(rest, n), &v->keys[v->nkeys++], e))
+			return false;
+		rest = str_from(rest, n);
+	}
 	return set_policy(v, o, e) && set_held(v, o, e);
 }
 
@@ -153,9 +171,10 @@ bool verifier_new(const struct verify_options *o, struct verifier **out, struct 
 	v->report.integrity = VERDICT_NO;
 	v->report.authenticity = VERDICT_UNKNOWN;
 	v->report.anchoring = VERDICT_UNKNOWN;
-	v->report.key_from = o->vkey.n	? "given"
-			     : v->nkeys ? "given by the witness policy"
-					: "none: a key in the file proves nothing";
+	snprintf(v->report.key_from, sizeof(v->report.key_from), "%s",
+		 o->vkey.n  ? "given"
+		 : v->nkeys ? "given by the witness policy"
+			    : "none: a key in the file proves nothing");
 	*out = v;
 	return true;
 }

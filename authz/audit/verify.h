@@ -16,8 +16,9 @@
 #include "authz/base/buf.h"
 #include "include/writ/err.h"
 
-#define VERIFY_LINE_MAX (16 * 1024 * 1024) /* bytes of one line */
-#define VERIFY_KEYS_MAX 65		   /* the given one and those of a policy */
+#define VERIFY_LINE_MAX (16 * 1024 * 1024)	/* bytes of one line */
+#define VERIFY_GIVEN_MAX 16			/* keys given by themselves */
+#define VERIFY_KEYS_MAX (VERIFY_GIVEN_MAX + 64) /* and those of a policy */
 
 /* What was done to the log, as far as the file shows. */
 enum verify_fault {
@@ -79,7 +80,8 @@ struct verify_report {
 	uint64_t openings, redacted; /* commitments opened; commitments without an opening */
 	char origin[256];
 	char key_id[9];	      /* of the key that verified; empty: none */
-	const char *key_from; /* "given", or "none: ..." */
+	char key_from[160];   /* "given", "given: <id>, ..." if the log changed keys since, "none:
+				 ..." */
 	uint64_t witnessed_s; /* of the oldest cosignature that the quorum counts; 0: none */
 	int64_t stamped_s;    /* of the time stamp that was checked; 0: none */
 	uint8_t root[32];
@@ -88,7 +90,8 @@ struct verify_report {
 struct verifier;
 
 struct verify_options {
-	struct str vkey;       /* from outside; empty: structure only */
+	struct str vkey;       /* from outside, one or more with white space between; empty:
+				* structure only */
 	struct str checkpoint; /* a signed note held from before; empty: none */
 	struct str tsa_ca; /* PEM: the checkpoint must have a time stamp under these; empty: none */
 	struct str policy; /* a witness policy; its logs' keys are from outside, too */

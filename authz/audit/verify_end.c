@@ -119,15 +119,32 @@ void verify_anchors(struct verifier *v, const struct tree_proof *hints)
 		check_held(v, hints);
 }
 
-/* The keys of this origin, from outside. */
-static size_t keys_of(const struct verifier *v, struct str origin, struct note_key *keys)
+bool verify_keys(const struct verifier *v, const struct note *note, const struct checkpoint *c,
+		 struct rotation_trust *t, struct err *e)
 {
+	struct note_key keys[VERIFY_KEYS_MAX];
 	size_t n = 0;
 
 	for (size_t i = 0; i < v->nkeys; i++)
-		if (str_eq(origin, str_c(v->keys[i].name)))
+		if (str_eq(c->origin, str_c(v->keys[i].name)))
 			keys[n++] = v->keys[i];
-	return n;
+	if (!n)
+		return err_set(e, ERR_INVALID, "it is of log \"%.*s\", the key of \"%s\"",
+			       STR_FMT(str_first(c->origin, 100)), v->keys[0].name);
+	return rotations_verify(note, c, keys, n, t, e);
+}
+
+/* Whose the signature is, and how the given key leads to it. */
+static void tell_key(struct verifier *v, const struct rotation_trust *t)
+{
+	struct verify_report *r = &v->report;
+	size_t n = strlen(r->key_from);
+
+	snprintf(r->key_id, sizeof(r->key_id), "%08x", t->key.id);
+	if (t->since)
+		snprintf(r->key_from + n, sizeof(r->key_from) - n,
+			 ": %08x; %08x since record %" PRIu64 ", by the log's own record", t->given,
+			 t->key.id, t->since - 1);
 }
 
 static bool wrong_note(struct verifier *v, const struct err *e)
@@ -185,30 +202,61 @@ static bool check_stamp(struct verifier *v, const struct note *n)
 
 bool verify_note(struct verifier *v, struct str bytes, struct checkpoint *c)
 {
-	struct note_key keys[VERIFY_KEYS_MAX];
+	struct rotation_trust trust;
 	struct note note = { .n = 0 };
-	size_t n;
 	struct err e = { 0 };
 
 	if (!note_parse(bytes, &note, &e) || !checkpoint_parse(note.text, c, &e))
 		return wrong_note(v, &e);
 	if (v->nkeys) {
 		v->report.authenticity = VERDICT_NO;
-		n = keys_of(v, c->origin, keys);
-		if (!n) {
-			err_set(&e, ERR_INVALID, "it is of log \"%.*s\", the key of \"%s\"",
-				STR_FMT(str_first(c->origin, 100)), v->keys[0].name);
-			return wrong_note(v, &e);
-		}
-		if (!note_verify(&note, keys, n, &e))
+		if (!verify_keys(v, &note, c, &trust, &e))
 			return wrong_note(v, &e);
 		v->report.authenticity = VERDICT_YES;
-		for (size_t i = 0; i < n && !v->report.key_id[0]; i++)
-			if (note_verify(&note, &keys[i], 1, &e))
-				snprintf(v->report.key_id, sizeof(v->report.key_id), "%08x",
-					 keys[i].id);
+		tell_key(v, &trust);
 	}
 	return check_quorum(v, &note) && check_stamp(v, &note);
+}
+
+static bool is_among(const struct rotations *all, const struct rotation *one)
+{
+	for (size_t i = 0; i < all->n; i++)
+		if (memcmp(&all->at[i], one, sizeof(*one)) == 0)
+			return true;
+	return false;
+}
+
+/* The record of @r, and the note, do not tell the same. */
+static void rotation_differs(struct verifier *v, const struct rotation *r, const char *how)
+{
+	verify_fault(v, FAULT_SIGNATURE, "the checkpoint: %s record %" PRIu64, how, r->size - 1);
+	verify_bad_record(v, r->size - 1, r->size);
+}
+
+void verify_rotations(struct verifier *v, const struct checkpoint *c, struct str bytes)
+{
+	uint64_t end = v->first + v->records;
+	const struct rotations *seen = &v->rotated;
+	struct note note = { .n = 0 };
+	struct rotations told;
+	struct err e;
+
+	if (!note_parse(bytes, &note, &e) || !rotations_read(&note, &told, &e)) {
+		(void)wrong_note(v, &e);
+		return;
+	}
+	for (size_t i = 0; i < seen->n; i++)
+		if (seen->at[i].size < c->size && !is_among(&told, &seen->at[i]))
+			rotation_differs(v, &seen->at[i], "it is not by the key that signs since");
+	/* Of a record that is not here, or withheld, the note's word is enough: the old key signed
+	 * it. */
+	for (size_t i = 0; i < told.n && !v->report.piecemeal && !v->report.withheld; i++)
+		if (told.at[i].size > v->first && told.at[i].size <= end &&
+		    !is_among(seen, &told.at[i]))
+			rotation_differs(v, &told.at[i], "it names a key that is not the one of");
+	if (v->rotated_often)
+		verify_fault(v, FAULT_SIGNATURE, "the log took another key more than %d times",
+			     ROTATIONS_MAX);
 }
 
 static bool same_origin(const struct verifier *v, struct str signed_one)
@@ -288,6 +336,8 @@ void verify_trailer(struct verifier *v, struct str line, size_t prefix)
 		return;
 	}
 	check_rest(v, &x, &c);
+	if (!v->report.fault)
+		verify_rotations(v, &c, buf_str(&note));
 	if (v->report.fault)
 		return;
 	v->report.integrity = VERDICT_YES;

@@ -144,6 +144,10 @@ static bool join(struct verifier *v, struct verifier *s)
 	}
 	for (size_t i = 0; i < s->span.count; i++)
 		tree_span_append_node(&v->span, v->sha, s->span.level[i], s->span.hash[i]);
+	if (s->rotated_often || s->rotated.n > ROTATIONS_MAX - v->rotated.n)
+		v->rotated_often = true;
+	for (size_t i = 0; i < s->rotated.n && v->rotated.n < ROTATIONS_MAX; i++)
+		v->rotated.at[v->rotated.n++] = s->rotated.at[i];
 	v->records += s->records;
 	v->chain.expect = s->chain.expect;
 	v->chain.before = s->chain.before;

@@ -71,6 +71,18 @@ static void on_record(struct verifier *v, const struct chain_record *r)
 		v->at_held = v->span;
 }
 
+void verify_rotation(struct verifier *v, struct str line)
+{
+	struct rotation r;
+
+	if (!rotation_of_leaf(line, &r))
+		return;
+	if (v->rotated.n < ROTATIONS_MAX)
+		v->rotated.at[v->rotated.n++] = r;
+	else
+		v->rotated_often = true;
+}
+
 void verify_leaf(struct verifier *v, struct str line)
 {
 	struct chain_record r = { .present = true, .is_leaf = true };
@@ -85,6 +97,8 @@ void verify_leaf(struct verifier *v, struct str line)
 	}
 	tree_leaf_hash(v->sha, line, r.hash);
 	on_record(v, &r);
+	if (v->leaf_fits && str_eq(leaf.kind, STR("key.rotate")))
+		verify_rotation(v, line);
 	for (enum opening o = OPENING_ANSWER; r.shaped && o < OPENING_COUNT; o++) {
 		if (!leaf.commits[o].n)
 			continue;

@@ -15,6 +15,7 @@
 #include "authz/audit/envelope.h"
 #include "authz/audit/note.h"
 #include "authz/audit/record.h"
+#include "authz/audit/rotation.h"
 #include "authz/audit/verify.h"
 #include "authz/audit/witness.h"
 
@@ -38,6 +39,8 @@ struct verifier {
 	char header[2 * SHA256_LEN];	    /* hash of its line */
 	struct chain_state chain;
 	struct tree_span span, at_held; /* at_held: when the held size was reached */
+	struct rotations rotated;	/* that records tell of */
+	bool rotated_often;		/* more of them than a log can have */
 	uint64_t records;
 	char commits[OPENING_COUNT][2 * SHA256_LEN]; /* of the last leaf */
 	unsigned committed, opened;		     /* bits of them */
@@ -63,6 +66,8 @@ void verify_line(struct verifier *v, struct str line);
 /* Where the records are: set once, before the first. */
 void verify_range(struct verifier *v, uint64_t first, uint64_t count, uint64_t size);
 void verify_leaf(struct verifier *v, struct str leaf);
+/* Keep what a `key.rotate` record of the log's own key says. */
+void verify_rotation(struct verifier *v, struct str leaf);
 /* Commitments of the record before that nothing opened. */
 void verify_redacted(struct verifier *v);
 
@@ -71,6 +76,11 @@ void verify_redacted(struct verifier *v);
 void verify_trailer(struct verifier *v, struct str line, size_t prefix);
 /* Parse and judge the note: whose it is, its quorum. False: a fault was told. */
 bool verify_note(struct verifier *v, struct str note, struct checkpoint *c);
+/* By a key from outside, or one that it leads to? */
+bool verify_keys(const struct verifier *v, const struct note *note, const struct checkpoint *c,
+		 struct rotation_trust *t, struct err *e);
+/* Do the records tell of the same keys as the note, which verify_note accepted? */
+void verify_rotations(struct verifier *v, const struct checkpoint *c, struct str note);
 /* Does the log reach as far as was demanded, and go on from the checkpoint held before? @hints as
  * of tree_span_root for v->at_held. */
 void verify_anchors(struct verifier *v, const struct tree_proof *hints);

@@ -68,6 +68,11 @@ static void check(struct verifier *v, const struct proof_file *p, struct str rec
 	}
 	for (enum opening o = OPENING_ANSWER; o < OPENING_COUNT; o++)
 		v->report.redacted += leaf.commits[o].n != 0;
+	if (str_eq(leaf.kind, STR("key.rotate")))
+		verify_rotation(v, record);
+	verify_rotations(v, &c, p->note);
+	if (v->report.fault)
+		return;
 	v->report.integrity = VERDICT_YES;
 	verify_anchors(v, NULL);
 }

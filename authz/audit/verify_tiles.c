@@ -242,7 +242,7 @@ static void check_records(struct walk *w)
 	}
 }
 
-static void check_root(struct walk *w, const struct checkpoint *c)
+static void check_root(struct walk *w, const struct checkpoint *c, struct str note)
 {
 	const struct tree_proof none = { 0 };
 	struct verifier *v = w->v;
@@ -259,6 +259,9 @@ static void check_root(struct walk *w, const struct checkpoint *c)
 		verify_bad_record(v, 0, v->size);
 		return;
 	}
+	verify_rotations(v, c, note);
+	if (v->report.fault)
+		return;
 	v->report.integrity = VERDICT_YES;
 	verify_anchors(v, &none);
 }
@@ -287,7 +290,7 @@ static void check_folder(struct walk *w, struct buf *note)
 		return;
 	verify_redacted(v);
 	check_records(w);
-	check_root(w, &c);
+	check_root(w, &c, buf_str(note));
 }
 
 bool verify_tiles(const char *folder, const struct verify_options *o, struct verify_report *r,

@@ -202,6 +202,7 @@ static void check_folder(struct report *r, const struct config *cfg)
 		{ "/keys/x509.key", 0077, "others could mint any identity" },
 		{ "/keys/jwt.key", 0077, "others could mint any token" },
 		{ "/keys/log.key", 0077, "others could sign another history" },
+		{ "/keys/log-next.key", 0077, "others could sign another history" },
 		{ "/keys/storage.key", 0077, "others could open the sealed keys" },
 		{ "/writ.db", 0077, "others could read or change the registry" },
 		{ "/log.db", 0077, "others could read or change the log" },

@@ -188,15 +188,37 @@ int run_audit_checkpoint(struct cli *c)
 	return CLI_DONE;
 }
 
+static int print_keys(struct cli *c, const struct json *value)
+{
+	static const struct column columns[] = {
+		{ "CHECKPOINTS FROM", "from" },
+		{ "TO", "to" },
+		{ "RECORD", "record" },
+		{ "VKEY", "vkey" },
+	};
+	const struct json *keys = json_get_type(value, STR("keys"), JSON_ARRAY);
+
+	if (keys)
+		print_table(c->out, columns, ARRAY_LEN(columns), keys, true);
+	return CLI_DONE;
+}
+
 int run_audit_key(struct cli *c)
 {
+	bool rotate = cli_flag(c, "--rotate");
 	const struct json *vkey;
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
 	int exit_code;
 
-	if (!api_call(c, API_ADMIN, "GET", "/v1/audit/key", (struct str){ 0 }, &a, &exit_code))
+	if (cli_flag(c, "--witness") + cli_flag(c, "--all") + rotate > 1)
+		return cli_misuse(c, "--witness, --all and --rotate exclude each other");
+	if (!api_call(c, API_ADMIN, rotate ? "POST" : "GET",
+		      rotate ? "/v1/audit/key/rotate" : "/v1/audit/key",
+		      rotate ? STR("{}") : (struct str){ 0 }, &a, &exit_code))
 		return exit_code;
+	if (cli_flag(c, "--all") && !c->json)
+		return print_keys(c, a.value);
 	if (cli_flag(c, "--witness") && !json_get(a.value, STR("witness_vkey"))) {
 		err_code(&e, ERR_NOT_FOUND, "not_found",
 			 "this writ is no witness; `witness.logs` names the logs that one watches");

@@ -91,6 +91,8 @@ static const struct option timestamp_options[] = {
 
 static const struct option key_options[] = {
 	{ "--witness", NULL, "of the key that cosigns other logs, instead", 0, false },
+	{ "--all", NULL, "all keys the log has had, and what each of them signed", 0, false },
+	{ "--rotate", NULL, "let another key follow, which signs from now on", 0, false },
 	END_OPTIONS,
 };
 
@@ -107,7 +109,7 @@ static const struct option publish_options[] = {
 };
 
 static const struct option verify_options[] = {
-	{ "--key", "VKEY", "the log's key from outside (`writ audit key`), or @FILE", 0, false },
+	{ "--key", "VKEY", "a key of the log from outside (`writ audit key`), or @FILE", 0, true },
 	{ "--checkpoint", "FILE", "a checkpoint held from before: the log must extend it", 0,
 	  false },
 	{ "--at-least", "N", "the log must hold at least N records", 0, false },
@@ -231,7 +233,7 @@ const struct command cli_audit_commands[] = {
 	  .run = run_audit_timestamp },
 	{ .name = "witness", .help = "See who watches whom", .sub = witness_commands },
 	{ .name = "key",
-	  .help = "Print the log's verifier key",
+	  .help = "Print the log's verifier key, or let another one follow",
 	  .options = key_options,
 	  .connects = true,
 	  .run = run_audit_key },

@@ -17,7 +17,7 @@
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 
-#define VKEY_MAX 4096
+#define VKEY_MAX 8192 /* bytes of all keys that are given */
 
 static const char *word(enum verdict v)
 {
@@ -83,13 +83,19 @@ static void print_report(struct cli *c, const char *file, const struct verify_re
 
 static bool read_key(const char *given, struct buf *out, struct err *e)
 {
+	size_t from = out->n;
+
 	if (given[0] != '@')
 		buf_add(out, str_c(given));
 	else if (!api_read_file(given + 1, VKEY_MAX, out, e))
 		return false;
-	while (out->n && strchr(" \r\n", out->p[out->n - 1]))
+	while (out->n > from && strchr(" \r\n", out->p[out->n - 1]))
 		out->n--;
-	return out->n ? true : err_code(e, ERR_INVALID, "wrong_usage", "--key: no key in it");
+	if (out->n == from)
+		return err_code(e, ERR_INVALID, "wrong_usage", "--key: no key in it");
+	buf_char(out, '\n');
+	return buf_ok(out) || err_code(e, ERR_INVALID, "wrong_usage",
+				       "--key: the keys are longer than %d bytes", VKEY_MAX);
 }
 
 static int report(struct cli *c, const char *file, const struct verify_report *r)
@@ -124,7 +130,8 @@ static void given_clear(struct given *g)
 
 static bool read_given(struct cli *c, struct given *g, struct err *e)
 {
-	const char *key = cli_value(c, "--key"), *at_least = cli_value(c, "--at-least");
+	const char *at_least = cli_value(c, "--at-least"), *key;
+	size_t at = 0;
 	const struct {
 		const char *option;
 		size_t max;
@@ -144,8 +151,9 @@ static bool read_given(struct cli *c, struct given *g, struct err *e)
 		if (cli_value(c, files[i].option) &&
 		    !api_read_file(cli_value(c, files[i].option), files[i].max, files[i].to, e))
 			return false;
-	if (key && !read_key(key, &g->vkey, e))
-		return false;
+	while ((key = cli_next(c, "--key", &at)))
+		if (!read_key(key, &g->vkey, e))
+			return false;
 	g->o = (struct verify_options){ .vkey = buf_str(&g->vkey),
 					.checkpoint = buf_str(&g->note),
 					.policy = buf_str(&g->policy),
@@ -195,7 +203,7 @@ static bool check_source(struct cli *c, const char *file, struct given *g, struc
 	struct stat st = { .st_mode = 0 };
 	bool ok;
 
-	r->key_from = "not asked for";
+	snprintf(r->key_from, sizeof(r->key_from), "not asked for");
 	if (fd < 0 || fstat(fd, &st)) {
 		r->result = VERIFY_UNREADABLE;
 		err_set(&r->why, ERR_IO, "%s: %s", file, strerror(errno));
@@ -223,7 +231,7 @@ static bool check_live(struct cli *c, verify_live *live, struct given *g, struct
 		verifier_finish(v, r);
 	} else {
 		r->result = VERIFY_UNREADABLE;
-		r->key_from = "not asked for";
+		snprintf(r->key_from, sizeof(r->key_from), "not asked for");
 	}
 	verifier_free(v);
 	return true;

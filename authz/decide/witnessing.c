@@ -182,6 +182,7 @@ bool witnessing_admit(struct witnessing *w, struct str address, int64_t now_ns, 
 bool witnessing_read(const struct witnessing *w, struct str body, struct witness_ask *a,
 		     struct err *e)
 {
+	struct rotation_trust trust;
 	struct note_key keys[8];
 	size_t n = 0;
 
@@ -200,7 +201,7 @@ bool witnessing_read(const struct witnessing *w, struct str body, struct witness
 	for (size_t i = 0; i < w->config->n && n < ARRAY_LEN(keys); i++)
 		if (str_eq(a->checkpoint.origin, str_c(w->config->logs[i].origin)))
 			keys[n++] = w->config->logs[i].key;
-	if (note_verify(&a->note, keys, n, e))
+	if (rotations_verify(&a->note, &a->checkpoint, keys, n, &trust, e))
 		return true;
 	if (e) {
 		e->class = ERR_FORBIDDEN;

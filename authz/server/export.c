@@ -61,7 +61,7 @@ static bool open_proven(struct request *r, struct core *core, struct export *x,
 
 	if (x->format != &format_jsonl)
 		return true;
-	buf_in_arena(&note, r->call->arena, 8192);
+	buf_in_arena(&note, r->call->arena, NOTE_MAX);
 	o.vkey = buf_str(&x->vkey);
 	return audit_checkpoint(core->audit, &note, e) && audit_export_open(&o, &x->proven, e) &&
 	       audit_export_manifest(x->proven, header, e);
@@ -119,7 +119,7 @@ static void act_export(struct request *r, struct control *c)
 		record_str(&rec.job.record, STR("pep"), r->caller.id);
 		if (x->filter.to)
 			record_int(&rec.job.record, STR("to"), (int64_t)x->filter.to);
-		buf_in_arena(&note, r->call->arena, 8192);
+		buf_in_arena(&note, r->call->arena, NOTE_MAX);
 		if (act_record_append(c, &rec, &r->failed))
 			(void)!audit_checkpoint(c->core->audit, &note, &r->failed);
 	}

@@ -162,6 +162,7 @@ bool query_time(struct request *r, const char *name, int64_t *ms, struct err *e)
 void handle_export(struct request *r);
 void handle_checkpoint(struct request *r);
 void handle_log_key(struct request *r);
+void handle_log_key_rotate(struct request *r);
 
 /* sinks.c: their part of /v1/status, /metrics and /v1/doctor. */
 void sinks_add_status(struct request *r, struct buf *b);

@@ -7,6 +7,7 @@
 #include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/decide/admin.h"
+#include "authz/decide/log_key.h"
 #include "authz/server/handlers.h"
 #include "authz/server/service.h"
 
@@ -73,7 +74,7 @@ static void act_checkpoint(struct request *r, struct control *c)
 		err_set(&r->failed, ERR_UNAVAILABLE, "memory is short; try again later");
 		return;
 	}
-	buf_in_arena(note, r->call->arena, 8192);
+	buf_in_arena(note, r->call->arena, NOTE_MAX);
 	/* Who asked is on record before what it covers is signed. */
 	if (admin_record(c, "log.checkpoint", r->caller.id, &r->failed))
 		(void)!audit_checkpoint(c->core->audit, note, &r->failed);
@@ -83,7 +84,7 @@ static void reply_checkpoint(struct request *r)
 {
 	const struct buf *note = r->user;
 
-	call_reply(r->call, 200, "text/plain; charset=utf-8", 8192);
+	call_reply(r->call, 200, "text/plain; charset=utf-8", NOTE_MAX);
 	buf_add(&r->call->reply.body, buf_str(note));
 	request_send(r);
 }
@@ -93,15 +94,81 @@ void handle_checkpoint(struct request *r)
 	request_on_control(r, act_checkpoint, reply_checkpoint);
 }
 
-void handle_log_key(struct request *r)
+static void add_vkey(struct request *r, struct buf *b, const struct note_key *k)
 {
-	struct buf *b = request_reply(r, 200), vkey;
+	struct buf vkey;
 
 	buf_in_arena(&vkey, r->call->arena, 1024);
-	audit_vkey(r->worker->core->audit, &vkey);
-	buf_lit(b, "{\"vkey\":");
+	note_key_format(k, &vkey);
+	buf_lit(b, "\"vkey\":");
 	buf_json(b, buf_str(&vkey));
+}
+
+/* The current one, and all with the sizes of the checkpoints they sign. */
+static void add_keys(struct request *r, struct buf *b)
+{
+	struct key_history *h = arena_alloc(r->call->arena, sizeof(*h));
+
+	if (!h) {
+		b->failed = true;
+		return;
+	}
+	audit_keys(r->site->core->audit, h);
+	add_vkey(r, b, &h->current);
+	buf_lit(b, ",\"keys\":[");
+	for (size_t i = 0; i <= h->past.n; i++) {
+		uint64_t from = i ? h->past.at[i - 1].size + 1 : 0;
+		struct note_key k = key_history_at(h, from ? from : 1);
+
+		buf_printf(b, "%s{\"from\":%" PRIu64, i ? "," : "", from);
+		if (i)
+			buf_printf(b, ",\"record\":%" PRIu64, from - 2);
+		if (i < h->past.n)
+			buf_printf(b, ",\"to\":%" PRIu64, h->past.at[i].size);
+		buf_char(b, ',');
+		add_vkey(r, b, &k);
+		buf_char(b, '}');
+	}
+	buf_char(b, ']');
+}
+
+void handle_log_key(struct request *r)
+{
+	struct buf *b = request_reply(r, 200);
+
+	buf_char(b, '{');
+	add_keys(r, b);
 	witness_add_key(r, b);
 	buf_char(b, '}');
 	request_send(r);
+}
+
+/* ---- another key ---- */
+
+static void act_rotate(struct request *r, struct control *c)
+{
+	(void)!log_key_rotate(c, r->caller.id, r->user, &r->failed);
+}
+
+static void reply_rotate(struct request *r)
+{
+	const uint64_t *seq = r->user;
+	struct buf *b = request_reply(r, 200);
+
+	buf_printf(b, "{\"record\":%" PRIu64 ",", *seq);
+	add_keys(r, b);
+	buf_char(b, '}');
+	request_send(r);
+}
+
+void handle_log_key_rotate(struct request *r)
+{
+	static const char *const none[] = { NULL };
+	const struct json *body = request_json(r);
+
+	if (!body || !members_only(r, body, none))
+		return;
+	r->user = request_alloc(r, sizeof(uint64_t));
+	if (r->user)
+		request_on_control(r, act_rotate, reply_rotate);
 }

@@ -212,7 +212,7 @@ static bool check_files(const struct folder *f, struct err *e)
 		{ "index.db", false, true },	{ "last-checkpoint", false, false },
 		{ "bundle.pem", false, false }, { "x509.key", true, true },
 		{ "jwt.key", true, true },	{ "log.key", true, true },
-		{ "storage.key", true, true },
+		{ "log-next.key", true, true }, { "storage.key", true, true },
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {

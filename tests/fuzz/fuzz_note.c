@@ -2,13 +2,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "authz/audit/note.h"
+#include "authz/audit/rotation.h"
 #include "authz/audit/tree.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	struct str in = { (const char *)p, n };
 	struct note note;
+	struct rotations told;
 	struct note_key key;
 	struct checkpoint c;
 	struct err e;
@@ -30,6 +31,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 			abort();
 		if (note_verify(&note, NULL, 0, &e))
 			abort();
+		/* A line of rotations that is read is written again as it stood. */
+		buf_reset(&out);
+		if (rotations_read(&note, &told, &e) && told.n) {
+			rotations_line(&told, UINT64_MAX, &out);
+			if (!memmem(in.p, in.n, out.p, out.n))
+				abort();
+		}
 	}
 	buf_reset(&out);
 	if (checkpoint_parse(in, &c, &e)) {
