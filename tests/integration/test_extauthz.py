@@ -471,9 +471,9 @@ def the_readme_is_true():
     rules = re.findall(r"```lua policy\n(.*?)```", text, re.S)
     commands = re.findall(r"```sh\n(.*?)```\n\n```text\n(.*?)```", text, re.S)
     settings = re.findall(r"```lua\n(.*?)```", text, re.S)
-    check(len(rules) == len(commands) == len(settings) == 1, "blocks")
+    check(len(rules) == len(commands) == 1 and len(settings) == 2, "blocks")
     d = Deployment(policies={"catalogue/tools.lua": CATALOGUE, "gateway.lua": rules[0]}, caller="pep",
-                   config=settings[0].split("\n", 2)[2]).start()
+                   config=settings[0].split("\n", 2)[2] + settings[1]).start()
     d.register()
     shell, wanted = commands[0]
     out = subprocess.run(["sh", "-c", shell.replace(":8080", f":{d.port}")], capture_output=True, text=True, check=True)
