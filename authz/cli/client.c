@@ -136,7 +136,9 @@ static bool call(const struct target *t, const struct client_tls *tls, bool unpr
 {
 	AUTO_TRANSPORT *tr = NULL;
 	struct response_source source = { .read = transport_read };
-	const struct response_want want = { q->sink, q->ctx, "; is this address writ's?" };
+	const struct response_want want = { .sink = q->sink,
+					    .ctx = q->ctx,
+					    .hint = "; is this address writ's?" };
 	struct response read = { 0 };
 	struct err sending = { 0 };
 	bool sent, ok;

@@ -5,7 +5,6 @@
 
 #include <stdio.h>
 
-#include "authz/net/response.h"
 #include "include/writ/words.h"
 
 static bool host_allowed(const struct fetch *f, const struct fetch_url *u, struct err *e)
@@ -26,8 +25,11 @@ static bool ask(const struct fetch *f, const struct fetch_url *url, struct dial_
 	AUTO_BUF b;
 
 	buf_init(&b, mem_system, (size_t)4 * FETCH_URL_MAX);
-	buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %s%s%s", f->post.p ? "POST" : "GET", url->path,
-		   colon ? "[" : "", url->host, colon ? "]" : "");
+	buf_printf(&b, "%s %s HTTP/1.1\r\nHost: %s%s%s",
+		   f->method   ? f->method
+		   : f->post.p ? "POST"
+			       : "GET",
+		   url->path, colon ? "[" : "", url->host, colon ? "]" : "");
 	if (strcmp(url->port, url->plain ? "80" : "443") != 0)
 		buf_printf(&b, ":%s", url->port);
 	buf_lit(&b, "\r\nConnection: close\r\nAccept: ");
@@ -36,11 +38,10 @@ static bool ask(const struct fetch *f, const struct fetch_url *url, struct dial_
 	for (size_t i = 0; f->types && f->types[i]; i++)
 		buf_printf(&b, "%s%s", i ? ", " : "", f->types[i]);
 	buf_lit(&b, "\r\nAccept-Encoding: identity\r\nUser-Agent: writ/" WRIT_VERSION "\r\n");
-	if (f->post.p) {
+	if (f->post.p)
 		buf_printf(&b, "Content-Type: %s\r\nContent-Length: %zu\r\n", f->post_type,
 			   f->post.n);
-		buf_add(&b, f->headers);
-	}
+	buf_add(&b, f->headers);
 	buf_lit(&b, "\r\n");
 	if (!buf_ok(&b))
 		return err_set(e, ERR_NOMEM, "no memory for a request");
@@ -69,7 +70,7 @@ static bool go(const struct fetch *f, const struct clock *clock, const struct fe
 				 .stop = f->stop };
 	struct dial_conn c = { .fd = -1 };
 	const struct response_source source = { read_some, &c };
-	const struct response_want want = { 0 };
+	const struct response_want want = { .enough = f->enough, .ctx = f->ctx, .keep = f->keep };
 	struct err e = { 0 };
 	bool ok = host_allowed(f, url, &e) && dial_open(&c, &to, deadline_ns, &e) &&
 		  ask(f, url, &c, &e) && response_read(&source, &want, r, &e);
@@ -197,6 +198,8 @@ bool fetch_post(const struct fetch *f, struct fetch_reply *out, struct err *e)
 	}
 	out->status = r.status;
 	memcpy(out->type, r.type, sizeof(out->type));
+	memcpy(out->location, r.location, sizeof(out->location));
+	memcpy(out->kept, r.kept, sizeof(out->kept));
 	out->body = r.body;
 	return true;
 }

@@ -21,6 +21,7 @@
 
 #include "authz/base/buf.h"
 #include "authz/net/dial.h"
+#include "authz/net/response.h"
 #include "include/writ/err.h"
 
 #define FETCH_URL_MAX 2048	    /* bytes of a URL */
@@ -57,12 +58,18 @@ struct fetch {
 	const char *ca_file;	  /* PEM of the authorities of Web PKI; NULL: the system's */
 	/* Judge the chain instead of Web PKI: as sent, leaf first, at least one. */
 	bool (*judge)(void *ctx, STACK_OF(X509) * chain, struct err *e);
-	void *ctx;
+	void *ctx; /* of the functions */
 	/* Of fetch_post: the body, its media type, and further lines "Name: value\r\n" or nothing.
 	 */
 	struct str post;
 	const char *post_type;
 	struct str headers;
+	/* Of fetch_post, too: another method, with or without a body; a header of the answer that
+	 * is kept; and whether what came of a body of status 200 is all that is wanted, so that a
+	 * stream that stays open is not waited for. All may be NULL. */
+	const char *method;
+	const char *keep; /* its name, lower case */
+	bool (*enough)(void *ctx, struct str body);
 	const atomic_bool *stop;   /* give up within 100 ms when it is set; or NULL */
 	const struct clock *clock; /* NULL: the system's */
 };
@@ -78,6 +85,8 @@ MUST_USE bool fetch_get(const struct fetch *f, struct buf *body, struct err *e);
 struct fetch_reply {
 	int status;
 	char type[128]; /* media type, lower case, without parameters; "": none */
+	char location[RESPONSE_LOCATION_MAX + 1]; /* "": none */
+	char kept[RESPONSE_KEPT_MAX + 1];	  /* the header that f->keep names; "": none */
 	struct buf body;
 };
 

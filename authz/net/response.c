@@ -157,6 +157,12 @@ static bool read_header(const struct reader *r, struct str line, struct framing 
 	} else if (equal_fold(name, "content-type")) {
 		keep_type(value, out->type);
 		out->json = is_json(out->type);
+	} else if (r->want->keep && equal_fold(name, r->want->keep)) {
+		/* Two of them, and nobody knows which one is meant. */
+		if (out->kept[0] || value.n > RESPONSE_KEPT_MAX || !text_is_printable(value))
+			return malformed(r, e, "a header that stands twice or cannot be kept");
+		memcpy(out->kept, value.p, value.n);
+		out->kept[value.n] = '\0';
 	} else if (equal_fold(name, "location") && value.n <= RESPONSE_LOCATION_MAX) {
 		memcpy(out->location, value.p, value.n);
 		out->location[value.n] = '\0';
@@ -173,6 +179,7 @@ static bool take(const struct response_want *q, struct response *r, struct str b
 		return err_code(e, ERR_TOO_LARGE, "response_too_large",
 				"the server's answer is longer than %zu KiB; ask for less at once",
 				r->body.max >> 10);
+	r->cut = q->enough && r->status == 200 && q->enough(q->ctx, buf_str(&r->body));
 	return true;
 }
 
@@ -180,7 +187,7 @@ static bool take(const struct response_want *q, struct response *r, struct str b
 static bool read_body(struct reader *rd, struct response *r, uint64_t n, bool until_end,
 		      struct err *e)
 {
-	while (n) {
+	while (n && !r->cut) {
 		size_t some;
 		bool end;
 
@@ -236,7 +243,11 @@ static bool read_chunks(struct reader *rd, struct response *r, struct err *e)
 			return false;
 		if (size == 0)
 			break;
-		if (!read_body(rd, r, size, false, e) || !read_line(rd, line, &text, e))
+		if (!read_body(rd, r, size, false, e))
+			return false;
+		if (r->cut)
+			return true;
+		if (!read_line(rd, line, &text, e))
 			return false;
 		if (text.n)
 			return malformed(rd, e, "a chunk is longer than its size");
@@ -255,7 +266,7 @@ static bool read_head(struct reader *rd, struct response *r, struct framing *f, 
 
 	*f = (struct framing){ 0 };
 	r->json = r->encoded = false; /* of an interim answer */
-	r->type[0] = r->location[0] = '\0';
+	r->type[0] = r->location[0] = r->kept[0] = '\0';
 	if (!read_line(rd, line, &text, e) || !read_status(rd, text, &r->status, e))
 		return false;
 	for (;;) {

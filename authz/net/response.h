@@ -18,6 +18,7 @@
 #define RESPONSE_HEADERS (16 * 1024) /* bytes of status line and headers */
 #define RESPONSE_TYPE_MAX 127	     /* bytes of a media type that is kept */
 #define RESPONSE_LOCATION_MAX 2047   /* bytes of a Location that is kept */
+#define RESPONSE_KEPT_MAX 1023	     /* bytes of the header that is asked for */
 
 struct response_source {
 	/* Up to @n bytes into @p; *got 0 at the end of the stream. */
@@ -29,6 +30,10 @@ struct response_want {
 	/* Takes a body of status 200 bit by bit instead of keeping it; NULL: keep. */
 	bool (*sink)(void *ctx, struct str bytes, struct err *e);
 	void *ctx;
+	/* Asked whenever more of a body of status 200 was kept: is this all that is wanted? Then
+	 * the rest is not read. NULL: never. */
+	bool (*enough)(void *ctx, struct str body);
+	const char *keep; /* name of a header whose value is kept, lower case; NULL: none */
 	const char *hint; /* ends the sentence of a malformed answer: "; is this ...?"; or NULL */
 };
 
@@ -38,6 +43,8 @@ struct response {
 	bool encoded;			  /* it has a Content-Encoding other than identity */
 	char type[RESPONSE_TYPE_MAX + 1]; /* media type, lower case, no parameters; "": none */
 	char location[RESPONSE_LOCATION_MAX + 1]; /* "": none, or longer than that */
+	char kept[RESPONSE_KEPT_MAX + 1];	  /* "": the header is not there */
+	bool cut;				  /* it was enough: the rest was not read */
 	struct buf body;			  /* all but what went to the sink */
 };
 
