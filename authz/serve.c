@@ -250,6 +250,7 @@ static void release(struct serving *s)
 	slot_clear(&s->core.agents);
 	slot_clear(&s->core.rollouts);
 	slot_clear(&s->core.definitions);
+	slot_clear(&s->core.revocations);
 	limit_free(s->core.agent_limit);
 	limit_free(s->core.attest_limit);
 	free(s->fronts);
@@ -278,6 +279,7 @@ int serve_main(const char *config_path)
 	slot_init(&s->core.agents);
 	slot_init(&s->core.rollouts);
 	slot_init(&s->core.definitions);
+	slot_init(&s->core.revocations);
 	ok = start(s, config_path, &e);
 	if (ok) {
 		announce(s);

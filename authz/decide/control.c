@@ -9,6 +9,7 @@
 #include "authz/decide/fetching.h"
 #include "authz/decide/import.h"
 #include "authz/decide/issuer_keys.h"
+#include "authz/decide/revocations.h"
 #include "authz/decide/rollout_acts.h"
 #include "authz/decide/witnessing.h"
 
@@ -79,6 +80,8 @@ static void housekeeping(struct control *c)
 			log_event(LOG_WARN, "tokens.prune", "why=\"%s\"", e.msg);
 		if (!registry_keep_seen(c->registry, &e))
 			log_event(LOG_WARN, "registry.seen", "why=\"%s\"", e.msg);
+		if (!revocations_prune(c->revocations, wall / 1000 - c->core->leeway_s, &e))
+			log_event(LOG_WARN, "revocations.prune", "why=\"%s\"", e.msg);
 		if (!attest_refresh(c->attest, wall, &e))
 			log_event(LOG_WARN, "attest.refresh", "why=\"%s\"", e.msg);
 		if (wall > c->leaf_ends_ms - 1800 * 1000 && !control_renew_leaf(c, &e))
@@ -150,6 +153,7 @@ static bool open_stores(struct control *c, struct err *e)
 	return registry_open(&rc, &c->registry, e) && tokens_open(c->db, &c->tokens, e) &&
 	       attest_open(c->config.attest, c->db, &c->attest, e) &&
 	       generations_open(c->db, &c->generations, e) && holds_migrate(c->db, e) &&
+	       revocations_open(c->db, &c->core->revocations, &c->revocations, e) &&
 	       control_folder_open(c, e) && rollouts_open(c, e) && definitions_open(c, e) &&
 	       (!c->config.witness || witnessing_open(c, c->config.witness, &c->witnessing, e)) &&
 	       authorities_open(c, &c->config.authorities, &c->authorities, e);
@@ -244,6 +248,7 @@ void control_close(struct control *c)
 	generations_close(c->generations);
 	import_drop(c);
 	attest_close(c->attest);
+	revocations_close(c->revocations);
 	tokens_close(c->tokens);
 	registry_close(c->registry);
 	db_close(c->db);

@@ -27,6 +27,7 @@
 struct fetching;	  /* decide/fetching.h */
 struct definitions;	  /* decide/definitions.h */
 struct federation_desk;	  /* decide/federation.h */
+struct revocation_desk;	  /* decide/revocations.h */
 struct issuer_keys_desk;  /* decide/issuer_keys.h */
 struct witnessing;	  /* decide/witnessing.h */
 struct witnessing_config; /* the same */
@@ -88,6 +89,7 @@ struct control {
 	struct rollout_desk *rollouts; /* rollout_acts.h */
 	struct definitions *definitions;
 	struct authorities *authorities;
+	struct revocation_desk *revocations;
 	struct witnessing *witnessing;	      /* NULL: of no log */
 	struct fetching *fetching;	      /* from control_start to control_close */
 	struct federation_desk *federation;   /* the same */

@@ -4,6 +4,7 @@
 
 #include "authz/audit/record.h"
 #include "authz/base/text.h"
+#include "authz/decide/revocations.h"
 #include "authz/decide/worker.h"
 
 #define ACTORS_MAX 2048 /* bytes of the leaf's member: what a record would cut is left out */
@@ -57,8 +58,11 @@ bool delegation_verify(struct worker *w, struct str token, struct str audience, 
 		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
 	if (!worker_bundle(w))
 		return err_set(e, ERR_UNAUTHENTICATED, "writ has no trust bundle yet");
-	if (!delegated_token_verify(w->jwt, worker_bundle(w), token, &x, a, &d->token, e) ||
-	    !chain_holds(w, &d->token, e))
+	if (!delegated_token_verify(w->jwt, worker_bundle(w), token, &x, a, &d->token, e))
+		return false;
+	if (revocations_hit(worker_revocations(w), &d->token, w->sha))
+		return err_code(e, ERR_UNAUTHENTICATED, CODE, "token: it was revoked");
+	if (!chain_holds(w, &d->token, e))
 		return false;
 	delegation_describe(d);
 	*out = d;

@@ -2,8 +2,8 @@
  * delegation - on whose behalf a caller or an agent acts, out of a delegated token.
  *
  * Purpose    Turns a token (spiffe/delegated_token.h) into what decisions, policies and records
- *            use. Verified means: signed by us, for this audience, in its time, and each agent
- *            before the one that acts now is still registered and active: with one suspended, all
+ *            use. Verified means: signed by us, for this audience, in its time, not revoked, and
+ * each agent before the one that acts now is still registered and active: with one suspended, all
  *            that went through it is void. The one that acts now is judged by the decision itself.
  *            Who presents the token is the caller's to compare: delegation_bound.
  * Ownership  A delegation lives in the arena it was verified into.

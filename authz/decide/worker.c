@@ -40,6 +40,7 @@ void worker_clear(struct worker *w)
 	held_clear(&w->rules);
 	held_clear(&w->registry);
 	held_clear(&w->definitions);
+	held_clear(&w->revocations);
 	jwt_verifier_free(w->jwt);
 	sha256_free(w->sha);
 	*w = (struct worker){ 0 };
@@ -86,6 +87,7 @@ void worker_turn_begin(struct worker *w)
 	slot_refresh(&w->core->callers, &w->rules, NULL);
 	slot_refresh(&w->core->agents, &w->registry, NULL);
 	slot_refresh(&w->core->definitions, &w->definitions, NULL);
+	slot_refresh(&w->core->revocations, &w->revocations, NULL);
 	pending_expire(w);
 }
 
@@ -117,4 +119,9 @@ const struct registry_view *worker_registry(const struct worker *w)
 const struct definition_view *worker_definitions(const struct worker *w)
 {
 	return (const struct definition_view *)w->definitions.obj;
+}
+
+const struct revocations *worker_revocations(const struct worker *w)
+{
+	return (const struct revocations *)w->revocations.obj;
 }

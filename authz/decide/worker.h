@@ -26,6 +26,7 @@
 struct control;
 struct definition_view;
 struct mask;
+struct revocations;
 
 /* Where in Envoy's dynamic metadata a filter keeps what a model call used: a namespace, and the
  * names of numbers in it. Empty: nothing is looked for. */
@@ -46,6 +47,7 @@ struct core {
 	struct slot agents;	 /* struct registry_view */
 	struct slot rollouts;	 /* struct rollout; empty: none runs */
 	struct slot definitions; /* struct definition_view */
+	struct slot revocations; /* struct revocations */
 	struct audit *audit;
 	char log_key_id[9];
 	struct limit *agent_limit, *attest_limit;
@@ -89,7 +91,7 @@ struct closings;
 struct worker {
 	struct core *core;
 	struct home *home;
-	struct held policy, bundle, rules, registry, rollout, definitions;
+	struct held policy, bundle, rules, registry, rollout, definitions, revocations;
 	struct policy_state *state; /* of the held policy set; NULL: no_policy or not buildable */
 	struct err no_state;	    /* why there is none */
 	struct policy_state *candidate; /* of the held roll-out's set; NULL: as above */
@@ -125,6 +127,7 @@ struct bundle_set *worker_bundle(const struct worker *w);
 const struct caller_rules *worker_rules(const struct worker *w);
 const struct registry_view *worker_registry(const struct worker *w);
 const struct definition_view *worker_definitions(const struct worker *w);
+const struct revocations *worker_revocations(const struct worker *w);
 
 /* ---- records in the making ---- */
 

@@ -116,6 +116,7 @@ static void start_core(struct rig *r)
 	slot_init(&r->core.agents);
 	slot_init(&r->core.rollouts);
 	slot_init(&r->core.definitions);
+	slot_init(&r->core.revocations);
 	assert_non_null(rules);
 	slot_publish(&r->core.callers, &rules->shared);
 }
@@ -167,6 +168,7 @@ void rig_stop(struct rig *r)
 	slot_clear(&r->core.agents);
 	slot_clear(&r->core.rollouts);
 	slot_clear(&r->core.definitions);
+	slot_clear(&r->core.revocations);
 	limit_free(r->core.agent_limit);
 	limit_free(r->core.attest_limit);
 	EVP_PKEY_free(r->log_key);
