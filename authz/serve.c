@@ -21,6 +21,7 @@
 #include "authz/base/log.h"
 #include "authz/decide/control.h"
 #include "authz/extauthz/access_log.h"
+#include "authz/extauthz/ext_proc.h"
 #include "authz/extauthz/grpc_front.h"
 #include "authz/extauthz/grpc_mcp.h"
 #include "authz/extauthz/http_front.h"
@@ -76,6 +77,8 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.ext_authz_refuse = grpc_front_refuse;
 	s->service.ext_mcp = grpc_mcp_check;
 	s->service.ext_mcp_refuse = grpc_mcp_refuse;
+	s->service.ext_proc = ext_proc_stream;
+	s->service.ext_proc_refuse = ext_proc_refuse;
 	s->service.access_log = access_log_stream;
 	s->service.started_ms = clock_wall_ms(&clock_system);
 	s->agents_site = (struct site){ &s->core, SIDE_AGENTS, &s->service };

@@ -9,6 +9,7 @@
 #include "authz/base/text.h"
 #include "authz/extauthz/check_agent.h"
 #include "authz/extauthz/denial.h"
+#include "authz/extauthz/list_filter.h"
 #include "authz/extauthz/parts.h"
 #include "authz/policy/definition.h"
 
@@ -139,6 +140,22 @@ static bool can_strip(const struct run *r, struct err *e)
 			n);
 }
 
+/* What must be known of the request when its answer comes. */
+static void describe_list(const struct run *r, struct check_verdict *v)
+{
+	for (size_t i = 0; i < r->n && r->traffic.protocol == TRAFFIC_MCP; i++) {
+		struct str name = r->traffic.actions[i].name;
+
+		if (!list_kind_of(name) && !str_eq(name, STR("stream/open")))
+			continue;
+		v->list = r->traffic.batch ? STR("batch") : name;
+		v->server = r->c->request.route.server;
+		v->rpc_id = r->traffic.rpc_id;
+		if (r->traffic.style != TRAFFIC_STYLE_HTTP)
+			v->style = STR("jsonrpc");
+	}
+}
+
 static void allow(struct run *r, struct check_verdict *v)
 {
 	v->allow = true;
@@ -146,6 +163,7 @@ static void allow(struct run *r, struct check_verdict *v)
 	v->reason = r->asked[0].answer.result.reason;
 	set(v, "x-writ-agent", r->agent.id.n ? r->agent.id : STR("anonymous"));
 	set(v, "x-writ-decision-id", v->evaluation_ids);
+	describe_list(r, v);
 	strip(r, v);
 	r->c->done(r->c, v);
 }

@@ -51,6 +51,10 @@ struct check_verdict {
 	struct str rule;	   /* "policy/rule" of the first of them; may be empty */
 	uint64_t generation;	   /* of the policies that decided; 0: no decision was made */
 	int64_t retry_s;	   /* with 429: when to come again */
+
+	/* Allowed, and the answer is a list of MCP's or may bring one: what its filter has to know
+	 * (ext_proc.h). list: the method, or "batch"; style: empty where denials have a status. */
+	struct str list, server, rpc_id, style;
 };
 
 struct check {

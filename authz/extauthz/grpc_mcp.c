@@ -4,7 +4,7 @@
 #include "authz/base/text.h"
 #include "authz/extauthz/check.h"
 #include "authz/extauthz/grpc_message.h"
-#include "authz/extauthz/listing.h"
+#include "authz/extauthz/list_tell.h"
 #include "authz/net/grpc.h"
 
 #define ERROR_MAX 4096
@@ -245,45 +245,62 @@ static bool describe(struct hook *h, struct err *e)
 
 /* ---- a list ---- */
 
-static void answer_list(struct listing *l, const struct err *e)
+/* What is left of the list, when what it showed is known. */
+struct shown {
+	struct list_telling telling;
+	struct hook *hook;
+	struct buf left;
+};
+
+static void answer_list(struct list_telling *t, const struct err *e)
 {
-	struct hook *h = l->user;
+	struct shown *s = t->user;
+	struct hook *h = s->hook;
 
 	if (e) {
 		check_refuse(h->check, e);
 		return;
 	}
-	pb_put_bytes(grpc_reply(h->call, l->result.n + 64), 2, l->result);
+	pb_put_bytes(grpc_reply(h->call, s->left.n + 64), 2, buf_str(&s->left));
 	call_finish(h->call);
+}
+
+static bool filter(struct hook *h, const struct list_kind *k, struct shown *s, struct err *e)
+{
+	struct worker *w = h->check->worker;
+	const struct json *result = NULL;
+
+	buf_in_arena(&s->left, h->call->arena, h->payload.n + 256);
+	return json_parse(h->payload, &w->core->json, h->call->arena, &result, e) &&
+	       list_filter(w, h->call->arena, k, h->agent, h->server.n ? &h->server : NULL, result,
+			   &s->telling.news, &s->left, e);
 }
 
 static void answer_response(struct hook *h)
 {
-	const struct list_kind *kind = list_kind_of(h->method);
-	struct listing *l;
+	const struct list_kind *k = list_kind_of(h->method);
+	struct shown *s;
 	struct err e;
 
-	if (!kind) {
+	if (!k) {
 		pb_put_bytes(grpc_reply(h->call, 16), 1, (struct str){ "", 0 });
 		call_finish(h->call);
 		return;
 	}
-	l = arena_zero(h->call->arena, sizeof(*l));
-	if (!l) {
+	s = arena_zero(h->call->arena, sizeof(*s));
+	if (!s)
 		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
+	if (!s || !filter(h, k, s, &e)) {
 		check_refuse(h->check, &e);
 		return;
 	}
-	l->worker = h->check->worker;
-	l->arena = h->call->arena;
-	l->agent = h->agent;
-	l->kind = kind;
-	l->server = h->server.n ? &h->server : NULL;
-	l->by = h->check->caller->id;
-	l->result = h->payload;
-	l->done = answer_list;
-	l->user = h;
-	listing_filter(l);
+	s->hook = h;
+	s->telling.worker = h->check->worker;
+	s->telling.arena = h->call->arena;
+	s->telling.by = h->check->caller->id;
+	s->telling.done = answer_list;
+	s->telling.user = s;
+	list_tell(&s->telling);
 }
 
 void grpc_mcp_check(struct worker *w, struct call *call, const struct caller *caller,

@@ -2,7 +2,7 @@
  * grpc_mcp - agentgateway's hook for MCP: calls it has parsed, and lists it is about to send.
  *
  * Purpose    agentgateway.dev.ext_mcp.ExtMcp. CheckRequest judges one call like any other; its
- *            decision is a record. CheckResponse filters lists (listing.h) and lets all other
+ *            decision is a record. CheckResponse filters lists (list_filter.h) and lets all other
  *            results pass: it decides nothing.
  * Ownership  Everything lives in the call's arena; the call is finished once, here.
  * Threads    The thread of call->home.

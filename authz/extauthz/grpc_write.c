@@ -81,6 +81,10 @@ static void put_metadata(struct buf *b, const struct check_verdict *v)
 	put_text_member(b, STR("reason_code"), v->reason);
 	put_text_member(b, STR("agent"), v->agent);
 	put_text_member(b, STR("rule"), v->rule);
+	put_text_member(b, STR("list"), v->list);
+	put_text_member(b, STR("server"), v->server);
+	put_text_member(b, STR("rpc_id"), v->rpc_id);
+	put_text_member(b, STR("style"), v->style);
 	if (v->generation) {
 		entry = begin_member(b, STR("generation"), &value);
 		pb_put_double(b, 2, (double)v->generation);

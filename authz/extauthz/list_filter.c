@@ -134,6 +134,18 @@ static void put_others(const struct json *result, const struct json *list, struc
 		buf_lit(b, "\"cacheScope\":\"private\",");
 }
 
+static bool room_for_news(struct arena *a, struct list_news *news, size_t more)
+{
+	struct definition_sighting *items = arena_alloc(a, (news->n + more + 1) * sizeof(*items));
+
+	if (!items)
+		return false;
+	if (news->n)
+		memcpy(items, news->items, news->n * sizeof(*items));
+	news->items = items;
+	return true;
+}
+
 bool list_filter(struct worker *w, struct arena *a, const struct list_kind *k, struct str agent,
 		 const struct str *server, const struct json *result, struct list_news *news,
 		 struct buf *b, struct err *e)
@@ -145,8 +157,7 @@ bool list_filter(struct worker *w, struct arena *a, const struct list_kind *k, s
 		return err_code(e, ERR_INVALID, "invalid_list",
 				"the result of %s has no list %s of at most %d entries",
 				k->method.p, k->member.p, LIST_MAX);
-	*news = (struct list_news){ .items = arena_alloc(a, (list->n + 1) * sizeof(*news->items)) };
-	if (!news->items)
+	if (!room_for_news(a, news, list->n))
 		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
 	if (!reach_begin(&f.reach, w, agent, a, e))
 		return false;

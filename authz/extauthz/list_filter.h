@@ -33,8 +33,8 @@ struct list_kind {
 /* NULL: @method lists nothing that is filtered. */
 const struct list_kind *list_kind_of(struct str method);
 
-/* What a list shows of pinned tools that was not known: to be told before the list goes on
- * (listing.h). */
+/* What lists show of pinned tools that was not known: to be told before they go on (list_tell.h).
+ * Zero it before the first list; the others add to it. */
 struct list_news {
 	struct definition_sighting *items;
 	size_t n;

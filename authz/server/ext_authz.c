@@ -19,6 +19,11 @@ void handle_ext_mcp(struct request *r)
 	r->site->service->ext_mcp(r->worker, r->call, &r->caller, r->request_id, r->trace_id);
 }
 
+void handle_ext_proc(struct request *r)
+{
+	r->site->service->ext_proc(r->worker, r->call, &r->caller);
+}
+
 void handle_access_log(struct request *r)
 {
 	r->site->service->access_log(r->worker, r->call, &r->caller, r->site->service->folder,
@@ -29,6 +34,8 @@ void ext_authz_refuse(const struct site *site, struct call *c, const struct err 
 {
 	if (str_starts(c->path, STR("/agentgateway.")))
 		site->service->ext_mcp_refuse(c, e);
+	else if (str_starts(c->path, STR("/envoy.service.ext_proc.")))
+		site->service->ext_proc_refuse(c, e);
 	else
 		site->service->ext_authz_refuse(c, e);
 }

@@ -26,6 +26,7 @@ void handle_authzen_metadata(struct request *r);
 void handle_ext_authz(struct request *r);
 void handle_ext_authz_grpc(struct request *r);
 void handle_ext_mcp(struct request *r);
+void handle_ext_proc(struct request *r);
 void handle_access_log(struct request *r);
 /* Fill the reply with the denial of a route with ROUTE_DENIES. */
 void ext_authz_refuse(const struct site *site, struct call *c, const struct err *e);

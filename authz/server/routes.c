@@ -39,6 +39,8 @@ const struct route routes[] = {
 	  handle_ext_mcp },
 	{ "POST", "/agentgateway.dev.ext_mcp.ExtMcp/CheckResponse", GRPC, ROLE_PEP | ROUTE_DENIES,
 	  handle_ext_mcp },
+	{ "POST", "/envoy.service.ext_proc.v3.ExternalProcessor/Process", GRPC,
+	  ROLE_PEP | ROUTE_DENIES, handle_ext_proc },
 	{ "POST", "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs", GRPC, ROLE_PEP,
 	  handle_access_log },
 	{ "POST", "/grpc.health.v1.Health/Check", GRPC | SIDE_WORKLOAD, 0, handle_health_check },

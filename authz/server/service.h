@@ -31,6 +31,9 @@ struct service {
 	void (*ext_mcp)(struct worker *w, struct call *call, const struct caller *caller,
 			struct str request_id, struct str trace_id);
 	void (*ext_mcp_refuse)(struct call *call, const struct err *e);
+	/* Answers on their way to the client. */
+	void (*ext_proc)(struct worker *w, struct call *call, const struct caller *caller);
+	void (*ext_proc_refuse)(struct call *call, const struct err *e);
 	/* What a proxy says of requests that are over: a stream. @folder: of log.db. */
 	void (*access_log)(struct worker *w, struct call *call, const struct caller *caller,
 			   const char *folder, struct str trace_id);

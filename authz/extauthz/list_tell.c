@@ -1,11 +1,11 @@
-#include "authz/extauthz/listing.h"
-
-/* ---- telling the control thread ---- */
+#include "authz/extauthz/list_tell.h"
 
 static void back(struct task *t)
 {
-	struct listing *l = (struct listing *)(void *)((char *)t - offsetof(struct listing, task));
-	struct worker *worker = l->worker; /* an answered listing is gone */
+	struct list_telling *l = (struct list_telling *)(void *)((char *)t -
+								 offsetof(struct list_telling,
+									  task));
+	struct worker *worker = l->worker; /* what is answered is gone */
 
 	l->done(l, l->failed.class != ERR_NONE ? &l->failed : NULL);
 	worker_turn_end(worker);
@@ -13,7 +13,9 @@ static void back(struct task *t)
 
 static void tell(struct task *t)
 {
-	struct listing *l = (struct listing *)(void *)((char *)t - offsetof(struct listing, task));
+	struct list_telling *l = (struct list_telling *)(void *)((char *)t -
+								 offsetof(struct list_telling,
+									  task));
 	struct chain one;
 
 	if (!definitions_observe(l->worker->core->control, l->news.items, l->news.n, l->by,
@@ -26,20 +28,9 @@ static void tell(struct task *t)
 	queue_push_always(l->worker->home->inbox, &one);
 }
 
-void listing_filter(struct listing *l)
+void list_tell(struct list_telling *l)
 {
-	const struct json *result = NULL;
-	struct buf b;
-
 	err_none(&l->failed);
-	buf_in_arena(&b, l->arena, l->result.n + 256);
-	if (!json_parse(l->result, &l->worker->core->json, l->arena, &result, &l->failed) ||
-	    !list_filter(l->worker, l->arena, l->kind, l->agent, l->server, result, &l->news, &b,
-			 &l->failed)) {
-		l->done(l, &l->failed);
-		return;
-	}
-	l->result = buf_str(&b);
 	if (!l->news.n) {
 		l->done(l, NULL);
 		return;
