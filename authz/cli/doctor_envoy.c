@@ -17,6 +17,8 @@ struct look {
 	void *ctx;
 	size_t body_limit;
 	size_t filters;
+	struct str authz;      /* the cluster that gRPC ext_authz asks */
+	struct str early_proc; /* that an ext_proc before any ext_authz asks */
 	char path[PATH_MAX_BYTES];
 	size_t n;
 };
@@ -76,6 +78,11 @@ static bool ends(struct str s, const char *end)
 	size_t n = strlen(end);
 
 	return s.n >= n && !memcmp(s.p + s.n - n, end, n);
+}
+
+static struct str cluster_of(const struct json *filter)
+{
+	return text(get(get(get(filter, "grpcservice"), "envoygrpc"), "clustername"));
 }
 
 /* ---- bodies ---- */
@@ -199,6 +206,13 @@ static void check_filter(struct look *l, const struct json *v)
 	const struct json *body = get(v, "withrequestbody");
 
 	l->filters++;
+	if (grpc) {
+		l->authz = cluster_of(v);
+		if (l->early_proc.n && str_eq(l->early_proc, l->authz))
+			say(l, "error", "envoy_proc_order",
+			    "ext_proc stands before this ext_authz: it sees requests that nothing "
+			    "has decided, and writ denies them");
+	}
 	if (is_true(get(v, "failuremodeallow")))
 		say(l, "error", "envoy_failure_open",
 		    "failure_mode_allow is true: while writ cannot be reached every request passes, "
@@ -223,6 +237,80 @@ static void check_filter(struct look *l, const struct json *v)
 		check_grpc(l, v);
 	else
 		say(l, "error", "envoy_no_service", "neither grpc_service nor http_service is set");
+}
+
+/* ---- ext_proc ---- */
+
+static bool is_mode(const struct json *mode, const char *part, const char *wanted, int number,
+		    bool by_default)
+{
+	const struct json *v = get(mode, part);
+
+	if (!v || (v->type == JSON_INT && v->i == 0))
+		return by_default;
+	return (v->type == JSON_INT && v->i == number) || str_eq(text(v), str_c(wanted)) ||
+	       (by_default && str_eq(text(v), STR("DEFAULT")));
+}
+
+static void check_mode(struct look *l, const struct json *mode)
+{
+	if (!is_mode(mode, "requestheadermode", "SEND", 1, true) ||
+	    !is_mode(mode, "responseheadermode", "SEND", 1, true) ||
+	    !is_mode(mode, "responsebodymode", "BUFFERED", 2, false))
+		say(l, "error", "envoy_proc_mode",
+		    "processing_mode is not SEND for both headers and BUFFERED for the response's "
+		    "body: lists cannot be filtered, so they are denied, or pass in an Envoy that "
+		    "does not tell its mode");
+}
+
+static bool forwards(const struct json *filter)
+{
+	const struct json *list = get(get(get(filter, "metadataoptions"), "forwardingnamespaces"),
+				      "untyped");
+
+	for (uint32_t i = 0; list && list->type == JSON_ARRAY && i < list->n; i++)
+		if (str_eq(text(&list->items[i]), STR("envoy.filters.http.ext_authz")))
+			return true;
+	return false;
+}
+
+/* Only one that asks writ: the cluster that ext_authz asks. */
+static void check_proc(struct look *l, const struct json *v)
+{
+	struct str cluster = cluster_of(v);
+
+	if (!l->authz.n)
+		l->early_proc = cluster;
+	if (!l->authz.n || !str_eq(cluster, l->authz))
+		return;
+	if (is_true(get(v, "failuremodeallow")))
+		say(l, "error", "envoy_proc_failure_open",
+		    "failure_mode_allow is true: while writ cannot be reached, and when a list is "
+		    "too long for it, lists pass unfiltered");
+	if (is_true(get(v, "observabilitymode")) || is_true(get(v, "disableimmediateresponse")))
+		say(l, "error", "envoy_proc_not_enforced",
+		    "observability_mode or disable_immediate_response is true: Envoy does not do "
+		    "what writ answers");
+	if (!forwards(v))
+		say(l, "error", "envoy_proc_no_metadata",
+		    "metadata_options.forwarding_namespaces.untyped does not name "
+		    "envoy.filters.http.ext_authz: writ cannot know whose list it is, and denies");
+	check_mode(l, get(v, "processingmode"));
+}
+
+static void check_proc_route(struct look *l, const struct json *v)
+{
+	const struct json *overrides = get(v, "overrides");
+
+	if (is_true(get(v, "disabled")))
+		say(l, "warning", "envoy_proc_route_unasked",
+		    "disabled is true: lists of this route pass unfiltered");
+	if (is_true(get(overrides, "failuremodeallow")))
+		say(l, "error", "envoy_proc_failure_open",
+		    "failure_mode_allow is true for this route: lists pass unfiltered when writ "
+		    "cannot be reached");
+	if (get(overrides, "processingmode"))
+		check_mode(l, get(overrides, "processingmode"));
 }
 
 /* ---- around it ---- */
@@ -271,6 +359,8 @@ static void check_value(struct look *l, const struct json *v)
 	} kinds[] = {
 		{ ".filters.http.ext_authz.v3.ExtAuthz", check_filter },
 		{ ".filters.http.ext_authz.v3.ExtAuthzPerRoute", check_route },
+		{ ".filters.http.ext_proc.v3.ExternalProcessor", check_proc },
+		{ ".filters.http.ext_proc.v3.ExtProcPerRoute", check_proc_route },
 		{ ".http_connection_manager.v3.HttpConnectionManager", check_manager },
 		{ ".transport_sockets.tls.v3.DownstreamTlsContext", check_tls },
 	};

@@ -1,5 +1,5 @@
 /*
- * doctor_envoy - what weakens ext_authz in an Envoy configuration.
+ * doctor_envoy - what weakens ext_authz and ext_proc in an Envoy configuration.
  *
  * Purpose    `writ doctor --envoy FILE`: names what would let a request pass unasked, hide from
  *            writ what the request is, or let a client say who it is. Bootstraps, listeners and

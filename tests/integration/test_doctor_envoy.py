@@ -7,8 +7,9 @@ import tempfile
 
 from harness import ROOT, WRIT, check, equal, main, test
 
-GRPC, HTTP = (open(os.path.join(ROOT, "scripts/deploy", f), encoding="utf-8").read()
-              for f in ("envoy-grpc.yaml", "envoy-http.yaml"))
+GRPC, HTTP, LISTS = (open(os.path.join(ROOT, "scripts/deploy", f), encoding="utf-8").read()
+                     for f in ("envoy-grpc.yaml", "envoy-http.yaml", "envoy-lists.yaml"))
+PROC = "message_timeout: 0.25s\n              "  # of ext_proc
 
 
 def doctor(text, config=""):
@@ -25,6 +26,8 @@ def doctor(text, config=""):
     return {f["name"]: f["severity"] for f in findings}, done.stdout
 
 
+ROUTE = ('                  envoy.filters.http.ext_proc:\n                    "@type": '
+         'type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.')
 ROWS = [  # file, what is changed, what it becomes, name, severity
     (GRPC, "failure_mode_allow: false", "failure_mode_allow: true", "envoy_failure_open", "error"),
     (GRPC, "failure_mode_allow: false", 'failureModeAllow: true', "envoy_failure_open", "error"),
@@ -55,13 +58,31 @@ ROWS = [  # file, what is changed, what it becomes, name, severity
      'allowed_upstream_headers: { patterns: [ { safe_regex: { regex: ".*" } } ] }', "envoy_loose_headers", "warning"),
     (HTTP, "max_request_bytes: 1048576", "max_request_bytes: 1048577", "envoy_body_limit", "warning"),
     (HTTP, "allow_partial_message: false", "allow_partial_message: true", "envoy_partial_body", "warning"),
+    (LISTS, PROC + "failure_mode_allow: false", "failure_mode_allow: true", "envoy_proc_failure_open", "error"),
+    (LISTS, PROC, "observability_mode: true\n              ", "envoy_proc_not_enforced", "error"),
+    (LISTS, PROC, "disableImmediateResponse: true\n              ", "envoy_proc_not_enforced", "error"),
+    (LISTS, "untyped: [ envoy.filters.http.ext_authz ]", "untyped: [ envoy.filters.http.lua ]", "envoy_proc_no_metadata", "error"),
+    (LISTS, "metadata_options:", "other_options:", "envoy_proc_no_metadata", "error"),
+    (LISTS, "processing_mode: ", "other_mode: ", "envoy_proc_mode", "error"),
+    (LISTS, "response_body_mode: BUFFERED", "response_body_mode: BUFFERED_PARTIAL", "envoy_proc_mode", "error"),
+    (LISTS, "response_body_mode: BUFFERED", "response_body_mode: 1", "envoy_proc_mode", "error"),
+    (LISTS, "request_header_mode: SEND", "request_header_mode: SKIP", "envoy_proc_mode", "error"),
+    (LISTS, "response_header_mode: SEND", "responseHeaderMode: SKIP", "envoy_proc_mode", "error"),
+    (LISTS, "check_settings:", "disabled: false\n" + ROUTE + "ExtProcPerRoute\n                    disabled: true\n"
+     "                  c:\n                    check_settings:", "envoy_proc_route_unasked", "warning"),
+    (LISTS, "check_settings:", "disabled: false\n" + ROUTE + "ExtProcPerRoute\n                    overrides: "
+     "{ failure_mode_allow: true }\n                  c:\n                    check_settings:", "envoy_proc_failure_open", "error"),
+    (LISTS, "check_settings:", "disabled: false\n" + ROUTE + "ExtProcPerRoute\n                    overrides: { processing_mode: "
+     "{ response_body_mode: NONE } }\n                  c:\n                    check_settings:", "envoy_proc_mode", "error"),
 ]
 
 
 @test
 def what_is_deployed_is_clean():
-    for name, text in (("gRPC", GRPC), ("HTTP", HTTP)):
+    for name, text in (("gRPC", GRPC), ("HTTP", HTTP), ("lists", LISTS)):
         equal(doctor(text)[0], {}, name)
+    same = LISTS.replace("response_body_mode: BUFFERED", "responseBodyMode: 2").replace("request_header_mode: SEND", "")
+    equal(doctor(same)[0], {}, "the same in other words")
     equal(doctor(GRPC.replace("917504", "2000000"), "limits = { body = 4194304 }\n")[0].keys(), set(), "with writ's own limit")
 
 
@@ -72,6 +93,19 @@ def each_weakness_has_its_name():
         found, out = doctor(text.replace(old, new))
         equal(found.get(name), severity, f"{old} -> {new}: {out}")
         equal(len(found), 1, f"nothing else of {old} -> {new}: {out}")
+
+
+@test
+def ext_proc_stands_behind_ext_authz_and_may_be_somebody_elses():
+    head, rest = LISTS.split("          - name: envoy.filters.http.ext_authz\n")
+    authz, rest = rest.split("          - name: envoy.filters.http.ext_proc ")
+    proc, rest = rest.split("          - name: envoy.filters.http.router")
+    swapped = (head + "          - name: envoy.filters.http.ext_proc " + proc + "          - name: envoy.filters.http.ext_authz\n" + authz
+               + "          - name: envoy.filters.http.router" + rest)
+    equal(doctor(swapped)[0], {"envoy_proc_order": "error"}, "the wrong order")
+    foreign = proc.replace("cluster_name: writ", "cluster_name: other").replace("BUFFERED", "NONE")
+    equal(doctor(LISTS.replace(proc, foreign))[0], {}, "another processor behind")
+    equal(doctor(swapped.replace(proc, foreign))[0], {}, "another processor before")
 
 
 @test
