@@ -101,6 +101,8 @@ struct config_limits {
 	uint32_t depth, members, values, batch, queue;
 	uint32_t decision_ms, request_ms;
 	uint32_t connections;
+	uint32_t workload_connections, workload_user_connections;
+	uint32_t workload_streams, workload_user_streams;
 	uint32_t agent_rate, agent_burst;   /* per second and agent */
 	uint32_t attest_rate, attest_burst; /* per second and address */
 	uint32_t policy_instructions, policy_ms;

@@ -93,6 +93,7 @@ static bool start(struct serving *s, const char *config_path, struct err *e)
 	if (!prepare(s, config_path, e))
 		return false;
 	serving_fill_ttls(&s->core, s->config);
+	serving_raise_files(&s->config->limits);
 	if (!setup_may_run(s->config, e) || !serving_open_folder(s, e) || !take_signals(s, e) ||
 	    !serving_start_signer(s, e))
 		return false;

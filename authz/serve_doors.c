@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "authz/base/log.h"
@@ -13,6 +14,7 @@
 #include "spiffe/attest_unix.h"
 
 #define DRAIN_MS 5000
+#define FILES_BESIDE 512 /* descriptors of databases, listeners, operators and the like */
 
 static void turn_begin(void *ctx)
 {
@@ -104,6 +106,22 @@ static struct server_limits limits_of(const struct config_limits *l)
 				       .request_ms = l->request_ms };
 }
 
+/* Shells and old service managers allow 1,024 descriptors, more only on request. */
+void serving_raise_files(const struct config_limits *l)
+{
+	rlim_t wanted = (rlim_t)l->connections + l->workload_connections + FILES_BESIDE;
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= wanted)
+		return;
+	r.rlim_cur = r.rlim_max == RLIM_INFINITY || r.rlim_max > wanted ? wanted : r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur < wanted)
+		log_event(LOG_WARN, "files.few",
+			  "allowed=%llu wanted=%llu why=\"limits.connections and "
+			  "limits.workload_connections together; raise LimitNOFILE\"",
+			  (unsigned long long)r.rlim_cur, (unsigned long long)wanted);
+}
+
 bool serving_open_agents_door(struct serving *s, struct err *e)
 {
 	struct tls_settings ts = { &s->certificate, setup_verifier(&s->core) };
@@ -148,10 +166,14 @@ bool serving_open_workload_door(struct serving *s, struct err *e)
 	struct workload_api_settings ws = { .worker = &s->service.workers[s->nfronts],
 					    .next = { router_handle, &s->workload_site,
 						      router_refused, NULL },
+					    .streams = s->config->limits.workload_streams,
+					    .user_streams = s->config->limits.workload_user_streams,
 					    .selectors = attest_unix_selectors };
 
 	if (s->nloops == s->nfronts)
 		return true;
+	ss.limits.connections = s->config->limits.workload_connections;
+	ss.limits.user_connections = s->config->limits.workload_user_connections;
 	if (!make_front(s, s->nfronts, e))
 		return false;
 	ws.loop = f->loop;

@@ -80,6 +80,8 @@ bool log_key_switch(void *serving, uint64_t size, struct err *e);
 
 /* ---- the doors ---- */
 
+/* Be allowed as many open files as connections are. */
+void serving_raise_files(const struct config_limits *l);
 bool serving_open_agents_door(struct serving *s, struct err *e);
 bool serving_open_workload_door(struct serving *s, struct err *e);
 bool serving_open_operators_door(struct serving *s, struct err *e);

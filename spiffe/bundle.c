@@ -21,6 +21,7 @@ static void bundle_free(struct bundle *b)
 	}
 	X509_STORE_free(b->store);
 	free(b->distrusted);
+	free(b->tainted);
 	free(b->name);
 	free(b);
 }
@@ -177,6 +178,30 @@ bool bundle_add_authority(struct bundle *b, struct str der, struct err *e)
 	b->authorities[b->nauthorities++] = cert;
 	cert = NULL;
 	return true;
+}
+
+bool bundle_taint(struct bundle *b, struct str id, struct err *e)
+{
+	char(*more)[BUNDLE_TAINTED_ID + 1];
+
+	if (id.n > BUNDLE_TAINTED_ID || b->ntainted == BUNDLE_TAINTED_MAX)
+		return err_set(e, ERR_TOO_LARGE, "more than %d tainted authorities",
+			       BUNDLE_TAINTED_MAX);
+	more = realloc(b->tainted, (b->ntainted + 1) * sizeof(*more));
+	if (!more)
+		return err_set(e, ERR_NOMEM, "no memory for a tainted authority");
+	b->tainted = more;
+	memcpy(more[b->ntainted], id.p, id.n);
+	more[b->ntainted++][id.n] = '\0';
+	return true;
+}
+
+bool bundle_tainted(const struct bundle *b, struct str id)
+{
+	for (size_t i = 0; i < b->ntainted; i++)
+		if (str_eq(str_c(b->tainted[i]), id))
+			return true;
+	return false;
 }
 
 bool bundle_distrust(struct bundle *b, struct str spki, struct err *e)

@@ -26,6 +26,8 @@
 #define BUNDLE_DOMAINS_MAX 1024	  /* trust domains in a set */
 #define BUNDLE_KID_MAX 256	  /* bytes of a key id */
 #define BUNDLE_DISTRUSTED_MAX 64  /* authorities that no chain may lead through */
+#define BUNDLE_TAINTED_MAX 64	  /* authorities that are tainted */
+#define BUNDLE_TAINTED_ID 64	  /* bytes of an authority's id */
 #define BUNDLE_HASH 32		  /* SHA-256 */
 
 enum bundle_key_type {
@@ -52,10 +54,8 @@ struct bundle {
 	struct bundle_jwt_key jwt_keys[BUNDLE_JWT_KEYS_MAX];
 	size_t njwt_keys;
 	X509_STORE *store; /* the authorities as trust anchors, extension caches warm */
-	/* The generation of trust, of our own domain's bundle: it grows when a signing authority is
-	 * tainted or revoked. Whoever holds SVIDs notes the value of the bundle it saw before it
-	 * asked for them, and renews them at once when it meets a larger one. */
-	uint64_t reissue;
+	char (*tainted)[BUNDLE_TAINTED_ID + 1]; /* private: see bundle_taint */
+	size_t ntainted;
 	uint8_t (*distrusted)[BUNDLE_HASH]; /* private: see bundle_distrust */
 	size_t ndistrusted;
 	atomic_uint refs; /* private: sets it stands in */
@@ -95,6 +95,12 @@ MUST_USE bool bundle_add_authority(struct bundle *b, struct str der, struct err 
 MUST_USE bool bundle_distrust(struct bundle *b, struct str spki, struct err *e);
 /* Is it one of those? */
 bool bundle_distrusts(const struct bundle *b, const X509 *ca);
+
+/* The authority @id (an X.509 one's subject key identifier in hexadecimal, a JWT key's kid), of our
+ * own domain, is tainted: what it signed still verifies, but whoever holds an SVID of it renews
+ * that at once. */
+MUST_USE bool bundle_taint(struct bundle *b, struct str id, struct err *e);
+bool bundle_tainted(const struct bundle *b, struct str id);
 
 /* Add a JWT key: @spki in DER, RSA >= 2048 or EC P-256/P-384/P-521. Copies @kid. */
 MUST_USE bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e);

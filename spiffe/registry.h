@@ -150,6 +150,19 @@ size_t registry_match_templates(const struct registry_view *v,
 				const struct registry_selector *attested, size_t n, int64_t now_ms,
 				const struct registry_entry **out, size_t max);
 
+/* What differs between a view and a later one: the entry as it was (NULL: it is new) and as it is.
+ * At most @max are given; returns how many there are, or max + 1 for more than that. Costs what has
+ * changed, not what is there. */
+struct registry_changed {
+	const struct registry_entry *was, *is;
+};
+size_t registry_changes(const struct registry_view *old, const struct registry_view *new,
+			struct registry_changed *out, size_t max);
+
+/* Are all selectors of @entry among the @n attested ones? Without selectors: nobody's. */
+bool registry_holds(const struct registry_selector *attested, size_t n,
+		    const struct registry_entry *entry);
+
 /* --- changing: the control thread --- */
 
 enum registry_verb {

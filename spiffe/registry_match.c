@@ -225,6 +225,22 @@ static bool holds_all(const struct view *v, const struct registry_selector *atte
 	return e->nselectors > 0;
 }
 
+bool registry_holds(const struct registry_selector *attested, size_t n,
+		    const struct registry_entry *entry)
+{
+	for (size_t i = 0; i < entry->nselectors; i++) {
+		const struct registry_selector *s = &entry->selectors[i];
+		size_t j = 0;
+
+		while (j < n &&
+		       !(str_eq(s->value, attested[j].value) && str_eq(s->type, attested[j].type)))
+			j++;
+		if (j == n)
+			return false;
+	}
+	return entry->nselectors > 0;
+}
+
 static size_t match(const struct view *v, bool templates, const struct registry_selector *attested,
 		    size_t n, int64_t now_ms, const struct registry_entry **out, size_t max)
 {

@@ -354,6 +354,32 @@ void view_each(const struct view *v, void (*each)(void *ctx, struct box *b), voi
 				each(ctx, v->shards[i]->cells[j].box);
 }
 
+/* Views share the parts that are the same, and parts their boxes. Nothing is ever taken out. */
+size_t registry_changes(const struct registry_view *old, const struct registry_view *new,
+			struct registry_changed *out, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < REGISTRY_SHARDS && n <= max; i++) {
+		const struct shard *is = view_of(new)->shards[i], *was = view_of(old)->shards[i];
+
+		for (size_t k = 0; is != was && k < is->cap && n <= max; k++) {
+			const struct cell *c = &is->cells[k];
+			const struct box *before =
+				was && c->box ? shard_cell(was, c->hash, c->box->entry.id)->box
+					      : NULL;
+
+			if (c->box == before)
+				continue;
+			if (n < max)
+				out[n] = (struct registry_changed){ before ? &before->entry : NULL,
+								    &c->box->entry };
+			n++;
+		}
+	}
+	return n;
+}
+
 struct listing {
 	const struct registry_filter *filter;
 	const struct registry_view *view;

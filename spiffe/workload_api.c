@@ -8,6 +8,7 @@
 #define SDS_SERVICE "/envoy.service.secret.v3.SecretDiscoveryService/"
 #define SECURITY_HEADER "workload.spiffe.io"
 #define SCRATCH_MAX ((size_t)32 * 1024 * 1024)
+#define CHANGES 16 /* changed entries at once, up to which only those concerned are looked at */
 
 static const struct {
 	const char *path;
@@ -97,15 +98,28 @@ void workload_api_refused(void *api, const struct listener *l, const struct err 
 
 void workload_api_turn(struct workload_api *w)
 {
+	struct registry_changed changed[CHANGES];
+	const struct registry_view *was = w->view;
+	struct registry_view *is = (struct registry_view *)w->worker->registry.obj;
 	bool bundles = w->bundle_version != w->worker->bundle.version;
+	size_t n = 0;
 
-	if (!bundles && w->registry_version == w->worker->registry.version)
+	if (!bundles && was == is)
 		return;
+	if (is != was) {
+		n = was && is ? registry_changes(was, is, changed, CHANGES) : CHANGES + 1;
+		if (n <= CHANGES)
+			workload_touch_concerned(w, changed, n);
+		if (is)
+			shared_acquire(&is->shared);
+		registry_view_release(&was);
+		w->view = is;
+	}
 	w->bundle_version = w->worker->bundle.version;
-	w->registry_version = w->worker->registry.version;
 	if (bundles)
 		workload_identities_sweep(w, true);
-	workload_touch_all(w, NULL);
+	if (bundles || n > CHANGES)
+		workload_touch_all(w);
 }
 
 struct workload_api *workload_api_new(const struct workload_api_settings *s, struct err *e)
@@ -122,6 +136,7 @@ struct workload_api *workload_api_new(const struct workload_api_settings *s, str
 	w->sweep.fire = workload_tick;
 	w->look.run = workload_look_dirty;
 	arena_init(&w->scratch, &mem_system, SCRATCH_MAX);
+	tally_init(&w->users, &mem_system);
 	w->sha = sha256_new(e);
 	w->jwt = w->sha ? jwt_verifier_new(&mem_system, 0, e) : NULL;
 	if (!w->jwt) {
@@ -143,6 +158,8 @@ void workload_api_free(struct workload_api *w)
 	slot_watch(&w->core->bundles, NULL);
 	loop_timer_stop(w->settings.loop, &w->sweep);
 	workload_identities_free(w);
+	tally_clear(&w->users);
+	shared_release(w->view ? &w->view->shared : NULL);
 	jwt_verifier_free(w->jwt);
 	sha256_free(w->sha);
 	arena_clear(&w->scratch);

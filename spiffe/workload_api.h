@@ -26,7 +26,8 @@ struct workload_api;
 struct workload_api_settings {
 	struct worker *worker; /* of the loop */
 	struct loop *loop;
-	struct handler next; /* answers what is neither Workload API nor SDS: health */
+	size_t streams, user_streams; /* open at most: of all callers, of one user's */
+	struct handler next;	      /* answers what is neither Workload API nor SDS: health */
 	/* The selectors a process holds, in @a: attest_unix_selectors. */
 	bool (*selectors)(pid_t pid, uid_t uid, gid_t gid, struct arena *a, struct str **out,
 			  size_t *n, struct err *e);

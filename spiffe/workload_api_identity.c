@@ -4,9 +4,12 @@
  * once when no bundle vouches for it any more. While a new one is being made the old one is shown,
  * as long as it is valid.
  */
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 
+#include "authz/base/text.h"
 #include "spiffe/crypto.h"
+#include "spiffe/registry_view.h"
 #include "spiffe/workload_api_inside.h"
 
 #define RETRY_MS 5000		 /* after the signer or the log has failed */
@@ -43,27 +46,43 @@ static int64_t jitter(int64_t life_ms)
 /* Only what all of the file's own callers have in mind: is there something to show? */
 bool workload_identity_ready(const struct workload_identity *i)
 {
-	return i->svid.n && !i->stale && i->expires_ms > workload_now_ms(i->api);
+	return i->svid.n && !i->stale && !(i->tainted && i->busy) &&
+	       i->expires_ms > workload_now_ms(i->api);
 }
 
-/* The signer ends a certificate no later than its authority, so the certificate says when. */
-static bool end_of(struct str der, int64_t *ms, struct err *e)
+/* The signer ends a certificate no later than its authority, so the certificate says when; and by
+ * which authority it was signed. */
+static bool read_leaf(struct str der, int64_t *ms, char authority[static X509_ID_LEN + 1],
+		      struct err *e)
 {
 	AUTO_X509 *cert = NULL;
+	const ASN1_OCTET_STRING *id;
 	int64_t from_s, until_s;
 
 	if (!crypto_certificate(x509_chain_leaf(der), &cert, e) ||
 	    !x509_times(cert, &from_s, &until_s))
 		return err_set(e, ERR_INTERNAL, "the signer's answer is no certificate");
 	*ms = until_s * 1000;
+	id = X509_get0_authority_key_id(cert);
+	memset(authority, 0, X509_ID_LEN + 1);
+	if (id && ASN1_STRING_length(id) == X509_ID_LEN / 2)
+		text_hex(ASN1_STRING_get0_data(id), X509_ID_LEN / 2, authority);
 	return true;
+}
+
+static bool is_tainted(const struct workload_identity *i)
+{
+	const struct bundle *own = workload_own_bundle(i->api);
+
+	return own && bundle_tainted(own, str_c(i->authority));
 }
 
 static bool take(struct workload_identity *i, struct str der, struct err *e)
 {
 	int64_t now = workload_now_ms(i->api), ends;
+	char authority[X509_ID_LEN + 1];
 
-	if (!end_of(der, &ends, e))
+	if (!read_leaf(der, &ends, authority, e))
 		return false;
 	buf_reset(&i->svid);
 	buf_add(&i->svid, der);
@@ -79,8 +98,10 @@ static bool take(struct workload_identity *i, struct str der, struct err *e)
 	if (i->renew_ms < now + RENEW_MIN_MS)
 		i->renew_ms = now + RENEW_MIN_MS;
 	i->ttl_s = i->next_ttl_s;
+	memcpy(i->authority, authority, sizeof(authority));
 	i->stale = false;
-	i->retry_ms = 0;
+	i->tainted = is_tainted(i); /* meanwhile */
+	i->retry_ms = i->tainted ? now + RETRY_MS : 0;
 	return true;
 }
 
@@ -95,15 +116,7 @@ static void issued(struct issue *issue, bool ok, const struct err *e)
 		i->failed = ok ? why : *e;
 		i->retry_ms = workload_now_ms(i->api) + RETRY_MS;
 	}
-	workload_touch_all(i->api, i);
-}
-
-static uint64_t reissue_of(const struct workload_api *w)
-{
-	const struct bundle_set *set = worker_bundle(w->worker);
-	const struct bundle *own = set ? bundle_find(set, w->core->trust_domain) : NULL;
-
-	return own ? own->reissue : 0;
+	workload_touch_shown(i);
 }
 
 /* A new key and a certificate for it. */
@@ -117,7 +130,6 @@ static void make(struct workload_identity *i, const struct registry_entry *entry
 	arena_reset(&i->arena);
 	i->busy = true;
 	i->next_ttl_s = issue_ttl(w->core, entry, false);
-	i->trust = reissue_of(w);
 	i->issue = (struct issue){
 		.worker = w->worker, .arena = &i->arena, .done = issued, .user = i, .uid = uid
 	};
@@ -140,13 +152,23 @@ static bool is_due(const struct workload_identity *i, const struct registry_entr
 
 	if (i->busy || now < i->retry_ms)
 		return false;
-	return !i->svid.n || i->stale || (now >= i->renew_ms && !to_the_end) ||
+	return !i->svid.n || i->stale || i->tainted || (now >= i->renew_ms && !to_the_end) ||
 	       i->ttl_s != issue_ttl(i->api->core, entry, false);
 }
 
 static bool is_spare(const struct workload_identity *i, int64_t unused_ms)
 {
-	return !i->users && !i->busy && i->used_ms + unused_ms <= workload_now_ms(i->api);
+	return !i->showing && !i->busy && i->used_ms + unused_ms <= workload_now_ms(i->api);
+}
+
+/* Where the identity of @id is linked, or would be. IDs are chosen by admins alone. */
+static struct workload_identity **find(struct workload_api *w, struct str id)
+{
+	struct workload_identity **at = &w->buckets[view_hash(0, id) % WORKLOAD_BUCKETS];
+
+	while (*at && !str_eq((*at)->id, id))
+		at = &(*at)->chain;
+	return at;
 }
 
 /* Give back those that nobody has shown for so long. */
@@ -161,6 +183,7 @@ static void evict(struct workload_api *w, int64_t unused_ms)
 		}
 		*at = i->next;
 		w->nidentities--;
+		*find(w, i->id) = i->chain;
 		free_identity(i);
 	}
 }
@@ -170,9 +193,9 @@ static struct workload_identity *add(struct workload_api *w, struct str id)
 	struct workload_identity *i;
 	char *text;
 
-	if (w->nidentities >= WORKLOAD_IDENTITIES_MAX)
+	if (w->nidentities >= w->settings.streams)
 		evict(w, 0);
-	if (w->nidentities >= WORKLOAD_IDENTITIES_MAX)
+	if (w->nidentities >= w->settings.streams)
 		return NULL;
 	i = calloc(1, sizeof(*i) + id.n);
 	if (!i)
@@ -188,16 +211,15 @@ static struct workload_identity *add(struct workload_api *w, struct str id)
 	i->next = w->identities;
 	w->identities = i;
 	w->nidentities++;
+	*find(w, id) = i;
 	return i;
 }
 
 struct workload_identity *workload_identity(struct workload_api *w,
 					    const struct registry_entry *entry, int64_t uid)
 {
-	struct workload_identity *i = w->identities;
+	struct workload_identity *i = *find(w, entry->id);
 
-	while (i && !str_eq(i->id, entry->id))
-		i = i->next;
 	if (!i)
 		i = add(w, entry->id);
 	if (i && is_due(i, entry))
@@ -205,14 +227,23 @@ struct workload_identity *workload_identity(struct workload_api *w,
 	return i;
 }
 
-void workload_identity_hold(struct workload_identity *i)
+void workload_identity_hold(struct workload_identity *i, struct workload_showing *by)
 {
-	i->users++;
+	by->identity = i;
+	by->prev = NULL;
+	by->next = i->showing;
+	if (by->next)
+		by->next->prev = by;
+	i->showing = by;
 }
 
-void workload_identity_drop(struct workload_identity *i)
+void workload_identity_drop(struct workload_showing *by)
 {
-	i->users--;
+	struct workload_identity *i = by->identity;
+
+	*(by->prev ? &by->prev->next : &i->showing) = by->next;
+	if (by->next)
+		by->next->prev = by->prev;
 	i->used_ms = workload_now_ms(i->api);
 }
 
@@ -227,8 +258,41 @@ static bool holds(const struct workload_identity *i)
 					     &svid, &e);
 }
 
+/* What was found out about identities of one issuer holds for all of them. */
+struct vouchers {
+	const struct workload_identity *of[8];
+	bool ok[8];
+	size_t n;
+};
+
+static bool same_issuer(const struct workload_identity *a, const struct workload_identity *b)
+{
+	struct str x = buf_str(&a->svid), y = buf_str(&b->svid);
+
+	return a->authority[0] && strcmp(a->authority, b->authority) == 0 &&
+	       str_eq(str_from(x, x509_chain_leaf(x).n), str_from(y, x509_chain_leaf(y).n));
+}
+
+static bool is_vouched_for(const struct workload_identity *i, struct vouchers *v)
+{
+	bool ok;
+
+	if (i->expires_ms <= workload_now_ms(i->api))
+		return false;
+	for (size_t k = 0; k < v->n; k++)
+		if (same_issuer(i, v->of[k]))
+			return v->ok[k];
+	ok = holds(i);
+	if (v->n < ARRAY_LEN(v->of)) {
+		v->of[v->n] = i;
+		v->ok[v->n++] = ok;
+	}
+	return ok;
+}
+
 void workload_identities_sweep(struct workload_api *w, bool bundles)
 {
+	struct vouchers v = { .n = 0 };
 	const struct registry_view *view = worker_registry(w->worker);
 	int64_t now = workload_now_ms(w);
 
@@ -236,12 +300,13 @@ void workload_identities_sweep(struct workload_api *w, bool bundles)
 	for (struct workload_identity *i = w->identities; i; i = i->next) {
 		const struct registry_entry *entry = view ? registry_find(view, i->id) : NULL;
 
-		/* A tainted authority still verifies, but nobody should go on with its SVIDs. */
-		if (bundles && i->svid.n && !i->stale && (reissue_of(w) > i->trust || !holds(i)))
-			i->stale = true;
-		if (i->svid.n && i->expires_ms <= now && i->users)
-			workload_touch_all(w, i);
-		if (!i->users || !entry || registry_state(entry, now) != ENTRY_ACTIVE)
+		if (bundles && i->svid.n) {
+			i->tainted = is_tainted(i);
+			i->stale = i->stale || !is_vouched_for(i, &v);
+		}
+		if (i->svid.n && i->expires_ms <= now)
+			workload_touch_shown(i);
+		if (!i->showing || !entry || registry_state(entry, now) != ENTRY_ACTIVE)
 			continue;
 		registry_note_seen(entry, now); /* its process has a stream open */
 		if (is_due(i, entry))

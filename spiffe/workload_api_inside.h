@@ -3,21 +3,22 @@
  *
  * Purpose    For spiffe/workload_api*.c only. A caller is who asks, attested. An identity is the
  *            X.509-SVID of one registered entry with its key. A subscriber is an open stream.
- * Ownership  Callers and subscribers live in their call's arena; identities on the heap, counted.
- * Threads    The API's loop.
+ * Ownership  A caller lives in its call's arena, a subscriber and its copy of the caller on the
+ * heap (the request's memory is given back), identities on the heap, by who shows them. Threads The
+ * API's loop.
  */
 #ifndef WRIT_SPIFFE_WORKLOAD_API_INSIDE_H
 #define WRIT_SPIFFE_WORKLOAD_API_INSIDE_H
 
+#include "authz/base/tally.h"
 #include "authz/decide/issue.h"
 #include "authz/net/grpc.h"
 #include "spiffe/workload_api.h"
 #include "spiffe/workload_api_wire.h"
+#include "spiffe/x509_svid.h"
 
 #define WORKLOAD_ENTRIES_MAX 64		       /* identities of one caller */
-#define WORKLOAD_IDENTITIES_MAX 4096	       /* X.509-SVIDs kept */
-#define WORKLOAD_STREAMS_MAX 4096	       /* open streams of all callers */
-#define WORKLOAD_STREAMS_UID 1024	       /* of one user */
+#define WORKLOAD_BUCKETS 4096		       /* of the table of X.509-SVIDs */
 #define WORKLOAD_MESSAGE_MAX (4 * 1024 * 1024) /* clients take no more */
 #define WORKLOAD_HINT_MAX 1024
 
@@ -34,26 +35,34 @@ struct workload_entries {
 	size_t n;
 };
 
+struct workload_subscriber;
+
+/* A subscriber shows an identity: a link between the two. */
+struct workload_showing {
+	struct workload_showing *prev, *next; /* of the identity's */
+	struct workload_identity *identity;
+	struct workload_subscriber *subscriber;
+};
+
 struct workload_identity {
-	struct workload_identity *next;
+	struct workload_identity *next, *chain; /* of all; of its bucket */
 	struct workload_api *api;
 	struct str id;
-	size_t users;	 /* subscribers that show it */
-	int64_t used_ms; /* when the last one went */
+	struct workload_showing *showing; /* who shows it */
+	int64_t used_ms;		  /* when the last one went */
 	/* What is there; svid.n == 0: nothing yet. */
 	struct buf svid, key; /* DER; PKCS#8 */
 	int64_t expires_ms, renew_ms, ttl_s, next_ttl_s;
-	uint64_t trust; /* the own bundle's `reissue` when it was asked for */
+	char authority[X509_ID_LEN + 1]; /* that signed it; empty: it does not say */
 	/* What is being made. */
 	bool busy, stale; /* stale: not to be shown any more, whenever it ends */
+	bool tainted;	  /* its authority is: to be replaced, but it holds until then */
 	int64_t retry_ms; /* after a failure; 0: none */
 	struct err failed;
 	struct issue issue;
 	struct arena arena; /* of the issue */
 	struct buf next_key;
 };
-
-struct workload_subscriber;
 
 struct workload_kind {
 	/* The stream's message as things are now. False with @e: the stream ends; with *wait set:
@@ -73,8 +82,9 @@ struct workload_subscriber {
 	struct call *call;
 	const struct workload_kind *kind;
 	struct workload_caller caller;
-	struct workload_identity *shown[WORKLOAD_ENTRIES_MAX]; /* held */
+	struct workload_showing *shown; /* as many as are shown; on the heap */
 	size_t nshown;
+	struct workload_subscriber *dirty_prev, *dirty_next; /* if dirty: of those to look at */
 	bool waiting, sent, dirty;
 	bool force;		    /* say it again even if it is the same */
 	uint8_t digest[SHA256_LEN]; /* of the last message */
@@ -88,13 +98,17 @@ struct workload_api {
 	struct sha256 *sha;
 	struct jwt_verifier *jwt; /* remembers nothing: claims are wanted each time */
 	struct workload_subscriber *subscribers;
+	struct workload_subscriber *dirty, *dirty_last;
 	size_t nsubscribers;
+	struct tally users; /* streams of each */
 	struct workload_identity *identities;
+	struct workload_identity *buckets[WORKLOAD_BUCKETS];
 	size_t nidentities;
 	struct arena scratch; /* of one look at one stream */
 	struct loop_timer sweep;
 	struct loop_later look;
-	uint64_t registry_version, bundle_version; /* that were looked at last */
+	struct registry_view *view; /* that was looked at last, held; NULL: none yet */
+	uint64_t bundle_version;
 };
 
 /* workload_api.c: refusing, for all */
@@ -117,22 +131,27 @@ const struct bundle *workload_own_bundle(const struct workload_api *w);
 struct workload_identity *workload_identity(struct workload_api *w,
 					    const struct registry_entry *entry, int64_t uid);
 bool workload_identity_ready(const struct workload_identity *i);
-void workload_identity_hold(struct workload_identity *i);
-void workload_identity_drop(struct workload_identity *i);
+void workload_identity_hold(struct workload_identity *i, struct workload_showing *by);
+void workload_identity_drop(struct workload_showing *by);
 /* Time has passed, or the bundles have changed (@bundles): renew what is due. */
 void workload_identities_sweep(struct workload_api *w, bool bundles);
 void workload_identities_free(struct workload_api *w);
 
 /* workload_api_stream.c */
-/* Make @c a stream of @kind and show it what it may see. @s: the head of the kind's own struct, in
- * the call's arena, with caller set and the rest zeroed. If it comes to nothing kind->clear is
- * called. */
+/* Make @c a stream of @kind and show it what it may see. @s: the head of the kind's own struct,
+ * from workload_subscriber_new; it is taken over. If it comes to nothing kind->clear is called. */
 void workload_subscribe(struct workload_api *w, struct call *c, struct workload_subscriber *s,
 			const struct workload_kind *kind, const struct grpc_events *events);
+/* Zeroed, @size bytes, with a copy of @caller. NULL with @e: no memory. */
+void *workload_subscriber_new(size_t size, const struct workload_caller *caller, struct err *e);
 extern const struct grpc_events workload_stream_events;
-/* Look at it at the end of this turn; @i NULL: at all, else at those that show it or wait. */
+/* Look at it soon; at all; at those that show @i, so also at those that wait for it; at those whom
+ * a changed entry may concern. */
 void workload_touch(struct workload_subscriber *s);
-void workload_touch_all(struct workload_api *w, const struct workload_identity *i);
+void workload_touch_all(struct workload_api *w);
+void workload_touch_shown(const struct workload_identity *i);
+void workload_touch_concerned(struct workload_api *w, const struct registry_changed *changed,
+			      size_t n);
 void workload_look_dirty(struct loop_later *l);
 void workload_tick(struct loop_timer *t);
 void workload_unsubscribe(struct workload_subscriber *s); /* then finish the call */

@@ -46,7 +46,7 @@ static struct str scratch_chain(struct workload_api *w, struct buf *b, struct st
 
 static void put_identity(struct workload_subscriber *s, struct buf *out, struct str name, size_t k)
 {
-	const struct workload_identity *i = s->shown[k];
+	const struct workload_identity *i = s->shown[k].identity;
 	struct buf chain, key;
 
 	sds_put_certificate(out, name, scratch_chain(s->api, &chain, buf_str(&i->svid)),
@@ -109,7 +109,7 @@ static void put_everything(struct workload_subscriber *s, struct buf *out)
 	const struct bundle_set *set = worker_bundle(s->api->worker);
 
 	for (size_t k = 0; k < s->nshown; k++)
-		put_identity(s, out, s->shown[k]->id, k);
+		put_identity(s, out, s->shown[k].identity->id, k);
 	for (size_t k = 0; k < set->n; k++) {
 		struct str name = arena_printf(&s->api->scratch, "spiffe://%.*s",
 					       STR_FMT(set->items[k]->trust_domain));
@@ -133,7 +133,7 @@ static bool put_named(struct workload_subscriber *s, struct buf *out, struct str
 		return true;
 	}
 	for (size_t k = 0; k < s->nshown; k++)
-		if (str_eq(s->shown[k]->id, name)) {
+		if (str_eq(s->shown[k].identity->id, name)) {
 			put_identity(s, out, name, k);
 			return true;
 		}
@@ -251,14 +251,14 @@ static const struct grpc_events stream_events = { .message = on_message,
 static void open_call(struct workload_api *w, struct call *c, const struct workload_kind *kind,
 		      const struct grpc_events *events)
 {
-	struct sds *d = arena_zero(c->arena, sizeof(*d));
+	struct workload_caller caller;
+	struct sds *d = NULL;
 	struct sds_request q;
 	struct err e = { 0 };
 
-	if (!d)
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-	if (!d || !sds_read(c->body, &q, &e) || !workload_limit(w, c, &e) ||
-	    !workload_attest(w, c, &d->s.caller, &e)) {
+	if (!sds_read(c->body, &q, &e) || !workload_limit(w, c, &e) ||
+	    !workload_attest(w, c, &caller, &e) ||
+	    !(d = workload_subscriber_new(sizeof(*d), &caller, &e))) {
 		workload_fail(c, w, &e);
 		return;
 	}

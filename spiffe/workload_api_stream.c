@@ -3,9 +3,12 @@
  * each of those is looked at once: who is it still, what should it see, is that what it was told
  * last? A stream that waits for an SVID is looked at again when that has been made.
  */
+#include <stdlib.h>
+
 #include "spiffe/workload_api_inside.h"
 
 #define TICK_NS 1000000000
+#define LOOKS 32 /* at streams, before what they were sent leaves */
 
 static void arm(struct workload_api *w)
 {
@@ -28,38 +31,126 @@ void workload_tick(struct loop_timer *t)
 
 void workload_touch(struct workload_subscriber *s)
 {
+	struct workload_api *w = s->api;
+
+	if (s->dirty)
+		return;
 	s->dirty = true;
-	loop_put_off(s->api->settings.loop, &s->api->look);
+	s->dirty_next = NULL;
+	s->dirty_prev = w->dirty_last;
+	*(w->dirty_last ? &w->dirty_last->dirty_next : &w->dirty) = s;
+	w->dirty_last = s;
+	loop_put_off(w->settings.loop, &w->look);
 }
 
-static bool shows(const struct workload_subscriber *s, const struct workload_identity *i)
+static void untouch(struct workload_subscriber *s)
 {
-	for (size_t k = 0; k < s->nshown; k++)
-		if (s->shown[k] == i)
-			return true;
-	return false;
+	struct workload_api *w = s->api;
+
+	if (!s->dirty)
+		return;
+	s->dirty = false;
+	*(s->dirty_prev ? &s->dirty_prev->dirty_next : &w->dirty) = s->dirty_next;
+	*(s->dirty_next ? &s->dirty_next->dirty_prev : &w->dirty_last) = s->dirty_prev;
 }
 
-void workload_touch_all(struct workload_api *w, const struct workload_identity *i)
+void workload_touch_all(struct workload_api *w)
 {
 	for (struct workload_subscriber *s = w->subscribers; s; s = s->next)
-		if (!i || s->waiting || shows(s, i))
-			workload_touch(s);
+		workload_touch(s);
+}
+
+void workload_touch_shown(const struct workload_identity *i)
+{
+	for (struct workload_showing *by = i->showing; by; by = by->next)
+		workload_touch(by->subscriber);
+}
+
+/* Is it an entry of this caller, or was it? */
+static bool concerns(const struct workload_caller *c, const struct registry_changed *one)
+{
+	return registry_holds(c->selectors, c->nselectors, one->is) ||
+	       (one->was && registry_holds(c->selectors, c->nselectors, one->was));
+}
+
+void workload_touch_concerned(struct workload_api *w, const struct registry_changed *changed,
+			      size_t n)
+{
+	for (struct workload_subscriber *s = w->subscribers; s; s = s->next)
+		for (size_t k = 0; k < n && !s->dirty; k++)
+			if (concerns(&s->caller, &changed[k]))
+				workload_touch(s);
+}
+
+/* The caller's selectors are copied into one block with their texts. */
+static bool copy_selectors(struct workload_caller *c)
+{
+	struct registry_selector *copy;
+	size_t size = c->nselectors * sizeof(*copy);
+	char *at;
+
+	for (size_t i = 0; i < c->nselectors; i++)
+		size += c->selectors[i].type.n + c->selectors[i].value.n;
+	copy = malloc(size + 1);
+	if (!copy)
+		return false;
+	at = (char *)(copy + c->nselectors);
+	for (size_t i = 0; i < c->nselectors; i++) {
+		const struct registry_selector *s = &c->selectors[i];
+
+		copy[i].type = (struct str){ at, s->type.n };
+		memcpy(at, s->type.p, s->type.n);
+		at += s->type.n;
+		copy[i].value = (struct str){ at, s->value.n };
+		memcpy(at, s->value.p, s->value.n);
+		at += s->value.n;
+	}
+	c->selectors = copy;
+	return true;
+}
+
+void *workload_subscriber_new(size_t size, const struct workload_caller *caller, struct err *e)
+{
+	struct workload_subscriber *s = calloc(1, size);
+
+	if (s)
+		s->caller = *caller;
+	if (s && copy_selectors(&s->caller))
+		return s;
+	free(s);
+	err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
+	return NULL;
+}
+
+static void free_subscriber(struct workload_subscriber *s)
+{
+	if (s->kind->clear)
+		s->kind->clear(s);
+	free(s->caller.selectors);
+	free(s);
+}
+
+static void show_nothing(struct workload_subscriber *s)
+{
+	for (size_t k = 0; k < s->nshown; k++)
+		workload_identity_drop(&s->shown[k]);
+	free(s->shown);
+	s->shown = NULL;
+	s->nshown = 0;
 }
 
 void workload_unsubscribe(struct workload_subscriber *s)
 {
 	struct workload_api *w = s->api;
 
-	for (size_t k = 0; k < s->nshown; k++)
-		workload_identity_drop(s->shown[k]);
-	s->nshown = 0;
-	if (s->kind->clear)
-		s->kind->clear(s);
+	untouch(s);
+	show_nothing(s);
+	tally_drop(&w->users, s->caller.peer->uid);
 	*(s->prev ? &s->prev->next : &w->subscribers) = s->next;
 	if (s->next)
 		s->next->prev = s->prev;
 	w->nsubscribers--;
+	free_subscriber(s);
 }
 
 void workload_ended(struct call *c)
@@ -74,45 +165,68 @@ void workload_end(struct workload_subscriber *s, const struct err *e)
 {
 	struct workload_api *w = s->api;
 	struct call *c = s->call;
+	struct err why = *e;
 
 	workload_unsubscribe(s);
-	workload_fail(c, w, e);
+	workload_fail(c, w, &why);
+}
+
+static bool shows_just(const struct workload_subscriber *s, struct workload_identity *const *all,
+		       size_t n)
+{
+	if (s->nshown != n)
+		return false;
+	for (size_t k = 0; k < n; k++)
+		if (s->shown[k].identity != all[k])
+			return false;
+	return true;
 }
 
 /* Hold what is shown now, then let go what was shown before: what stays is not given back. */
-static bool hold(struct workload_subscriber *s, const struct workload_entries *entries,
-		 struct err *e)
+static bool hold(struct workload_subscriber *s, struct workload_identity *const *all, size_t n)
 {
-	struct workload_identity *now[WORKLOAD_ENTRIES_MAX];
-	size_t n = 0;
+	struct workload_showing *now;
+
+	if (shows_just(s, all, n))
+		return true;
+	now = n ? calloc(n, sizeof(*now)) : NULL;
+	if (n && !now)
+		return false;
+	for (size_t k = 0; k < n; k++) {
+		now[k].subscriber = s;
+		workload_identity_hold(all[k], &now[k]);
+	}
+	show_nothing(s);
+	s->shown = now;
+	s->nshown = n;
+	return true;
+}
+
+/* The identities of @entries, each being made if need be. */
+static bool hold_all(struct workload_subscriber *s, const struct workload_entries *entries,
+		     struct err *e)
+{
+	struct workload_identity *all[WORKLOAD_ENTRIES_MAX];
 
 	for (size_t k = 0; k < entries->n; k++) {
-		struct workload_identity *i = workload_identity(s->api, entries->entry[k],
-								s->caller.peer->uid);
-
-		if (!i)
-			break;
-		workload_identity_hold(i);
-		now[n++] = i;
+		all[k] = workload_identity(s->api, entries->entry[k], s->caller.peer->uid);
+		if (!all[k])
+			return err_set(e, ERR_UNAVAILABLE,
+				       "%zu identities are in use at once, which is all that are "
+				       "kept (limits.workload_streams); try again later",
+				       s->api->settings.streams);
 	}
-	for (size_t k = 0; k < s->nshown; k++)
-		workload_identity_drop(s->shown[k]);
-	for (size_t k = 0; k < n; k++)
-		s->shown[k] = now[k];
-	s->nshown = n;
-	return n == entries->n || err_set(e, ERR_UNAVAILABLE,
-					  "%d identities are in use at once, which is all that are "
-					  "kept; try again later",
-					  WORKLOAD_IDENTITIES_MAX);
+	return hold(s, all, entries->n) ||
+	       err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
 }
 
 bool workload_show(struct workload_subscriber *s, const struct workload_entries *entries,
 		   bool *wait, struct err *e)
 {
-	if (!hold(s, entries, e))
+	if (!hold_all(s, entries, e))
 		return false;
 	for (size_t k = 0; k < s->nshown; k++) {
-		const struct workload_identity *i = s->shown[k];
+		const struct workload_identity *i = s->shown[k].identity;
 
 		/* Whoever was told something keeps it while a further one cannot be had. */
 		if (workload_identity_ready(i))
@@ -174,7 +288,6 @@ static void look(struct workload_subscriber *s)
 	bool wait = false, ok;
 	struct buf out;
 
-	s->dirty = false;
 	buf_in_arena(&out, &w->scratch, WORKLOAD_MESSAGE_MAX);
 	ok = workload_alive(&s->caller, &e) &&
 	     (workload_entries(w, &s->caller, &entries, &e) ||
@@ -191,24 +304,25 @@ static void look(struct workload_subscriber *s)
 		done(s);
 }
 
+static struct workload_subscriber *pop_dirty(struct workload_api *w)
+{
+	struct workload_subscriber *s = w->dirty;
+
+	w->dirty = s->dirty_next;
+	*(w->dirty ? &w->dirty->dirty_prev : &w->dirty_last) = NULL;
+	s->dirty = false;
+	return s;
+}
+
 void workload_look_dirty(struct loop_later *l)
 {
 	struct workload_api *w = LINK_OF(l, struct workload_api, look);
 
-	for (struct workload_subscriber *s = w->subscribers, *next; s; s = next) {
-		next = s->next;
-		if (s->dirty)
-			look(s);
-	}
-}
-
-static size_t streams_of(const struct workload_api *w, uid_t uid)
-{
-	size_t n = 0;
-
-	for (const struct workload_subscriber *s = w->subscribers; s; s = s->next)
-		n += s->caller.peer->uid == uid;
-	return n;
+	/* Some at a time: what is sent leaves in between, and others have their turn. */
+	for (int n = 0; w->dirty && n < LOOKS; n++)
+		look(pop_dirty(w));
+	if (w->dirty)
+		loop_put_off(w->settings.loop, l);
 }
 
 void workload_subscribe(struct workload_api *w, struct call *c, struct workload_subscriber *s,
@@ -216,19 +330,20 @@ void workload_subscribe(struct workload_api *w, struct call *c, struct workload_
 {
 	struct err e = { 0 };
 
-	if (w->nsubscribers >= WORKLOAD_STREAMS_MAX ||
-	    streams_of(w, c->peer->uid) >= WORKLOAD_STREAMS_UID) {
+	s->kind = kind;
+	if (w->nsubscribers >= w->settings.streams ||
+	    !tally_add(&w->users, c->peer->uid, w->settings.user_streams)) {
 		err_code(&e, ERR_UNAVAILABLE, "rate_limited",
-			 "too many streams are open; a user may have %d, all together %d",
-			 WORKLOAD_STREAMS_UID, WORKLOAD_STREAMS_MAX);
-		if (kind->clear)
-			kind->clear(s);
+			 "too many streams are open; a user may have %zu "
+			 "(limits.workload_user_streams), all together %zu "
+			 "(limits.workload_streams)",
+			 w->settings.user_streams, w->settings.streams);
+		free_subscriber(s);
 		workload_fail(c, w, &e);
 		return;
 	}
 	s->api = w;
 	s->call = c;
-	s->kind = kind;
 	s->next = w->subscribers;
 	if (s->next)
 		s->next->prev = s;
@@ -236,6 +351,7 @@ void workload_subscribe(struct workload_api *w, struct call *c, struct workload_
 	w->nsubscribers++;
 	c->user = s;
 	grpc_stream(c, events);
+	grpc_release_request(c);
 	arm(w);
 	look(s);
 }

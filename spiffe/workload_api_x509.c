@@ -42,7 +42,7 @@ static bool build_svids(struct workload_subscriber *s, const struct workload_ent
 	if (!own_der(s->api, &bundle, e))
 		return false;
 	for (size_t k = 0; k < s->nshown; k++) {
-		const struct workload_identity *i = s->shown[k];
+		const struct workload_identity *i = s->shown[k].identity;
 		struct workload_x509_svid svid = { .spiffe_id = i->id,
 						   .x509_svid = buf_str(&i->svid),
 						   .key = buf_str(&i->key),
@@ -93,13 +93,13 @@ static bool build_jwt_bundles(struct workload_subscriber *s, const struct worklo
 
 static void open_stream(struct workload_api *w, struct call *c, const struct workload_kind *kind)
 {
-	struct workload_subscriber *s = arena_zero(c->arena, sizeof(*s));
+	struct workload_subscriber *s = NULL;
+	struct workload_caller caller;
 	struct err e = { 0 };
 
-	if (!s)
-		err_set(&e, ERR_UNAVAILABLE, "memory is short; try again later");
-	if (s && workload_read_empty(c->body, &e) && workload_limit(w, c, &e) &&
-	    workload_attest(w, c, &s->caller, &e))
+	if (workload_read_empty(c->body, &e) && workload_limit(w, c, &e) &&
+	    workload_attest(w, c, &caller, &e) &&
+	    (s = workload_subscriber_new(sizeof(*s), &caller, &e)))
 		workload_subscribe(w, c, s, kind, &workload_stream_events);
 	else
 		workload_fail(c, w, &e);

@@ -118,9 +118,10 @@ static bool distrust(void *b, struct str spki, struct err *e)
 static bool fill(struct authorities *a, struct bundle *b, struct err *e)
 {
 	for (size_t i = 0; i < a->db.n; i++)
-		if (!add_row(b, &a->db.rows[i], e))
+		if (!add_row(b, &a->db.rows[i], e) ||
+		    (a->db.rows[i].a.state == AUTHORITY_TAINTED &&
+		     !bundle_taint(b, str_c(a->db.rows[i].a.id), e)))
 			return err_prefix(e, "authority %s", a->db.rows[i].a.id);
-	b->reissue = a->db.reissue;
 	/* A root that is new in the file is announced before an authority leads to it. */
 	return authority_db_distrusted(&a->db, distrust, b, e) &&
 	       add_all(b, buf_str(&a->roots), false, e);

@@ -12,7 +12,6 @@
 #include "authz/net/conn.h"
 #include "authz/net/listen.h"
 
-#define USERS 4 /* one user's processes hold at most a fourth of all connections */
 #define READS 4 /* per visit; then others have their turn */
 #define EDGES (EPOLLIN | EPOLLRDHUP | EPOLLET)
 
@@ -97,13 +96,20 @@ static struct conn *take(struct shard *s)
 }
 
 /* A door that everybody on the machine may knock at must not be filled by one of them. */
-static bool has_its_share(const struct shard *s, const struct peer *p)
+static bool count_user(struct conn *c)
 {
-	size_t n = 0;
+	struct shard *s = c->shard;
 
-	for (const struct conn *c = s->conns; p->listener->processes && c; c = c->next)
-		n += c->peer.listener == p->listener && c->peer.uid == p->uid;
-	return n >= s->server->limits.connections / USERS && p->listener->processes;
+	c->counted = c->peer.listener->processes &&
+		     tally_add(&s->users, c->peer.uid, s->server->limits.user_connections);
+	return c->counted || !c->peer.listener->processes;
+}
+
+static void discount_user(struct conn *c)
+{
+	if (c->counted)
+		tally_drop(&c->shard->users, c->peer.uid);
+	c->counted = false;
 }
 
 void conn_open(struct shard *s, const struct listener *l, int fd,
@@ -129,8 +135,8 @@ void conn_open(struct shard *s, const struct listener *l, int fd,
 	if (l->tls)
 		c->tls = tls_session_new(l->web ? server->settings.web : server->settings.tls, fd,
 					 &e);
-	if ((l->tls && !c->tls) || has_its_share(s, &c->peer) ||
-	    !loop_watch(s->loop, &c->watch, EDGES, &e)) {
+	if ((l->tls && !c->tls) || !count_user(c) || !loop_watch(s->loop, &c->watch, EDGES, &e)) {
+		discount_user(c);
 		tls_session_free(c->tls);
 		close(fd);
 		mem_free(&server->alloc, c, sizeof(*c));
@@ -189,6 +195,7 @@ void conn_close(struct conn *c)
 	if (c->next)
 		c->next->prev = c->prev;
 	c->prev = c->next = NULL;
+	discount_user(c);
 	atomic_fetch_sub_explicit(&s->server->connections, 1, memory_order_relaxed);
 	if (c->pending == 0)
 		conn_free(c);

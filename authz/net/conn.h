@@ -14,6 +14,8 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
+#include "authz/base/tally.h"
+#include "authz/net/frame_pool.h"
 #include "authz/net/http1.h"
 #include "authz/net/server.h"
 #include "authz/net/tls.h"
@@ -41,6 +43,7 @@ enum conn_state {
 struct exchange {
 	struct call call; /* first: call_finish turns a call into its exchange */
 	struct arena arena;
+	struct grpc_call *grpc; /* room for call.grpc, once it was needed */
 	struct conn *conn;
 	struct exchange *prev, *next; /* of the connection's streams; next of the free list */
 	struct str request_id;
@@ -88,6 +91,7 @@ struct conn {
 	bool eof;	  /* the client sends no more */
 	bool close;	  /* once all replies are sent */
 	bool linger;	  /* then wait for the client to close */
+	bool counted;	  /* among its user's connections */
 };
 
 struct door {
@@ -108,8 +112,10 @@ struct shard {
 	struct conn *conns, *free_conns;
 	struct exchange *free_exchanges;
 	size_t nfree_conns, nfree_exchanges;
-	struct buf out; /* replies of the connection being served */
-	char *read;	/* READ_SIZE bytes */
+	struct frame_pool frames; /* of HTTP/2 sessions */
+	struct tally users;	  /* connections of each, at a listener with .processes */
+	struct buf out;		  /* replies of the connection being served */
+	char *read;		  /* READ_SIZE bytes */
 	bool draining;
 	/* Written by this shard only, read by others. */
 	atomic_size_t in_flight; /* bytes of requests */
@@ -132,6 +138,7 @@ struct server {
 size_t server_in_flight(const struct server *s);
 struct exchange *exchange_new(struct conn *c);
 void exchange_free(struct exchange *x);
+void exchange_destroy(struct exchange *x, const struct alloc *a); /* for good */
 /* Count @bytes as x's; false when all requests together are over the limit. */
 bool exchange_charge(struct exchange *x, size_t bytes);
 /* Hand the request to the handler (or answer 401 for it). True: the reply is there already. */

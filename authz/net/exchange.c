@@ -65,6 +65,13 @@ struct exchange *exchange_new(struct conn *c)
 	return x;
 }
 
+void exchange_destroy(struct exchange *x, const struct alloc *a)
+{
+	mem_free(a, x->grpc, sizeof(*x->grpc));
+	arena_clear(&x->arena);
+	mem_free(a, x, sizeof(*x));
+}
+
 void exchange_free(struct exchange *x)
 {
 	struct shard *s = x->conn->shard;
@@ -76,8 +83,7 @@ void exchange_free(struct exchange *x)
 	(void)exchange_charge(x, 0);
 	arena_reset(&x->arena);
 	if (s->nfree_exchanges >= KEEP_EXCHANGES) {
-		arena_clear(&x->arena);
-		mem_free(&s->server->alloc, x, sizeof(*x));
+		exchange_destroy(x, &s->server->alloc);
 		return;
 	}
 	x->next = s->free_exchanges;

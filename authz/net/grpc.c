@@ -183,6 +183,11 @@ void grpc_stream(struct call *c, const struct grpc_events *events)
 		grpc_drain(x);
 }
 
+void grpc_release_request(struct call *c)
+{
+	c->grpc->release = true;
+}
+
 void grpc_close(struct exchange *x)
 {
 	struct grpc_call *g = x->call.grpc;
@@ -255,12 +260,14 @@ void grpc_open(struct exchange *x)
 			    "application/grpc+proto");
 		return;
 	}
-	g = arena_zero(c->arena, sizeof(*g));
+	if (!x->grpc)
+		x->grpc = mem_new(&x->conn->shard->server->alloc, sizeof(*x->grpc));
+	g = x->grpc;
 	if (!g) {
 		http2_spoil(x, 503, ERR_UNAVAILABLE, "unavailable", "no memory for the request");
 		return;
 	}
-	g->x = x;
+	*g = (struct grpc_call){ .x = x };
 	g->deadline.fire = deadline;
 	g->wake.fire = wake;
 	coding = call_header(c, STR("grpc-encoding"));

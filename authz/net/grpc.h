@@ -82,6 +82,10 @@ void grpc_release(struct call *c);
  * requests together may hold; end the call. */
 MUST_USE bool grpc_send(struct call *c, struct str message);
 
+/* The handler needs nothing of the request any more, and has nothing in c->arena: all of that is
+ * given back when the next message has left. For streams that stay open for days. */
+void grpc_release_request(struct call *c);
+
 /* Have events->wake called at @mono_ns (by the loop's clock) or shortly after; the last one counts;
  * 0: not at all. */
 void grpc_wake_at(struct call *c, int64_t mono_ns);

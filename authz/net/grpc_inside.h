@@ -3,7 +3,7 @@
  *
  * Purpose    grpc.c reads (frames in, deadlines, what ends a call), grpc_reply.c writes (headers,
  *            messages, trailers). http2.c hands over at the marked places.
- * Ownership  In the exchange's arena; grpc_close gives back timers and buffers.
+ * Ownership  The exchange keeps its room; grpc_close gives back timers and buffers.
  */
 #ifndef WRIT_NET_GRPC_INSIDE_H
 #define WRIT_NET_GRPC_INSIDE_H
@@ -24,6 +24,7 @@ struct grpc_call {
 	bool opened;  /* the response's headers have been submitted */
 	bool over;    /* and its end */
 	bool stopping;
+	bool release;	   /* the request's memory, when the first message has left */
 	uint64_t received; /* bytes of DATA */
 	/* in: what came while the call was held, at most a window */
 	struct buf waiting;

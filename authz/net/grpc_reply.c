@@ -83,9 +83,30 @@ void grpc_wipe(struct grpc_call *g)
 	buf_clear(&g->next);
 }
 
+/* Its headers were submitted without a copy, and have left before any data. */
+static void release(struct grpc_call *g)
+{
+	struct exchange *x = g->x;
+	struct call *c = &x->call;
+	size_t max = x->h2.body.max;
+
+	g->release = false;
+	arena_clear(&x->arena);
+	c->method = c->target = c->path = c->query = c->body = x->request_id = (struct str){ NULL,
+											     0 };
+	c->headers = x->h2.all = NULL;
+	c->nheaders = x->h2.headers_cap = x->h2.head_bytes = 0;
+	x->h2.authority = (struct str){ NULL, 0 };
+	c->reply.nheaders = 0;
+	buf_in_arena(&x->h2.body, &x->arena, max);
+	buf_in_arena(&c->reply.body, &x->arena, 0);
+}
+
 static void gone_out(struct grpc_call *g)
 {
 	g->busy = false;
+	if (g->release && !g->over)
+		release(g);
 	if (g->has_next) {
 		move_up(g);
 		return;

@@ -357,7 +357,7 @@ static nghttp2_session *make_session(struct conn *c)
 		nghttp2_option_set_stream_reset_rate_limit(opt, RESETS_BURST, RESETS_RATE);
 		nghttp2_option_set_max_continuations(opt, CONTINUATIONS);
 		nghttp2_option_set_max_settings(opt, 16);
-		(void)nghttp2_session_server_new2(&session, cb, c, opt);
+		(void)nghttp2_session_server_new3(&session, cb, c, opt, &c->shard->frames.mem);
 	}
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cb);

@@ -29,6 +29,7 @@ static void set_defaults(struct server *s)
 	struct server_limits *l = &s->limits;
 
 	set_default(&l->connections, 4096);
+	set_default(&l->user_connections, l->connections / 4);
 	set_default(&l->body, LIMIT_BODY);
 	set_default(&l->head, LIMIT_HEADERS);
 	set_default(&l->url, LIMIT_URL);
@@ -50,6 +51,8 @@ static bool init_shard(struct shard *sh, struct server *s, struct loop *l)
 	sh->server = s;
 	sh->loop = l;
 	sh->drain.run = drain_shard;
+	tally_init(&sh->users, &s->alloc);
+	frame_pool_init(&sh->frames, &s->alloc, s->limits.connections);
 	buf_init(&sh->out, s->alloc, s->limits.reply + 2 * OUT_SOFT);
 	sh->read = mem_new(&s->alloc, READ_SIZE);
 	return sh->read;
@@ -109,9 +112,10 @@ static void clear_shard(struct shard *sh)
 	}
 	for (struct exchange *x = sh->free_exchanges, *next; x; x = next) {
 		next = x->next;
-		arena_clear(&x->arena);
-		mem_free(a, x, sizeof(*x));
+		exchange_destroy(x, a);
 	}
+	tally_clear(&sh->users);
+	frame_pool_clear(&sh->frames);
 	buf_clear(&sh->out);
 	mem_free(a, sh->read, READ_SIZE);
 }

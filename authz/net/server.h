@@ -29,7 +29,8 @@ struct tls;
 
 /* Every 0 stands for the default named in include/writ/words.h or here. */
 struct server_limits {
-	size_t connections; /* over all loops, 4096; more are closed at once */
+	size_t connections;	 /* over all loops, 4096; more are closed at once */
+	size_t user_connections; /* of one user at a listener with .processes, a fourth of them */
 	size_t body, head, url;
 	size_t headers;	      /* header lines per request, 100 */
 	size_t in_flight;     /* bytes of all requests being received or served */

@@ -16,6 +16,7 @@
 #include "authz/base/digest.h"
 #include "authz/base/queue.h"
 #include "authz/base/snapshot.h"
+#include "authz/base/tally.h"
 #include "authz/base/text.h"
 #include "include/writ/err.h"
 
@@ -442,6 +443,31 @@ struct thing {
 	int *freed;
 };
 
+/* Each user has a share, and what is given back is forgotten. */
+static void tally_keeps_shares(void **state)
+{
+	struct tally t;
+
+	(void)state;
+	tally_init(&t, &mem_system);
+	for (uint64_t who = 0; who < 1000; who++)
+		for (int i = 0; i < 3; i++)
+			assert_int_equal(tally_add(&t, who, 2), i < 2);
+	assert_int_equal(tally_of(&t, 999), 2);
+	for (uint64_t who = 0; who < 999; who++) {
+		tally_drop(&t, who);
+		assert_int_equal(tally_of(&t, who), 1);
+		assert_true(tally_add(&t, who, 2));
+		tally_drop(&t, who);
+		tally_drop(&t, who);
+		assert_int_equal(tally_of(&t, who), 0);
+	}
+	assert_false(tally_add(&t, 1000, 0));
+	for (size_t i = 0; i < TALLY_BUCKETS; i++)
+		assert_true(!t.buckets[i] || t.buckets[i]->who == 999);
+	tally_clear(&t);
+}
+
 static void free_thing(struct shared *s)
 {
 	struct thing *t = (struct thing *)s;
@@ -531,6 +557,7 @@ int main(void)
 		cmocka_unit_test(clock_reads_what_it_writes),
 		cmocka_unit_test(queue_keeps_order_across_threads),
 		cmocka_unit_test(queue_refuses_past_its_bound),
+		cmocka_unit_test(tally_keeps_shares),
 		cmocka_unit_test(snapshot_lives_as_long_as_its_readers),
 		cmocka_unit_test(a_publication_wakes_its_watcher),
 	};

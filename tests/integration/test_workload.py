@@ -201,6 +201,14 @@ def a_tainted_authority_is_left_at_once():
     equal(d.admin("POST", "/v1/authorities/revoke", {"id": old}).status, 200, "revoke")
     third = svids(s.next())[0][0]
     check(len(third[3]) < len(second[3]), "the bundle still holds the revoked authority")
+    equal(third[1:3], second[1:3], "the SVID of an authority that nobody has touched")
+    jwt = next(a["id"] for a in d.admin("GET", "/v1/authorities").json["authorities"]
+               if a["kind"] == "jwt" and a["state"] == "active")
+    next_jwt = d.admin("POST", "/v1/authorities/prepare", {"kind": "jwt"}).json["id"]
+    d.admin("POST", "/v1/authorities/activate", {"id": next_jwt, "force": True})
+    for verb in ("taint", "revoke"):
+        equal(d.admin("POST", f"/v1/authorities/{verb}", {"id": jwt}).status, 200, f"{verb} the JWT key")
+    check(s.quiet(), "X.509-SVIDs were made anew for a key that signs none")
     d.close()
 
 
@@ -445,6 +453,30 @@ def one_user_has_a_share_of_the_streams():
     while client(d).stream(API + "FetchX509Bundles", b"", HEADER).end_or_message() is None and time.monotonic() < end:
         time.sleep(0.05)
     check(time.monotonic() < end, "nothing was given back")
+    d.close()
+
+
+@test
+def the_bounds_are_settings():
+    d = started(config="limits = { workload_streams = 16, workload_user_streams = 5, workload_connections = 20,\n"
+                       "           workload_user_connections = 4 }\n")
+    d.register(A, selectors=MINE)
+    g = client(d)
+    held = [g.stream(API + "FetchX509SVID", b"", HEADER) for _ in range(5)]
+    check(all(ids(s.next()) == [A] for s in held), "up to the bound")
+    reply = ended(g.stream(API + "FetchX509SVID", b"", HEADER), "unavailable")
+    check("a user may have 5 (limits.workload_user_streams), all together 16" in reply.message, reply.message)
+    held[0].cancel()
+    equal(ids(g.stream(API + "FetchX509SVID", b"", HEADER).next()), [A], "what was given back")
+    others = [raw(d.workload_socket, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", seconds=1, finish=False) for _ in range(1)]
+    check(others[0], "a second connection")
+    more = [client(d) for _ in range(3)]
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(5)
+        s.connect(d.workload_socket)
+        equal(s.recv(1), b"", "a fifth connection")
+    for m in more:
+        m.close()
     d.close()
 
 

@@ -111,6 +111,31 @@ static void compare(struct world *w)
 	}
 }
 
+/* What changed is what a comparison of all entries finds. */
+static void compare_views(const struct registry_view *old, const struct registry_view *new)
+{
+	struct registry_changed got[AGENTS];
+	const struct registry_entry *all[AGENTS];
+	struct registry_filter f = { .now_ms = NOW };
+	size_t n = registry_changes(old, new, got, AGENTS), k = 0,
+	       nall = registry_list(new, &f, all, AGENTS);
+
+	for (size_t i = 0; i < nall; i++) {
+		const struct registry_entry *was = registry_look(old, all[i]->id);
+		size_t j = 0;
+
+		while (j < n && got[j].is != all[i])
+			j++;
+		assert_int_equal(j < n, was != all[i]);
+		if (j < n)
+			assert_ptr_equal(got[j].was, was);
+		k += j < n;
+	}
+	assert_int_equal(k, n);
+	if (n > 1)
+		assert_int_equal(registry_changes(old, new, got, 1), 2);
+}
+
 static void finds_what_a_walk_finds(void **state)
 {
 	const struct registry_view *kept;
@@ -145,6 +170,12 @@ static void finds_what_a_walk_finds(void **state)
 			assert_true(registry_commit(w.registry, NULL));
 			registry_view_release(&kept);
 			kept = view_of_world(&w);
+		}
+		if (round < 3000 && round % 100 == 0) {
+			AUTO_REGISTRY_VIEW *now = view_of_world(&w);
+
+			compare_views(kept, now);
+			compare_views(now, now);
 		}
 		if (round == 3000) { /* and the same from the disk */
 			assert_true(registry_commit(w.registry, NULL));

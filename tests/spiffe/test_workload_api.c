@@ -16,6 +16,7 @@
 
 #include "authz/base/protobuf.h"
 #include "authz/net/process.h"
+#include "spiffe/crypto.h"
 #include "spiffe/workload_api.h"
 #include "tests/decide/rig.h"
 #include "tests/net/h2client.h"
@@ -38,6 +39,7 @@ static struct loop_watch signer_watch;
 static struct worker worker;
 static struct workload_api *api;
 static uint64_t sets;
+static const char *tainted; /* an authority of the own bundle, or NULL */
 static bool cannot_attest;
 static X509 *other_authority; /* in place of the signer's, if set */
 
@@ -89,7 +91,8 @@ static void publish(X509 *foreign, EVP_PKEY *foreign_key)
 	struct err e = { 0 };
 
 	if (!bundle_set_add(set, STR(TD), sets, 300, &b, &e) || !bundle_add_authority(b, own, &e) ||
-	    !bundle_add_jwt_key(b, p->jwt_kid, p->jwt_spki, &e))
+	    !bundle_add_jwt_key(b, p->jwt_kid, p->jwt_spki, &e) ||
+	    (tainted && !bundle_taint(b, str_c(tainted), &e)))
 		fail_msg("%s", e.msg);
 	if (other_authority)
 		forge_free(own);
@@ -112,7 +115,7 @@ static void publish(X509 *foreign, EVP_PKEY *foreign_key)
 	slot_publish(&rig.core.bundles, &set->shared);
 }
 
-static void agent(const char *id, enum registry_verb verb)
+static void agent_of(const char *id, enum registry_verb verb, uid_t who)
 {
 	char uid[32];
 	struct registry_selector s = { STR_INIT("unix"), { uid, 0 } };
@@ -125,15 +128,22 @@ static void agent(const char *id, enum registry_verb verb)
 					  .now_ms = rig.time.ms };
 	struct err e = { 0 };
 
-	s.value.n = (size_t)snprintf(uid, sizeof(uid), "uid:%lu", (unsigned long)geteuid());
+	s.value.n = (size_t)snprintf(uid, sizeof(uid), "uid:%lu", (unsigned long)who);
 	if (!registry_apply(rig.registry, &change, &e))
 		fail_msg("%s", e.msg);
+}
+
+static void agent(const char *id, enum registry_verb verb)
+{
+	agent_of(id, verb, geteuid());
 }
 
 static int set_up(void **state)
 {
 	struct signer_config config = { .folder = folder, .trust_domain = STR(TD), .channels = 1 };
-	struct workload_api_settings settings = { .worker = &worker, .selectors = selectors };
+	struct workload_api_settings settings = {
+		.worker = &worker, .streams = 4096, .user_streams = 1024, .selectors = selectors
+	};
 	struct err e = { 0 };
 
 	fresh_folder(state);
@@ -386,6 +396,70 @@ static void replaces_what_no_bundle_vouches_for(void **state)
 	EVP_PKEY_free(key);
 }
 
+/* What a tainted authority signed is made anew at once, and nothing else. */
+static void renews_what_a_tainted_authority_signed(void **state)
+{
+	const struct signer_public *p = signer_public(signer);
+	char id[X509_ID_LEN + 1];
+	AUTO_X509 *own = NULL;
+	struct h2_reply *r;
+	struct str first, second, none;
+
+	(void)state;
+	assert_true(crypto_certificate(p->authority, &own, NULL));
+	assert_true(x509_authority_id(own, id, NULL));
+	agent(AGENT, REGISTRY_REGISTER);
+	r = call(fetch, STR(""));
+	first = field(await(r, 0), 1, 0);
+	tainted = "0123456789abcdef0123456789abcdef01234567";
+	publish(NULL, NULL);
+	pass(10);
+	assert_int_equal(atomic_load(&worker.counters.issued_x509), 1);
+	assert_false(message(r, 1, &none));
+	/* The signer still signs with it: the next one is no better, and tried again later. */
+	tainted = id;
+	publish(NULL, NULL);
+	second = field(await(r, 1), 1, 0);
+	assert_false(str_eq(field(first, 2, 0), field(second, 2, 0)));
+	pass(2);
+	assert_int_equal(atomic_load(&worker.counters.issued_x509), 2);
+	pass(5);
+	(void)await(r, 2);
+	assert_int_equal(atomic_load(&worker.counters.issued_x509), 3);
+	/* And if nothing can be signed, what holds stays. */
+	kill(signer_pid(signer), SIGKILL);
+	pass(10);
+	tainted = NULL;
+	publish(NULL, NULL);
+	pass(10);
+	assert_false(r->closed || message(r, 3, &none));
+}
+
+/* A registration is looked at by those whom it concerns, and many at once by all. */
+static void follows_what_concerns_it(void **state)
+{
+	struct h2_reply *r;
+	char id[64];
+
+	(void)state;
+	agent(AGENT, REGISTRY_REGISTER);
+	r = call(fetch, STR(""));
+	(void)await(r, 0);
+	agent("spiffe://" TD "/agent/b", REGISTRY_REGISTER);
+	assert_true(field(await(r, 1), 1, 1).p);
+	agent("spiffe://" TD "/agent/b", REGISTRY_SUSPEND);
+	assert_null(field(await(r, 2), 1, 1).p);
+	for (uid_t i = 0; i < 40;
+	     i++) { /* before the loop's next turn, and one of them is its own */
+		snprintf(id, sizeof(id), "spiffe://" TD "/many/%02u", i);
+		agent_of(id, REGISTRY_REGISTER, i == 20 ? geteuid() : geteuid() + 1 + i);
+	}
+	assert_true(str_eq(field(field(await(r, 3), 1, 1), 1, 0), STR("spiffe://" TD "/many/20")));
+	agent("spiffe://" TD "/many/20", REGISTRY_RETIRE);
+	agent(AGENT, REGISTRY_RETIRE);
+	await_end(r, "grpc-status: 7");
+}
+
 /* What a foreign token says beyond sub, aud and exp means nothing here. */
 static void validates_foreign_tokens(void **state)
 {
@@ -505,6 +579,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(shows_foreign_bundles, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(replaces_what_no_bundle_vouches_for, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(renews_what_a_tainted_authority_signed, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(follows_what_concerns_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(validates_foreign_tokens, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(says_when_it_cannot_tell, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(is_bounded, set_up, tear_down),
