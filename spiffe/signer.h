@@ -22,6 +22,7 @@
 #include "authz/base/queue.h"
 #include "spiffe/authority.h"
 #include "spiffe/delegated_token.h"
+#include "spiffe/signer_token.h"
 #include "spiffe/signer_upstream.h"
 #include "spiffe/x509_svid.h"
 
@@ -43,8 +44,9 @@ struct signer_config {
 	unsigned channels;	 /* how many clients there will be: front loops + control + ... */
 	const char *key_file;	 /* encrypts the keys at rest; NULL: they are not encrypted */
 	bool witness;		 /* has a key to cosign the checkpoints of other logs */
-	struct upstream_files upstream; /* certificate NULL: authorities are self-signed */
-	const struct clock *clock;	/* NULL: the system's. A test's must be in shared memory */
+	struct upstream_files upstream;	  /* certificate NULL: authorities are self-signed */
+	struct signer_token_config token; /* module NULL: all keys are files */
+	const struct clock *clock; /* NULL: the system's. A test's must be in shared memory */
 };
 
 /* What everybody may know. The authorities are those of the first start, in use until somebody
@@ -86,6 +88,8 @@ enum signer_op {
 	SIGNER_MAKE_LOG_KEY,   /* -> its public key (32 bytes), and the key sealed for log.key */
 	SIGNER_HAND_OVER,      /* -> 64 bytes: the old one's signature that the new one follows */
 	SIGNER_SWITCH_LOG_KEY, /* -> nothing; the new one signs from now on, the old one is gone */
+	SIGNER_KEEP_KEYS,      /* -> how many of our other keys of the kind left the token,
+				* as 8 bytes */
 	SIGNER_COSIGN, /* -> 64 bytes of Ed25519 signature, as a witness (tlog-cosignature) */
 	SIGNER_DELEGATED_TOKEN, /* -> the token */
 };
@@ -94,6 +98,13 @@ enum signer_op {
 struct signer_use {
 	enum authority_kind kind;
 	struct str id, sealed;
+};
+
+/* Those that stay: ids of a token's keys (signer_made.token), one behind the other. What is in hand
+ * stays as well. */
+struct signer_keep {
+	enum authority_kind kind;
+	struct str tokens;
 };
 
 /* A checkpoint's text, and when it is cosigned: seconds since 1970, about now. */
@@ -109,6 +120,7 @@ struct signer_made {
 	struct str chain;  /* DER of an X.509 authority's certificate and of those above it, but
 			    * roots; empty for a JWT key */
 	struct str sealed; /* PEM */
+	struct str token;  /* id of the key in a token (PKCS11_ID_LEN bytes); empty: it is sealed */
 };
 
 struct signer_made_log {
@@ -135,6 +147,7 @@ struct signer_job {
 		uint64_t hand_over; /* records under the old key; HAND_OVER and SWITCH */
 		enum authority_kind make;
 		struct signer_use use;
+		struct signer_keep keep;
 		struct signer_cosign cosign;
 	};
 	void (*done)(struct signer_job *j); /* may send further jobs; not used by signer_call */

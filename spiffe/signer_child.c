@@ -170,6 +170,7 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 	int64_t now_s = clock_wall_ms(clock) / 1000;
 	struct signer_upstream upstream = { 0 };
 	struct signer_keys keys = { 0 };
+	struct signer_token token = { 0 };
 	struct signer_desk *d = NULL;
 	struct err e = { 0 };
 	struct buf greeting;
@@ -191,15 +192,19 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
 			      c->key_file, &keys, &e) &&
 	     (!c->witness || signer_keys_witness(c->folder, &keys, &e)) &&
-	     (d = signer_desk_new(c, &keys, c->upstream.certificate ? &upstream : NULL, clock, &e));
+	     (!c->token.module ||
+	      signer_token_open(&c->token, c->folder, &keys.seal, &token, &e)) &&
+	     (d = signer_desk_new(c, &keys, c->upstream.certificate ? &upstream : NULL,
+				  c->token.module ? &token : NULL, clock, &e));
 	if (ok)
-		signer_desk_greet(d, signer_confine(), &greeting);
+		signer_desk_greet(d, signer_confine(&c->token), &greeting);
 	else
 		signer_desk_regret(&e, &greeting);
 	send_greeting(fds[0], &greeting);
 	if (ok)
 		serve(channels, n, d);
 	signer_desk_free(d);
+	signer_token_close(&token);
 	signer_upstream_clear(&upstream);
 	signer_keys_clear(&keys); /* OpenSSL wipes private keys as it frees them */
 	_exit(ok ? 0 : 1);

@@ -15,8 +15,10 @@
 _Noreturn void signer_child(const struct signer_config *c, const int *channels, unsigned n,
 			    pid_t parent);
 
-/* Forbid this process files, sockets, programs and other processes, for good (seccomp). False if
- * the kernel or the machine does not offer it. */
-bool signer_confine(void);
+/* Forbid this process files, sockets, programs and other processes, for good (seccomp). With a
+ * token's module, files and sockets of this machine are left, and those of the network if it asks
+ * for them; all else is forbidden as without. False if the kernel or the machine does not offer
+ * it. */
+bool signer_confine(const struct signer_token_config *token);
 
 #endif

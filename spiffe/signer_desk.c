@@ -30,7 +30,8 @@ struct signer_desk {
 
 struct signer_desk *signer_desk_new(const struct signer_config *c, struct signer_keys *k,
 				    const struct signer_upstream *upstream,
-				    const struct clock *clock, struct err *e)
+				    struct signer_token *token, const struct clock *clock,
+				    struct err *e)
 {
 	struct signer_desk *d = calloc(1, sizeof(*d));
 
@@ -47,7 +48,7 @@ struct signer_desk *signer_desk_new(const struct signer_config *c, struct signer
 	d->witness.key = k->witness;
 	d->clock = *clock;
 	snprintf(d->origin, sizeof(d->origin), "%.*s/writ", STR_FMT(c->trust_domain));
-	if (!signer_hold_init(&d->hold, k, upstream, c->trust_domain,
+	if (!signer_hold_init(&d->hold, k, upstream, token, c->trust_domain,
 			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
 			      e)) {
 		signer_desk_free(d);
@@ -139,8 +140,10 @@ static bool sign_x509(struct signer_desk *d, const struct signer_job *j, struct 
 	}
 	if (!d->hold.authority)
 		return err_set(e, ERR_UNAVAILABLE, "signer: no X.509 authority is in use");
-	if (!x509_svid_issue(d->hold.authority, d->hold.x509_key, r, out, e))
+	if (!x509_svid_issue(d->hold.authority, d->hold.x509_key, r, out, e)) {
+		signer_hold_blame(&d->hold, AUTHORITY_X509, e);
 		return false;
+	}
 	if (d->hold.chain.n)
 		buf_add(out, buf_str(&d->hold.chain));
 	return true;
@@ -153,6 +156,13 @@ static bool has_jwt(const struct signer_desk *d, int64_t at_s, struct err *e)
 	return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
 		       d->hold.jwt ? "the JWT authority has expired"
 				   : "signer: no JWT authority is in use");
+}
+
+static bool jwt_made(struct signer_desk *d, bool made, struct err *e)
+{
+	if (!made)
+		signer_hold_blame(&d->hold, AUTHORITY_JWT, e);
+	return made;
 }
 
 static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct buf *out,
@@ -168,7 +178,7 @@ static bool sign_jwt(struct signer_desk *d, const struct signer_job *j, struct b
 		return false;
 	if (r->issuer.n && !str_eq(r->issuer, d->issuer))
 		return err_set(e, ERR_INVALID, "signer: iss must be the configured issuer");
-	return has_jwt(d, r->issued_s, e) && jwt_svid_issue(d->hold.jwt, r, out, e);
+	return has_jwt(d, r->issued_s, e) && jwt_made(d, jwt_svid_issue(d->hold.jwt, r, out, e), e);
 }
 
 /* Agents of this trust domain act; nobody else, and never writ itself. */
@@ -189,7 +199,8 @@ static bool sign_delegated(struct signer_desk *d, const struct signer_job *j, st
 			return err_set(e, ERR_INVALID,
 				       "signer: " SPIFFE_SERVER_PATH " acts for nobody");
 	return life_allowed(d, t->issued_s, t->expires_s, d->jwt_ttl_max_s, e) &&
-	       has_jwt(d, t->issued_s, e) && delegated_token_issue(d->hold.jwt, t, out, e);
+	       has_jwt(d, t->issued_s, e) &&
+	       jwt_made(d, delegated_token_issue(d->hold.jwt, t, out, e), e);
 }
 
 /* "<origin>\n<size>\n<base64 of the root>\n", nothing more (tlog-checkpoint). */
@@ -331,6 +342,17 @@ static bool use_key(struct signer_desk *d, const struct signer_job *j, struct bu
 	return signer_hold_use(&d->hold, j->use.kind, j->use.id, j->use.sealed, e);
 }
 
+static bool keep_keys(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		      struct err *e)
+{
+	size_t removed = 0;
+
+	if (!signer_hold_keep(&d->hold, j->keep.kind, j->keep.tokens, &removed, e))
+		return false;
+	wire_put_i64(out, (int64_t)removed);
+	return true;
+}
+
 static bool cosign(struct signer_desk *d, const struct signer_job *j, struct buf *out,
 		   struct err *e)
 {
@@ -350,6 +372,7 @@ static const struct {
 	{ SIGNER_MAKE_LOG_KEY, make_log_key },
 	{ SIGNER_HAND_OVER, hand_over },
 	{ SIGNER_SWITCH_LOG_KEY, switch_log_key },
+	{ SIGNER_KEEP_KEYS, keep_keys },
 	{ SIGNER_COSIGN, cosign },
 	{ SIGNER_DELEGATED_TOKEN, sign_delegated },
 };

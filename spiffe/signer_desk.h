@@ -16,10 +16,11 @@
 
 struct signer_desk;
 
-/* @upstream NULL: authorities are self-signed. */
+/* @upstream NULL: authorities are self-signed. @token NULL: all keys are files. */
 struct signer_desk *signer_desk_new(const struct signer_config *c, struct signer_keys *k,
 				    const struct signer_upstream *upstream,
-				    const struct clock *clock, struct err *e);
+				    struct signer_token *token, const struct clock *clock,
+				    struct err *e);
 void signer_desk_free(struct signer_desk *d);
 
 /* Answer one request: @body is a frame's body, the answer is appended to @out as a frame. False

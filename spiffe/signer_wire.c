@@ -183,6 +183,10 @@ bool wire_put_job(struct buf *b, const struct signer_job *j)
 		wire_put_str(b, j->use.id);
 		wire_put_str(b, j->use.sealed);
 		break;
+	case SIGNER_KEEP_KEYS:
+		wire_put_u8(b, (uint8_t)j->keep.kind);
+		wire_put_str(b, j->keep.tokens);
+		break;
 	case SIGNER_COSIGN:
 		wire_put_i64(b, j->cosign.at_s);
 		wire_put_str(b, j->cosign.text);
@@ -303,6 +307,10 @@ bool wire_job(struct str body, struct signer_job *j)
 		j->use.id = wire_str(&w);
 		j->use.sealed = wire_str(&w);
 		break;
+	case SIGNER_KEEP_KEYS:
+		j->keep.kind = read_kind(&w);
+		j->keep.tokens = wire_str(&w);
+		break;
 	case SIGNER_COSIGN:
 		j->cosign.at_s = wire_i64(&w);
 		j->cosign.text = wire_str(&w);
@@ -339,7 +347,9 @@ bool signer_made_read(struct str answer, struct signer_made *out, struct err *e)
 	out->spki = wire_str(&w);
 	out->chain = wire_str(&w);
 	out->sealed = wire_str(&w);
-	if (w.bad || w.rest.n || !out->id.n || out->id.n > AUTHORITY_ID_MAX)
+	out->token = wire_str(&w);
+	if (w.bad || w.rest.n || (out->token.n && out->token.n != PKCS11_ID_LEN) || !out->id.n ||
+	    out->id.n > AUTHORITY_ID_MAX)
 		return err_set(e, ERR_INTERNAL, "signer: malformed answer to a request for a key");
 	return true;
 }

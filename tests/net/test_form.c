@@ -7,6 +7,7 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
+#include "authz/base/buf.h"
 #include "authz/net/form.h"
 
 static const struct {

@@ -46,7 +46,7 @@ static int open_desk(void **state)
 		return -1;
 	d.now.ms = (int64_t)FORGE_NOW * 1000;
 	clock = clock_of_fixed(&d.now);
-	d.desk = signer_desk_new(&desk_config, &d.keys, NULL, &clock, &e);
+	d.desk = signer_desk_new(&desk_config, &d.keys, NULL, NULL, &clock, &e);
 	buf_init(&d.spki, mem_system, 4096);
 	if (!crypto_spki(key, &d.spki, &e))
 		return -1;

@@ -41,7 +41,7 @@ static void open_desk(bool upstream)
 	struct err e = { 0 };
 
 	signer_desk_free(d.desk);
-	d.desk = signer_desk_new(&c, &d.keys, upstream ? &d.upstream : NULL, &clock, &e);
+	d.desk = signer_desk_new(&c, &d.keys, upstream ? &d.upstream : NULL, NULL, &clock, &e);
 	if (!d.desk)
 		fail_msg("%s", e.msg);
 }
