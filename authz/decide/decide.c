@@ -142,6 +142,18 @@ static void evaluate(struct inquiry *i, struct policy_state *st, struct policy_r
 	policy_evaluate(st, &pq, i->d->arena, out);
 }
 
+/* A PEP denies what it cannot carry out (AuthZEN 1.0, 7). Said before the record is made, so that
+ * the record says what is enforced; its obligations stay in it. */
+void decide_bare(struct policy_result *r)
+{
+	if (r->decision != DECISION_PERMIT || !r->obligations.n)
+		return;
+	r->decision = DECISION_DENY;
+	r->reason = STR(REASON_OBLIGATIONS);
+	r->message = STR("The permit has obligations that a proxy cannot carry out; ask writ "
+			 "through a client that can.");
+}
+
 /* By one set: the one in force, or a roll-out's candidate. */
 static void judge_by(struct inquiry *i, enum rollout_side side, struct policy_result *out)
 {
@@ -158,6 +170,8 @@ static void judge_by(struct inquiry *i, enum rollout_side side, struct policy_re
 	} else {
 		*out = denial(REASON_NO_POLICY, "No policy is in force, so nothing is allowed.");
 	}
+	if (i->d->bare)
+		decide_bare(out);
 }
 
 static void note_set(struct inquiry *i, const struct policy_set *set)

@@ -48,6 +48,7 @@ struct evaluation {
 	struct arena *arena;
 	bool admitted; /* decide_admit said yes to this one already, as part of a batch */
 	bool in_force; /* by the set in force, though a canary may have picked the agent */
+	bool bare;     /* who asks carries out nothing: a permit with obligations is a denial */
 	void (*done)(struct evaluation *d, const struct decision_answer *a);
 	void *user;
 };
@@ -68,6 +69,9 @@ bool decide_in_canary(struct worker *w, struct evaluation *d);
 /* What the set in force would say to d->request now. No record, so nothing may be granted by it:
  * for searches, whose page is one generation's. Texts live in d->arena. */
 void decide_peek(struct worker *w, struct evaluation *d, struct policy_result *out);
+
+/* What @r is to one who carries out nothing (evaluation.bare). */
+void decide_bare(struct policy_result *r);
 
 /* The opening `answer` of a result: what the policy said beyond decision and reason. p == NULL:
  * nothing, or no memory. */

@@ -166,6 +166,8 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 	put_definition(i, &b);
 	if (i->delegation)
 		delegation_write_facts(&b, i->delegation);
+	if (i->d->bare)
+		buf_lit(&b, "\"no_obligations\":true,");
 	buf_lit(&b, "\"now\":");
 	buf_i64(&b, i->now_ms);
 	buf_lit(&b, ",\"pep\":");

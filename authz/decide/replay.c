@@ -62,6 +62,7 @@ struct replay {
 	struct audit_row row;
 	struct ready *with; /* what decides it */
 	struct policy_request request;
+	bool bare; /* who asked carries out nothing */
 	bool computable;
 };
 
@@ -347,6 +348,7 @@ static bool read_openings(struct replay *r, struct err *e)
 	q->resource = json_get_type(request, STR("resource"), JSON_OBJECT);
 	q->context = json_get(request, STR("context"));
 	q->http = json_get_type(request, STR("http"), JSON_OBJECT);
+	r->bare = json_get_type(facts, STR("no_obligations"), JSON_BOOL) != NULL;
 	q->pep = text_of(facts, "pep");
 	q->server = text_of(facts, "server");
 	q->now_ms = now ? now->i : 0;
@@ -401,6 +403,8 @@ static struct replay_side decide_again(struct replay *r, struct ready *with)
 		policy_evaluate(with->state, &r->request, &r->arena, &result);
 	else
 		no_policy(&result);
+	if (r->bare)
+		decide_bare(&result);
 	return (struct replay_side){ str_c(names[result.decision]),
 				     result.reason,
 				     result.rule,

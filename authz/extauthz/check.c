@@ -273,15 +273,7 @@ static bool stops(struct run *r, const struct asked *a, struct denial *d)
 				      .acr = step_up(r, p->obligations) };
 		return true;
 	}
-	/* A PEP denies what it cannot carry out, and a proxy carries out nothing. */
-	if (!p->obligations.n)
-		return false;
-	*d = (struct denial){ .status = 403,
-			      .policy = true,
-			      .reason = STR("obligations_unsupported"),
-			      .message = STR("The permit has obligations that a proxy cannot carry "
-					     "out; ask writ through a client that can.") };
-	return true;
+	return false;
 }
 
 static void finish(struct run *r)
@@ -394,9 +386,12 @@ static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
 	struct check *c = r->c;
 
 	k->run = r;
-	k->d = (struct evaluation){
-		.caller = c->caller, .arena = c->arena, .admitted = true, .done = decided, .user = k
-	};
+	k->d = (struct evaluation){ .caller = c->caller,
+				    .arena = c->arena,
+				    .admitted = true,
+				    .bare = true,
+				    .done = decided,
+				    .user = k };
 	k->d.request = (struct decision_request){ .subject = subject,
 						  .action = action_of(r, t),
 						  .resource = resource_of(r, t),

@@ -37,6 +37,7 @@ enum decision {
 #define REASON_AGENT_EXPIRED "agent_expired"
 #define REASON_SUBJECT_MISMATCH "subject_mismatch"
 #define REASON_AUDIT_UNAVAILABLE "audit_unavailable"
+#define REASON_OBLIGATIONS "obligations_unsupported"
 
 /* Default limits; each has a setting of the same meaning in writ.lua. */
 #define LIMIT_BODY (1024 * 1024)	   /* bytes of a request body */

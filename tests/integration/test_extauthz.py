@@ -282,6 +282,19 @@ def plain_routes_and_discovery():
 def obligations_are_for_those_who_can():
     r = envoy("GET", "/duty", settings="protocol=http")
     equal((r.status, r.header("x-writ-reason")), (403, "obligations_unsupported"), repr(r))
+    d = server()
+    ident = r.header("x-writ-decision-id")
+    record = d.admin("GET", f"/v1/audit/records?from={ident.split('_')[2]}&limit=1").json["records"][0]
+    equal((record["decision"], record["reason"]), ("deny", "obligations_unsupported"), "the record says what is enforced")
+    check("answer_commit" in record and record["rule"], f"which permit, and which obligations: {record}")
+    equal(d.http("POST", "/v1/audit/outcome", {"evaluation_id": ident, "outcome": "success"}).json["error"]["code"], "not_permitted",
+          "nothing came of it")
+    # One who can carry it out is permitted, and both are decided again as they were.
+    body = {"subject": {"type": "agent", "id": AGENT}, "action": {"name": "GET"}, "resource": {"type": "route", "id": "/duty"}}
+    able = d.http("POST", "/access/v1/evaluation", body).json
+    check(able["decision"] and able["context"]["obligations"], f"{able}")
+    replayed = json.loads(d.writ("policy", "replay", "--json", code=0).stdout)
+    equal(replayed["changed"], 0, f"{replayed}")
     r = envoy("GET", "/secret", settings="protocol=http")
     equal(r.header("www-authenticate"), 'Bearer error="insufficient_user_authentication", acr_values="urn:mfa"', repr(r))
 
