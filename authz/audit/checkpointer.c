@@ -127,7 +127,8 @@ static void move_the_wal(struct audit *a)
 	if (atomic_load(&a->wal_pages) < WAL_PAGES_MAX || atomic_load(&a->restart))
 		return;
 	for (int pass = 0; pass < 2; pass++)
-		if (!db_checkpoint(a->wal, DB_PASSIVE, NULL, NULL, &e))
+		/* If this connection is lost the committer moves all, and knows how to fail. */
+		if (!db_checkpoint(a->wal, DB_PASSIVE, NULL, NULL, &e) && !db_broken(a->wal))
 			return;
 	atomic_store(&a->restart, true);
 	queue_wake(a->jobs);

@@ -46,6 +46,7 @@ static bool open_db(struct log *l, const char *folder, const char *vfs, struct e
 		.autocheckpoint = -1,
 		.page_size = ROWS_PAGE,
 		.gather = true,
+		.runs = true,
 	};
 	char path[4200];
 

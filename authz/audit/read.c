@@ -47,9 +47,9 @@ static bool prepare(struct audit_reader *r, struct err *e)
 bool audit_reader_open(const char *folder, const struct alloc *alloc, struct audit_reader **out,
 		       struct err *e)
 {
-	const struct db_options options = { .read_only = true,
-					    .autocheckpoint = -1,
-					    .busy_ms = 1000 };
+	const struct db_options options = {
+		.read_only = true, .autocheckpoint = -1, .busy_ms = 1000, .runs = true
+	};
 	struct audit_reader *r;
 	char path[4200];
 

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "authz/store/wal_vfs.h"
+#include "authz/store/vfs_layer.h"
 
 struct db {
 	sqlite3 *sq;
@@ -188,10 +188,11 @@ static bool open_into(struct db *db, const char *path, const struct db_options *
 {
 	int flags = (o->read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE) |
 		    SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+	unsigned ways = (o->gather ? VFS_WAL : 0) | (o->runs ? VFS_RUNS : 0);
 	const char *vfs = o->vfs;
 	int code;
 
-	if (o->gather && !wal_vfs_over(o->vfs, &vfs, e))
+	if (ways && !vfs_layer_over(o->vfs, ways, &vfs, e))
 		return false;
 	db->path = strdup(path);
 	code = db->path ? sqlite3_open_v2(path, &db->sq, flags, vfs) : SQLITE_NOMEM;

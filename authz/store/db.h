@@ -36,6 +36,7 @@ struct db_options {
 	int busy_ms;	    /* how long to wait for another connection's lock; 0: not at all */
 	int page_size;	    /* of a file that is made new; 0: SQLite's 4,096 */
 	bool gather;	    /* one write per commit (wal_vfs.h): for the connection that writes */
+	bool runs;	    /* pages around the page cache (run_vfs.h): of what grows without end */
 };
 
 /* Open @path. On failure *out is untouched and @e names the file. */

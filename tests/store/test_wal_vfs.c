@@ -186,11 +186,13 @@ static void one_name_for_one_vfs(void **state)
 
 	(void)state;
 	vfs_fault_register();
-	assert_true(wal_vfs_over(NULL, &a, &e) && wal_vfs_over(NULL, &b, &e));
+	assert_true(vfs_layer_over(NULL, VFS_WAL, &a, &e) && vfs_layer_over(NULL, VFS_WAL, &b, &e));
 	assert_ptr_equal(a, b);
-	assert_true(wal_vfs_over("fault", &c, &e));
+	assert_true(vfs_layer_over("fault", VFS_WAL, &c, &e));
 	assert_string_not_equal(a, c);
-	assert_false(wal_vfs_over("no-such-vfs", &c, &e));
+	assert_true(vfs_layer_over(NULL, VFS_WAL | VFS_RUNS, &c, &e));
+	assert_string_not_equal(a, c);
+	assert_false(vfs_layer_over("no-such-vfs", VFS_WAL, &c, &e));
 	assert_non_null(strstr(e.msg, "no-such-vfs"));
 }
 
