@@ -1,22 +1,28 @@
 #include "authz/audit/index_build.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "authz/audit/read.h"
+#include "authz/audit/flat.h"
+#include "authz/audit/rows.h"
 #include "authz/audit/tree.h"
+
+#define PAGE_ROWS 1024 /* read in one transaction */
 
 struct index_build {
 	char *folder;
 	const char *vfs;
 	struct sha256 *sha;
-	struct audit_reader *log;
+	struct db *log;
+	struct db_stmt *leaves; /* of [?1, ?2) */
 	struct index_store *store;
 	struct index_head head;
 	struct index_progress progress;
 	bool again;   /* begin anew */
 	bool reading; /* the log: what fails now is not the index */
-	struct index_post *posts;
-	size_t nposts, nmarks;
+	struct index_posts posts;
+	struct index_memo memo;
+	size_t nmarks;
 	struct index_mark marks[INDEX_POSTS / INDEX_MARK_EVERY];
 };
 
@@ -24,17 +30,15 @@ bool index_build_new(const char *folder, const char *vfs, struct index_build **o
 {
 	struct index_build *b = calloc(1, sizeof(*b));
 
-	if (b) {
+	if (b)
 		b->folder = strdup(folder);
-		b->posts = malloc(INDEX_POSTS * sizeof(*b->posts));
-		b->vfs = vfs;
-	}
-	if (!b || !b->folder || !b->posts) {
+	if (!b || !b->folder) {
 		index_build_free(b);
 		return err_set(e, ERR_NOMEM, "no memory to index the log");
 	}
+	b->vfs = vfs;
 	b->sha = sha256_new(e);
-	if (!b->sha) {
+	if (!b->sha || !index_posts_init(&b->posts, INDEX_POSTS, e)) {
 		index_build_free(b);
 		return false;
 	}
@@ -44,8 +48,10 @@ bool index_build_new(const char *folder, const char *vfs, struct index_build **o
 
 static void close_both(struct index_build *b)
 {
-	audit_reader_close(b->log);
+	db_finish(b->leaves);
+	db_close(b->log);
 	index_store_close(b->store);
+	b->leaves = NULL;
 	b->log = NULL;
 	b->store = NULL;
 }
@@ -56,7 +62,7 @@ void index_build_free(struct index_build *b)
 		return;
 	close_both(b);
 	sha256_free(b->sha);
-	free(b->posts);
+	index_posts_clear(&b->posts);
 	free(b->folder);
 	free(b);
 }
@@ -68,33 +74,26 @@ void index_build_again(struct index_build *b)
 
 /* --- where to go on --- */
 
-/* The record @seq, which must be there. */
-static bool read_one(struct index_build *b, uint64_t seq, struct audit_row *row, bool *got,
-		     struct err *e)
-{
-	const struct audit_filter f = { .from = seq, .to = seq + 1 };
-
-	return audit_reader_start(b->log, &f, e) && audit_reader_next(b->log, 1, row, got, e);
-}
-
 /* Is the last record in the index the one in the log? */
 static bool fits(struct index_build *b, bool *yes, struct err *e)
 {
+	AUTO_RESET *q = b->leaves;
 	uint8_t hash[SHA256_LEN];
-	struct audit_row row;
-	bool got = false;
+	bool row = false;
 
 	*yes = b->head.next <= b->progress.size;
 	if (!*yes || !b->head.next)
 		return true;
 	b->reading = true;
-	if (!read_one(b, b->head.next - 1, &row, &got, e))
+	db_bind_int(q, 1, (int64_t)b->head.next - 1);
+	db_bind_int(q, 2, (int64_t)b->head.next);
+	if (!db_step(q, &row, e))
 		return false;
 	b->reading = false;
 	*yes = false;
-	if (!got)
+	if (!row)
 		return true;
-	tree_leaf_hash(b->sha, row.text, hash);
+	tree_leaf_hash(b->sha, db_column_blob(q, 1), hash);
 	*yes = memcmp(hash, b->head.hash, SHA256_LEN) == 0;
 	return true;
 }
@@ -125,14 +124,27 @@ static bool open_store(struct index_build *b, struct err *e)
 	return index_store_open(b->folder, b->vfs, &b->store, e);
 }
 
+static bool open_log(struct index_build *b, struct err *e)
+{
+	const struct db_options o = {
+		.read_only = true, .autocheckpoint = -1, .busy_ms = 1000, .runs = true
+	};
+	char path[4200];
+
+	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, b->folder) >= (int)sizeof(path))
+		return err_set(e, ERR_INVALID, "the data folder's path is too long");
+	return db_open(path, &o, &b->log, e) &&
+	       db_prepare(b->log,
+			  "SELECT seq, body FROM leaf WHERE seq >= ?1 AND seq < ?2 ORDER BY seq",
+			  &b->leaves, e);
+}
+
 static bool open_both(struct index_build *b, struct err *e)
 {
 	bool yes = false;
 
 	b->reading = true;
-	if (!b->log && !audit_reader_open(b->folder, &mem_system, &b->log, e))
-		return false;
-	if (!audit_reader_size(b->log, &b->progress.size, e))
+	if ((!b->log && !open_log(b, e)) || !rows_size(b->log, &b->progress.size, e))
 		return false;
 	b->reading = false;
 	if (b->store && !index_store_in_place(b->store)) {
@@ -150,45 +162,72 @@ static bool open_both(struct index_build *b, struct err *e)
 
 /* --- one step --- */
 
-static bool take_row(struct index_build *b, const struct audit_row *row, struct err *e)
+static bool unreadable(uint64_t seq, struct err *e)
+{
+	return rows_damaged(e, "record %llu is not readable", (unsigned long long)seq);
+}
+
+static bool take_row(struct index_build *b, struct str leaf, uint64_t seq, struct err *e)
 {
 	struct index_term terms[INDEX_TERMS_MAX];
+	struct leaf all;
 	size_t n;
 
-	if (!index_terms(row->text, terms, &n))
-		return err_code(e, ERR_IO, "storage_corrupt", "record %llu is not readable",
-				(unsigned long long)row->seq);
+	if (!index_terms(leaf, &b->memo, terms, &n))
+		return unreadable(seq, e);
 	for (size_t i = 0; i < n; i++)
-		b->posts[b->nposts++] = (struct index_post){ terms[i], row->seq };
-	if (row->seq % INDEX_MARK_EVERY == 0)
-		b->marks[b->nmarks++] = (struct index_mark){ row->seq, row->leaf.time_ms };
+		if (!index_posts_add(&b->posts, terms[i], seq, e))
+			return false;
+	if (seq % INDEX_MARK_EVERY)
+		return true;
+	if (!leaf_scan(leaf, &all))
+		return unreadable(seq, e);
+	b->marks[b->nmarks++] = (struct index_mark){ seq, all.time_ms };
+	return true;
+}
+
+static bool room(const struct index_build *b)
+{
+	return index_posts_room(&b->posts, INDEX_TERMS_MAX) && b->nmarks < ARRAY_LEN(b->marks);
+}
+
+/* One transaction's rows: as many as there are below @end and fit. */
+static bool take_page(struct index_build *b, struct index_head *head, uint64_t end, struct err *e)
+{
+	AUTO_RESET *q = b->leaves;
+	struct str leaf = { 0 };
+	bool row = true;
+
+	db_bind_int(q, 1, (int64_t)head->next);
+	db_bind_int(q, 2, (int64_t)end);
+	while (head->next < end && room(b)) {
+		if (!db_step(q, &row, e))
+			return false;
+		if (!row || (uint64_t)db_column_int(q, 0) != head->next)
+			return rows_damaged(e, "record %llu is missing",
+					    (unsigned long long)head->next);
+		leaf = db_column_blob(q, 1);
+		if (!take_row(b, leaf, head->next, e))
+			return false;
+		head->next++;
+	}
+	if (leaf.p)
+		tree_leaf_hash(b->sha, leaf, head->hash);
 	return true;
 }
 
 /* Read until the log ends or the memory is used. */
 static bool gather(struct index_build *b, struct index_head *head, struct err *e)
 {
-	const struct audit_filter f = { .from = b->head.next, .to = b->progress.size };
-	struct audit_row row;
-	bool got = true;
-
-	b->nposts = b->nmarks = 0;
+	index_posts_reset(&b->posts);
+	b->nmarks = 0;
 	b->reading = true;
 	*head = b->head;
-	if (!audit_reader_start(b->log, &f, e))
-		return false;
-	while (b->nposts + INDEX_TERMS_MAX <= INDEX_POSTS && b->nmarks < ARRAY_LEN(b->marks) &&
-	       head->next < b->progress.size) {
-		if (!audit_reader_next(b->log, 0, &row, &got, e))
+	while (head->next < b->progress.size && room(b)) {
+		uint64_t left = b->progress.size - head->next;
+
+		if (!take_page(b, head, head->next + (left < PAGE_ROWS ? left : PAGE_ROWS), e))
 			return false;
-		if (!got)
-			break;
-		if (!take_row(b, &row, e))
-			return false;
-		head->next = row.seq + 1;
-		if (head->next == b->progress.size || b->nposts + INDEX_TERMS_MAX > INDEX_POSTS ||
-		    b->nmarks == ARRAY_LEN(b->marks))
-			tree_leaf_hash(b->sha, row.text, head->hash);
 	}
 	b->reading = false;
 	return true;
@@ -203,7 +242,7 @@ static bool step(struct index_build *b, struct err *e)
 	if (b->head.next == b->progress.size)
 		return true;
 	if (!gather(b, &head, e) ||
-	    !index_store_add(b->store, b->posts, b->nposts, b->marks, b->nmarks, &head, e))
+	    !index_store_add(b->store, &b->posts, b->marks, b->nmarks, &head, e))
 		return false;
 	b->head = head;
 	return true;

@@ -252,111 +252,55 @@ static bool load_tail(struct index_store *s, uint64_t term, struct err *e)
 	return true;
 }
 
-static bool add_entry(struct index_store *s, const struct index_post *p, struct err *e)
+static bool add_entry(struct index_store *s, const struct index_chain *c, uint64_t seq,
+		      uint16_t mark, struct err *e)
 {
 	if (s->n >= INDEX_BLOCK_BYTES) {
-		if (!write_block(s, p->term.hash, e))
+		if (!write_block(s, c->hash, e))
 			return false;
 		s->n = 0;
 	}
 	if (!s->n)
-		s->first = s->last = p->seq;
-	else if (p->seq <= s->last)
+		s->first = s->last = seq;
+	else if (seq <= s->last)
 		return err_code(e, ERR_IO, "storage_corrupt",
 				INDEX_FILE " is ahead of the records that it is made from");
-	s->n += put_number(p->seq - s->last, s->block + s->n);
-	s->last = p->seq;
-	if (p->term.marked) {
-		memcpy(s->block + s->n, &p->term.mark, 2);
+	s->n += put_number(seq - s->last, s->block + s->n);
+	s->last = seq;
+	if (c->marked) {
+		memcpy(s->block + s->n, &mark, 2);
 		s->n += 2;
 	}
 	return true;
 }
 
-/* Entries by term: a chain for each, in the order in which they came. Sorting all of them took more
- * than writing them. */
-struct chain_of {
-	uint64_t hash;
-	uint32_t first, last; /* + 1; 0: a free place */
-};
-
-struct chains {
-	struct chain_of *at; /* open addressing while they are made, then by hash */
-	uint32_t *next;	     /* + 1; of each entry */
-	size_t places, n;
-};
-
-static void add_to_chain(struct chains *c, uint64_t hash, uint32_t post)
-{
-	size_t i = hash & (c->places - 1);
-
-	while (c->at[i].first && c->at[i].hash != hash)
-		i = (i + 1) & (c->places - 1);
-	if (c->at[i].first) {
-		c->next[c->at[i].last - 1] = post + 1;
-	} else {
-		c->at[i].hash = hash;
-		c->at[i].first = post + 1;
-		c->n++;
-	}
-	c->at[i].last = post + 1;
-}
-
-static int compare(const void *a, const void *b)
-{
-	const struct chain_of *x = a, *y = b;
-
-	return (x->hash > y->hash) - (x->hash < y->hash);
-}
-
-static bool make_chains(const struct index_post *posts, size_t n, struct chains *c, struct err *e)
-{
-	size_t kept = 0;
-
-	*c = (struct chains){ .places = 16 };
-	while (c->places < 2 * n)
-		c->places *= 2;
-	c->at = calloc(c->places, sizeof(*c->at));
-	c->next = calloc(n + 1, sizeof(*c->next));
-	if (!c->at || !c->next)
-		return err_set(e, ERR_NOMEM, "no memory to index %zu entries", n);
-	for (size_t i = 0; i < n; i++)
-		add_to_chain(c, posts[i].term.hash, (uint32_t)i);
-	for (size_t i = 0; i < c->places; i++)
-		if (c->at[i].first)
-			c->at[kept++] = c->at[i];
-	qsort(c->at, kept, sizeof(*c->at), compare); /* the order of the table */
-	return true;
-}
-
-static bool add_chain(struct index_store *s, const struct chains *c, const struct chain_of *of,
-		      const struct index_post *posts, struct err *e)
+static bool add_chain(struct index_store *s, const struct index_posts *p,
+		      const struct index_chain *c, struct err *e)
 {
 	uint64_t last = UINT64_MAX;
 
-	if (!load_tail(s, of->hash, e))
+	if (!load_tail(s, c->hash, e))
 		return false;
-	for (uint32_t i = of->first; i; i = c->next[i - 1]) {
-		if (posts[i - 1].seq == last)
+	for (uint32_t i = c->first; i; i = p->entries[i - 1].next) {
+		const struct index_entry *entry = &p->entries[i - 1];
+		uint64_t seq = p->first + entry->after;
+
+		if (seq == last)
 			continue; /* two values of one hash in one record */
-		last = posts[i - 1].seq;
-		if (!add_entry(s, &posts[i - 1], e))
+		last = seq;
+		if (!add_entry(s, c, seq, entry->mark, e))
 			return false;
 	}
-	return write_block(s, of->hash, e);
+	return write_block(s, c->hash, e);
 }
 
-static bool add_posts(struct index_store *s, const struct index_post *posts, size_t n,
-		      struct err *e)
+static bool add_posts(struct index_store *s, struct index_posts *p, struct err *e)
 {
-	struct chains c;
-	bool ok = make_chains(posts, n, &c, e);
-
-	for (size_t i = 0; ok && i < c.n; i++)
-		ok = add_chain(s, &c, &c.at[i], posts, e);
-	free(c.at);
-	free(c.next);
-	return ok;
+	index_posts_sort(p); /* the order of the table */
+	for (size_t i = 0; i < p->nchains; i++)
+		if (!add_chain(s, p, &p->chains[i], e))
+			return false;
+	return true;
 }
 
 static bool add_marks(struct index_store *s, const struct index_mark *marks, size_t n,
@@ -371,14 +315,13 @@ static bool add_marks(struct index_store *s, const struct index_mark *marks, siz
 	return true;
 }
 
-bool index_store_add(struct index_store *s, const struct index_post *posts, size_t nposts,
+bool index_store_add(struct index_store *s, struct index_posts *posts,
 		     const struct index_mark *marks, size_t nmarks, const struct index_head *head,
 		     struct err *e)
 {
 	AUTO_TX tx = { 0 };
 
-	if (!db_begin(s->db, &tx, e) || !add_posts(s, posts, nposts, e) ||
-	    !add_marks(s, marks, nmarks, e))
+	if (!db_begin(s->db, &tx, e) || !add_posts(s, posts, e) || !add_marks(s, marks, nmarks, e))
 		return false;
 	db_bind_int(s->head, 1, (int64_t)head->next);
 	db_bind_blob(s->head, 2, head->hash, SHA256_LEN);

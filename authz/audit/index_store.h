@@ -15,7 +15,7 @@
 #ifndef WRIT_AUDIT_INDEX_STORE_H
 #define WRIT_AUDIT_INDEX_STORE_H
 
-#include "authz/audit/index_terms.h"
+#include "authz/audit/index_posts.h"
 #include "authz/base/digest.h"
 #include "authz/store/db.h"
 
@@ -29,11 +29,6 @@
 struct index_head {
 	uint64_t next;
 	uint8_t hash[SHA256_LEN]; /* zeros: next is 0 */
-};
-
-struct index_post {
-	struct index_term term;
-	uint64_t seq;
 };
 
 struct index_mark {
@@ -57,9 +52,9 @@ MUST_USE bool index_store_head(struct index_store *s, struct index_head *head, s
 /* Forget everything. */
 MUST_USE bool index_store_clear(struct index_store *s, struct err *e);
 
-/* One transaction: @posts are added (by ascending seq, and behind all that their terms have), then
- * the head moves. On failure everything is as before. */
-MUST_USE bool index_store_add(struct index_store *s, const struct index_post *posts, size_t nposts,
+/* One transaction: @posts are added (behind all that their terms have) and sorted, then the head
+ * moves. On failure everything is as before. */
+MUST_USE bool index_store_add(struct index_store *s, struct index_posts *posts,
 			      const struct index_mark *marks, size_t nmarks,
 			      const struct index_head *head, struct err *e);
 

@@ -2,17 +2,26 @@
 
 #include "authz/audit/flat.h"
 
-const char *const index_members[] = { "trace_id", "agent", "rule",	 "tool",   "model",
-				      "reason",	  "pep",   "generation", "action", "rollout",
-				      "decision", "kind",  NULL };
+const char *const index_members[INDEX_MEMBERS + 1] = {
+	"trace_id",   "agent",	"rule",	   "tool",     "model", "reason", "pep",
+	"generation", "action", "rollout", "decision", "kind",	NULL
+};
 
-/* Called for each member of each record: most are told apart by their first byte. */
+/* Its place, or INDEX_MEMBERS. Called for each member of each record: most are told apart by their
+ * first byte. */
+static size_t member_at(struct str name)
+{
+	size_t i = 0;
+
+	while (i < INDEX_MEMBERS && (!name.n || name.p[0] != index_members[i][0] ||
+				     !str_eq(name, str_c(index_members[i]))))
+		i++;
+	return i;
+}
+
 bool index_has_member(struct str name)
 {
-	for (size_t i = 0; name.n && index_members[i]; i++)
-		if (name.p[0] == index_members[i][0] && str_eq(name, str_c(index_members[i])))
-			return true;
-	return false;
+	return member_at(name) < INDEX_MEMBERS;
 }
 
 /* FNV-1a with a finish that spreads every bit. Whoever finds two values of one hash makes a search
@@ -55,7 +64,26 @@ static struct str family(struct str kind, char out[static 64])
 	return (struct str){ out, head.n + 2 };
 }
 
-bool index_terms(struct str leaf, struct index_term out[static INDEX_TERMS_MAX], size_t *n)
+/* As index_term_of. */
+static struct index_term term_by_memo(struct index_memo *memo, size_t at,
+				      const struct flat_member *m)
+{
+	struct index_term term;
+	struct str last = { memo->of[at].value, memo->of[at].n };
+
+	if (last.n && str_eq(last, m->value))
+		return (struct index_term){ .hash = memo->of[at].hash };
+	term = index_term_of(m->name, m->value);
+	if (!term.marked && m->value.n <= sizeof(memo->of[at].value)) {
+		memo->of[at].hash = term.hash;
+		memo->of[at].n = m->value.n;
+		memcpy(memo->of[at].value, m->value.p, m->value.n);
+	}
+	return term;
+}
+
+bool index_terms(struct str leaf, struct index_memo *memo,
+		 struct index_term out[static INDEX_TERMS_MAX], size_t *n)
 {
 	struct flat f;
 	struct flat_member m;
@@ -65,9 +93,11 @@ bool index_terms(struct str leaf, struct index_term out[static INDEX_TERMS_MAX],
 	*n = 0;
 	flat_begin(&f, leaf);
 	while (flat_next(&f, &m)) {
-		if (!m.value.n || !index_has_member(m.name) || *n + 2 > INDEX_TERMS_MAX)
+		size_t at = m.value.n ? member_at(m.name) : INDEX_MEMBERS;
+
+		if (at == INDEX_MEMBERS || *n + 2 > INDEX_TERMS_MAX)
 			continue;
-		out[(*n)++] = index_term_of(m.name, m.value);
+		out[(*n)++] = term_by_memo(memo, at, &m);
 		of = str_eq(m.name, STR("kind")) ? family(m.value, text) : (struct str){ NULL, 0 };
 		if (of.n)
 			out[(*n)++] = index_term_of(m.name, of);

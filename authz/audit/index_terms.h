@@ -17,6 +17,7 @@
 #include "include/writ/str.h"
 
 #define INDEX_TERMS_MAX 16 /* of one record */
+#define INDEX_MEMBERS 12   /* that have terms */
 
 /* Nearly every record has a trace id of its own. Such a member shares 256 terms, and each entry
  * has 16 further bits of the value's hash with it. */
@@ -28,7 +29,7 @@ struct index_term {
 
 /* The members that have terms, rarest values first; ends with NULL. "kind" has one for its family
  * ("authz.*") as well. */
-extern const char *const index_members[];
+extern const char *const index_members[INDEX_MEMBERS + 1];
 
 /* Is @name one of them? */
 bool index_has_member(struct str name);
@@ -36,9 +37,19 @@ bool index_has_member(struct str name);
 /* @value as it stands in the leaf: of a string without its quotes, still escaped. */
 struct index_term index_term_of(struct str name, struct str value);
 
+/* The last value of each member and its hash: records that follow each other have much in common.
+ * Zeroed at first. */
+struct index_memo {
+	struct {
+		uint64_t hash;
+		size_t n;
+		char value[80];
+	} of[INDEX_MEMBERS];
+};
+
 /* All terms of @leaf, which must be flat: false otherwise. */
-MUST_USE bool index_terms(struct str leaf, struct index_term out[static INDEX_TERMS_MAX],
-			  size_t *n);
+MUST_USE bool index_terms(struct str leaf, struct index_memo *memo,
+			  struct index_term out[static INDEX_TERMS_MAX], size_t *n);
 
 /* Does the leaf's member @name have this @value (or, of "kind", belong to the family)? */
 bool index_leaf_has(struct str leaf, struct str name, struct str value);

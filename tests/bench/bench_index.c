@@ -82,35 +82,39 @@ static struct str leaf_at(uint64_t seq, char out[static 1200])
 
 static void make_index(void)
 {
-	struct index_post *posts = malloc((size_t)BATCH * INDEX_TERMS_MAX * sizeof(*posts));
+	struct index_posts posts;
+	struct index_memo memo = { 0 };
 	struct index_mark marks[BATCH / INDEX_MARK_EVERY + 1];
 	struct index_head head = { 0 };
 	struct index_store *s;
 	struct err e = { 0 };
 	char text[1200];
 
-	if (!posts || !index_store_open(folder, NULL, &s, &e))
+	if (!index_posts_init(&posts, (size_t)BATCH * INDEX_TERMS_MAX, &e) ||
+	    !index_store_open(folder, NULL, &s, &e))
 		die("index.db", &e);
 	while (head.next < records) {
-		size_t n = 0, nmarks = 0, got;
+		size_t nmarks = 0, got;
 		uint64_t end = head.next + BATCH < records ? head.next + BATCH : records;
 
+		index_posts_reset(&posts);
 		for (uint64_t seq = head.next; seq < end; seq++) {
 			struct index_term terms[INDEX_TERMS_MAX];
 
-			if (!index_terms(leaf_at(seq, text), terms, &got))
+			if (!index_terms(leaf_at(seq, text), &memo, terms, &got))
 				die("a leaf is not flat", &e);
 			for (size_t i = 0; i < got; i++)
-				posts[n++] = (struct index_post){ terms[i], seq };
+				if (!index_posts_add(&posts, terms[i], seq, &e))
+					die("terms", &e);
 			if (seq % INDEX_MARK_EVERY == 0)
 				marks[nmarks++] = (struct index_mark){ seq, time_at(seq) };
 		}
 		head.next = end;
-		if (!index_store_add(s, posts, n, marks, nmarks, &head, &e))
+		if (!index_store_add(s, &posts, marks, nmarks, &head, &e))
 			die("adding", &e);
 	}
 	index_store_close(s);
-	free(posts);
+	index_posts_clear(&posts);
 }
 
 /* The leaves of the searched day, in a log whose tree says that it holds all. */
