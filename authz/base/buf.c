@@ -119,23 +119,53 @@ static void escape(struct buf *b, unsigned char c)
 	}
 }
 
+/* Copy @s if all of it stands for itself, as text_json_plain looks at it; else what stands at @to
+ * means nothing. */
+static inline bool copy_plain(char *to, struct str s)
+{
+	uint32_t head, tail;
+	uint64_t w, hits = 0;
+	size_t i = 0;
+
+	for (; s.n - i >= 8; i += 8) {
+		memcpy(&w, s.p + i, 8);
+		memcpy(to + i, &w, 8);
+		hits |= text_json_hits(w);
+	}
+	if (i && i < s.n) {
+		memcpy(&w, s.p + s.n - 8, 8);
+		memcpy(to + s.n - 8, &w, 8);
+		return !(hits | text_json_hits(w));
+	}
+	if (!i && s.n >= 4) {
+		memcpy(&head, s.p, 4);
+		memcpy(&tail, s.p + s.n - 4, 4);
+		memcpy(to, &head, 4);
+		memcpy(to + s.n - 4, &tail, 4);
+		return !text_json_hits((uint64_t)tail << 32 | head);
+	}
+	for (; i < s.n; i++) {
+		to[i] = s.p[i];
+		hits |= text_json_plain((struct str){ s.p + i, 1 }) == 0;
+	}
+	return !hits;
+}
+
 void buf_json(struct buf *b, struct str s)
 {
-	size_t from = 0, i = text_json_plain(s);
+	char *at = buf_room(b, s.n + 2);
+	size_t from = 0, i;
 
-	if (i == s.n) { /* nearly always */
-		char *at = buf_room(b, s.n + 2);
-
-		if (!at)
-			return;
-		at[0] = '"';
-		if (s.n)
-			memcpy(at + 1, s.p, s.n);
+	if (!at)
+		return;
+	*at = '"';
+	if (copy_plain(at + 1, s)) { /* nearly always */
 		at[s.n + 1] = '"';
 		b->n += s.n + 2;
 		return;
 	}
-	buf_char(b, '"');
+	i = text_json_plain(s);
+	b->n++;
 	for (; i < s.n; i += text_json_plain(str_from(s, i))) {
 		unsigned char c = (unsigned char)s.p[i];
 		size_t n = c < 0x80 ? 0 : text_utf8_char(str_from(s, i));

@@ -306,13 +306,16 @@ static void refuse(struct inquiry *i)
 bool decide_admit(struct worker *w, const struct caller *c, uint32_t n, int64_t *retry_ms,
 		  struct err *e)
 {
-	int64_t now = clock_mono_ns(w->core->clock);
+	int64_t now;
 
 	if (!(c->roles & (ROLE_AGENT | ROLE_PEP)))
 		return err_set(e, ERR_FORBIDDEN,
 			       "%.*s may not ask for decisions: it has neither role agent nor pep",
 			       STR_FMT(c->id));
-	for (uint32_t i = 0; !(c->roles & ROLE_PEP) && i < n; i++)
+	if (c->roles & ROLE_PEP)
+		return true;
+	now = clock_mono_ns(w->core->clock);
+	for (uint32_t i = 0; i < n; i++)
 		if (!limit_take(w->core->agent_limit, c->id, now, retry_ms))
 			return err_set(e, ERR_RATE,
 				       "too many requests from %.*s; try again in %" PRId64 " ms",
@@ -336,13 +339,13 @@ static void begin(struct inquiry *i, struct worker *w, struct evaluation *d)
 
 enum decision decide(struct worker *w, struct evaluation *d)
 {
+	static const struct decision_answer none = {
+		.refused = { ERR_UNAVAILABLE, "unavailable", "memory is short; try again later" }
+	};
 	struct inquiry *i = arena_alloc(d->arena, sizeof(*i));
 	enum decision judged;
 
 	if (!i) {
-		struct decision_answer none = { 0 };
-
-		err_set(&none.refused, ERR_UNAVAILABLE, "memory is short; try again later");
 		d->done(d, &none);
 		return DECISION_DENY;
 	}

@@ -5,7 +5,8 @@
  *            (caller.h) and parsed the request; decide() checks what this caller may ask about,
  *            evaluates the policies in force and stages the record. The answer starts as deny and
  *            is given back only when its record is on disk.
- * Ownership  An evaluation lives in the call's arena and borrows from it until `done` ran.
+ * Ownership  An evaluation lives in the call's arena and borrows from it until `done` ran. The
+ *            answer lives as long as that arena.
  * Threads    The worker's own thread; `done` runs there.
  */
 #ifndef WRIT_DECIDE_DECIDE_H

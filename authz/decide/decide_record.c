@@ -160,8 +160,9 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 		buf_json(&b, i->agent->id);
 		buf_lit(&b, ",\"owner\":");
 		buf_json(&b, i->agent->owner);
-		buf_printf(&b, ",\"state\":\"%s\"},",
-			   registry_state_name(registry_state(i->agent, i->now_ms)));
+		buf_lit(&b, ",\"state\":\"");
+		buf_add(&b, str_c(registry_state_name(registry_state(i->agent, i->now_ms))));
+		buf_lit(&b, "\"},");
 	}
 	put_definition(i, &b);
 	if (i->delegation)

@@ -109,7 +109,7 @@ void pending_stage(struct pending *p, void (*done)(void *owner, const struct rec
 
 	p->done = done;
 	p->owner = owner;
-	p->deadline_ns = clock_mono_ns(w->core->clock) + w->core->decision_ns;
+	p->deadline_ns = w->turn_ns + w->core->decision_ns;
 	p->job.task.run = came_back;
 	p->job.reply_to = w->home->inbox;
 	p->job.ok = false;
@@ -177,13 +177,9 @@ void worker_turn_end(struct worker *w)
 /* Owners whose record is late get their answer; the record stays where it is. */
 void pending_expire(struct worker *w)
 {
-	struct recorded late = { .ok = false };
-	int64_t now;
+	for (struct pending *p = w->oldest, *after; p && p->deadline_ns <= w->turn_ns; p = after) {
+		struct recorded late = { .ok = false };
 
-	if (!w->oldest)
-		return;
-	now = clock_mono_ns(w->core->clock);
-	for (struct pending *p = w->oldest, *after; p && p->deadline_ns <= now; p = after) {
 		after = p->after;
 		err_code(&late.err, ERR_UNAVAILABLE, REASON_AUDIT_UNAVAILABLE,
 			 "the record was not on disk after %lld ms",

@@ -79,6 +79,7 @@ static void refresh_rollout(struct worker *w)
 
 void worker_turn_begin(struct worker *w)
 {
+	w->turn_ns = clock_mono_ns(w->core->clock);
 	/* In this order: a promotion publishes the policies first and ends the roll-out then, so
 	 * whoever sees no roll-out sees the promoted set, and no agent goes back and forth. */
 	refresh_rollout(w);

@@ -100,6 +100,7 @@ struct worker {
 	struct sha256 *sha;
 	struct jwt_verifier *jwt;
 	struct signer_client *signer; /* NULL on threads that do not issue */
+	int64_t turn_ns;	      /* when this turn began, monotonic */
 	struct chain staged;	      /* of pending->job.task.link */
 	struct pending *oldest, *newest, *spare;
 	size_t spares;

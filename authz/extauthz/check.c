@@ -19,7 +19,7 @@
 struct asked {
 	struct evaluation d;
 	struct run *run;
-	struct decision_answer answer;
+	const struct decision_answer *answer;
 };
 
 struct run {
@@ -160,7 +160,7 @@ static void allow(struct run *r, struct check_verdict *v)
 {
 	v->allow = true;
 	v->status = 200;
-	v->reason = r->asked[0].answer.result.reason;
+	v->reason = r->asked[0].answer->result.reason;
 	set(v, "x-writ-agent", r->agent.id.n ? r->agent.id : STR("anonymous"));
 	set(v, "x-writ-decision-id", v->evaluation_ids);
 	describe_list(r, v);
@@ -226,18 +226,18 @@ static void put_ids(struct run *r, const struct asked *first, struct check_verdi
 	struct buf b;
 
 	buf_in_arena(&b, r->c->arena, 64 * (r->n + 1));
-	buf_add(&b, str_c(first->answer.evaluation_id));
+	buf_add(&b, str_c(first->answer->evaluation_id));
 	for (size_t i = 0; i < r->n; i++) {
-		if (&r->asked[i] == first || !r->asked[i].answer.evaluation_id[0])
+		if (&r->asked[i] == first || !r->asked[i].answer->evaluation_id[0])
 			continue;
 		if (b.n)
 			buf_char(&b, ',');
-		buf_add(&b, str_c(r->asked[i].answer.evaluation_id));
+		buf_add(&b, str_c(r->asked[i].answer->evaluation_id));
 	}
 	if (buf_ok(&b))
 		v->evaluation_ids = buf_str(&b);
-	v->rule = first->answer.result.rule;
-	v->generation = first->answer.generation;
+	v->rule = first->answer->result.rule;
+	v->generation = first->answer->generation;
 }
 
 /* MCP's own codes where they say more than "denied": a tool that is hidden looks like one that is
@@ -255,17 +255,17 @@ static int mcp_code(const struct decision_answer *a)
 /* Why this action keeps the request from passing; false: it does not. */
 static bool stops(struct run *r, const struct asked *a, struct denial *d)
 {
-	const struct policy_result *p = &a->answer.result;
+	const struct policy_result *p = &a->answer->result;
 
-	if (a->answer.refused.class != ERR_NONE) {
+	if (a->answer->refused.class != ERR_NONE) {
 		*d = (struct denial){ .status = 403,
-				      .reason = str_c(a->answer.refused.code),
-				      .message = str_c(a->answer.refused.msg) };
+				      .reason = str_c(a->answer->refused.code),
+				      .message = str_c(a->answer->refused.msg) };
 		return true;
 	}
 	if (p->decision != DECISION_PERMIT) {
 		if (r->traffic.protocol == TRAFFIC_MCP)
-			r->traffic.rpc_code = mcp_code(&a->answer);
+			r->traffic.rpc_code = mcp_code(a->answer);
 		*d = (struct denial){ .status = 403,
 				      .policy = true,
 				      .reason = p->reason,
@@ -301,7 +301,7 @@ static void decided(struct evaluation *d, const struct decision_answer *a)
 {
 	struct asked *k = d->user;
 
-	k->answer = *a;
+	k->answer = a;
 	one_less(k->run);
 }
 
@@ -364,20 +364,21 @@ static const struct json *with_digest(struct run *r)
 /* With what the proxy says of the tool's definition. */
 static const struct json *resource_of(struct run *r, const struct traffic_action *t)
 {
-	struct fields said = { .n = 0 }, f = { .n = 0 };
+	struct arena *a = r->c->arena;
+	struct fields said, f;
+	const struct json *properties;
 
+	if (!r->c->definition.n || !str_eq(t->type, STR("tool")))
+		return pair(a, "id", t->id, "type", t->type);
+	said.n = f.n = 0;
+	field_str(&said, "definition_digest", r->c->definition);
+	properties = fields_object(a, &said);
+	if (!properties)
+		return NULL;
 	field_str(&f, "id", t->id);
-	if (r->c->definition.n && str_eq(t->type, STR("tool"))) {
-		const struct json *properties;
-
-		field_str(&said, "definition_digest", r->c->definition);
-		properties = fields_object(r->c->arena, &said);
-		if (!properties)
-			return NULL;
-		field_json(&f, "properties", properties);
-	}
+	field_json(&f, "properties", properties);
 	field_str(&f, "type", t->type);
-	return fields_object(r->c->arena, &f);
+	return fields_object(a, &f);
 }
 
 static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
@@ -406,8 +407,8 @@ static bool prepare(struct run *r)
 {
 	struct check *c = r->c;
 	bool known = r->agent.id.n != 0;
-	const struct json *subject = pair(c->arena, "type", known ? STR("agent") : STR("anonymous"),
-					  "id", known ? r->agent.id : STR("anonymous"));
+	const struct json *subject = pair(c->arena, "id", known ? r->agent.id : STR("anonymous"),
+					  "type", known ? STR("agent") : STR("anonymous"));
 
 	r->n = r->traffic.n;
 	r->asked = arena_zero(c->arena, r->n * sizeof(*r->asked));
@@ -424,14 +425,17 @@ static bool prepare(struct run *r)
 /* All of them, though the first denial settles it: what was attempted is on record. */
 static void run(struct run *r)
 {
+	static const struct decision_answer too_slow = {
+		.refused = { ERR_UNAVAILABLE, "check_too_slow",
+			     "the policies took too long over the actions before; send fewer" }
+	};
 	const struct clock *clock = r->c->worker->core->clock;
-	int64_t until = clock_mono_ns(clock) + CHECK_NS;
+	int64_t until = r->n > 1 ? clock_mono_ns(clock) + CHECK_NS : 0;
 
 	r->waiting = r->n + 1; /* ours: one may be done before the next has begun */
 	for (size_t i = 0; i < r->n; i++) {
 		if (i && clock_mono_ns(clock) > until) {
-			err_code(&r->asked[i].answer.refused, ERR_UNAVAILABLE, "check_too_slow",
-				 "the policies took too long over the actions before; send fewer");
+			r->asked[i].answer = &too_slow;
 			one_less(r);
 			continue;
 		}

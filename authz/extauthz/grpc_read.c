@@ -38,6 +38,23 @@ static bool only(struct pb_reader *in, const struct pb_field *f, bool *seen,
 	return !in->why;
 }
 
+/* An entry as all senders write it: key, then value, each with a byte of length. */
+static bool plain_pair(struct str s, uint32_t value_field, struct str *key, struct str *value)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+	size_t at;
+
+	if (s.n < 4 || p[0] != (1 << 3 | PB_BYTES) || p[1] >= 0x80 || p[1] > s.n - 4)
+		return false;
+	at = 2 + (size_t)p[1];
+	if (p[at] != (value_field << 3 | PB_BYTES) || p[at + 1] >= 0x80 ||
+	    p[at + 1] != s.n - at - 2)
+		return false;
+	*key = (struct str){ s.p + 2, at - 2 };
+	*value = (struct str){ s.p + at + 2, s.n - at - 2 };
+	return true;
+}
+
 /* An entry of a map: key 1, value 2, both strings. The value may hold any byte. */
 static void read_pair(struct pb_reader *in, const struct pb_field *f, struct str *key,
 		      struct str *value, uint32_t value_field)
@@ -45,6 +62,8 @@ static void read_pair(struct pb_reader *in, const struct pb_field *f, struct str
 	struct pb_reader entry = pb_reader((struct str){ NULL, 0 });
 	struct pb_field g;
 
+	if (f->wire == PB_BYTES && plain_pair(f->bytes, value_field, key, value))
+		return;
 	*key = *value = (struct str){ "", 0 };
 	pb_message(in, f, &entry);
 	while (pb_next(&entry, &g)) {

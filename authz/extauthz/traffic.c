@@ -391,9 +391,10 @@ static bool describe(struct reader *rd)
 
 	if (!headers)
 		return rd->e->class != ERR_NONE ? false : refuse_memory(rd);
-	field_json(f, "headers", headers);
+	/* In the order that they will have. */
 	field_str(f, "body", str_c(states[rd->state]));
 	field_int(f, "body_bytes", (int64_t)rd->r->body.n);
+	field_json(f, "headers", headers);
 	field_str(f, "host", rd->r->host);
 	field_str(f, "method", rd->r->method);
 	field_str(f, "path", rd->path);

@@ -14,6 +14,7 @@
 #include "authz/base/buf.h"
 #include "authz/base/clock.h"
 #include "authz/base/digest.h"
+#include "authz/base/json.h"
 #include "authz/base/queue.h"
 #include "authz/base/snapshot.h"
 #include "authz/base/tally.h"
@@ -292,6 +293,35 @@ static void looks_at_every_byte(void **state)
 			}
 }
 
+/* Each character at each place of texts of each length is read back, and written in one way. */
+static void writes_every_character(void **state)
+{
+	char text[20];
+
+	(void)state;
+	for (int c = 1; c < 0x80; c++)
+		for (size_t n = 1; n < sizeof(text); n++)
+			for (size_t at = 0; at < n; at++) {
+				const struct json *v;
+				struct arena a;
+				AUTO_BUF b = { 0 };
+				AUTO_BUF again = { 0 };
+
+				memset(text, 'a', sizeof(text));
+				text[at] = (char)c;
+				buf_init(&b, mem_system, 1 << 20);
+				buf_init(&again, mem_system, 1 << 20);
+				buf_json(&b, (struct str){ text, n });
+				arena_init(&a, &mem_system, 1 << 20);
+				if (!json_parse(buf_str(&b), &json_default_limits, &a, &v, NULL) ||
+				    !str_eq(v->s, (struct str){ text, n }))
+					fail_msg("character %d at %zu of %zu", c, at, n);
+				json_canonical(&again, v);
+				assert_true(str_eq(buf_str(&again), buf_str(&b)));
+				arena_clear(&a);
+			}
+}
+
 static void order_of_names(void **state)
 {
 	static const struct str names[] = { STR_INIT(""),     STR_INIT("a"),	STR_INIT("aa"),
@@ -551,6 +581,7 @@ int main(void)
 		cmocka_unit_test(digest_knows_the_standard_vector),
 		cmocka_unit_test(hex_of_all_bytes),
 		cmocka_unit_test(looks_at_every_byte),
+		cmocka_unit_test(writes_every_character),
 		cmocka_unit_test(order_of_names),
 		cmocka_unit_test(salts_differ),
 		cmocka_unit_test(clock_writes_rfc_3339),
