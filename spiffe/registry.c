@@ -225,6 +225,7 @@ static bool plan(const struct registry *r, const struct registry_change *c,
 		.x509_ttl_s = s.x509_ttl_s,
 		.jwt_ttl_s = s.jwt_ttl_s,
 		.expires_ms = s.expires_ms,
+		.federates = s.federates,
 		.stored = verb == REGISTRY_SUSPEND  ? ENTRY_SUSPENDED
 			  : verb == REGISTRY_RETIRE ? ENTRY_RETIRED
 			  : verb == REGISTRY_UPDATE ? old->stored

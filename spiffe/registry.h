@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "authz/base/arena.h"
 #include "authz/base/buf.h"
 #include "authz/base/mem.h"
 #include "authz/base/snapshot.h"
@@ -38,6 +39,7 @@
 #define REGISTRY_PURPOSE 1024  /* bytes */
 #define REGISTRY_TEMPLATES 256 /* that are not retired */
 #define REGISTRY_REASON 1024   /* bytes of why a change was made */
+#define REGISTRY_FEDERATES 64  /* trust domains of federates_with */
 #define REGISTRY_X509_TTL 3600 /* seconds, unless the entry says otherwise */
 #define REGISTRY_JWT_TTL 300
 #define REGISTRY_X509_TTL_MAX 86400 /* what the signer signs: more would be cut in silence */
@@ -61,6 +63,7 @@ struct registry_entry {
 	struct str id, owner;
 	struct str purpose;    /* what it is for; may be empty */
 	struct str definition; /* the template that this agent is an instance of, or empty */
+	struct str federates;  /* whose bundles it sees: registry_federates */
 	bool template;	       /* the ID is a pattern (registry_template.h): nobody's identity */
 	const struct registry_attribute *attributes; /* sorted by name, no name twice */
 	size_t nattributes;
@@ -182,6 +185,7 @@ struct registry_spec {
 	const struct registry_selector *selectors;
 	size_t nselectors;
 	int64_t x509_ttl_s, jwt_ttl_s, expires_ms;
+	struct str federates; /* from registry_federates_list; empty: all */
 };
 
 struct registry_change {
@@ -262,6 +266,23 @@ MUST_USE bool registry_parse_selector(struct str text, struct registry_selector 
 /* Check a spec without a registry (dry run, import files): the same rules as prepare. */
 MUST_USE bool registry_check_spec(const struct registry_spec *s, struct str trust_domain,
 				  struct err *e);
+
+/* --- federates_with: the foreign trust domains whose bundles an entry's workloads see --- */
+
+struct bundle_set;
+
+/* Is @trust_domain, not our own, one of those that @list (of an entry or a spec) names? */
+bool registry_federates(struct str list, struct str trust_domain);
+/* @n names ("example.org" or "spiffe://example.org"), in @a, as a spec keeps them; n == 0: none. */
+MUST_USE bool registry_federates_list(const struct str *names, size_t n, struct arena *a,
+				      struct str *out, struct err *e);
+/* Is it one that registry_federates_list has made, and names our own domain nowhere? */
+MUST_USE bool registry_federates_check(struct str list, struct str own, struct err *e);
+/* Is there a bundle of each? ERR_INVALID, unknown_trust_domain. */
+MUST_USE bool registry_federates_known(struct str list, const struct bundle_set *bundles,
+				       struct err *e);
+/* ["a.example",...]; not for an empty list, which is all. */
+void registry_write_federates(struct buf *b, struct str list);
 
 #define AUTO_REGISTRY_VIEW \
 	__attribute__((cleanup(registry_view_release))) const struct registry_view

@@ -40,12 +40,14 @@ static const char *const schema[] = {
 	"CREATE TABLE entry_seen ("
 	"  entry INTEGER PRIMARY KEY REFERENCES entry,"
 	"  at_ms INTEGER NOT NULL) STRICT;",
+	"ALTER TABLE entry_revision ADD COLUMN federates TEXT NOT NULL DEFAULT '';",
 };
 
 #define COLUMNS                                                                      \
 	"e.row, e.id, e.created_ms, r.revision, r.at_ms, r.verb, r.state, r.owner, " \
 	"r.attributes, r.selectors, r.x509_ttl_s, r.jwt_ttl_s, r.expires_ms, r.by, " \
-	"r.reason, r.purpose, r.definition FROM entry e JOIN entry_revision r ON r.entry = e.row "
+	"r.reason, r.purpose, r.definition, r.federates "                            \
+	"FROM entry e JOIN entry_revision r ON r.entry = e.row "
 enum {
 	C_ROW,
 	C_ID,
@@ -64,6 +66,7 @@ enum {
 	C_REASON,
 	C_PURPOSE,
 	C_DEFINITION,
+	C_FEDERATES,
 };
 
 bool registry_db_open(struct registry_db *d, struct db *db, struct err *e)
@@ -74,7 +77,7 @@ bool registry_db_open(struct registry_db *d, struct db *db, struct err *e)
 			  &d->insert_entry, e) &&
 	       db_prepare(db,
 			  "INSERT INTO entry_revision VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-			  "?, ?, ?)",
+			  "?, ?, ?, ?)",
 			  &d->insert_revision, e) &&
 	       db_prepare(db, "INSERT OR REPLACE INTO entry_seen VALUES (?, ?)", &d->keep_seen,
 			  e) &&
@@ -139,6 +142,7 @@ static bool read_row(struct db_stmt *s, struct loaded *l, struct err *e)
 		.owner = db_column_text(s, C_OWNER),
 		.purpose = db_column_text(s, C_PURPOSE),
 		.definition = db_column_text(s, C_DEFINITION),
+		.federates = db_column_text(s, C_FEDERATES),
 		.template = template,
 		.attributes = l->attributes,
 		.nattributes = nattributes,
@@ -270,5 +274,6 @@ bool registry_db_write(struct registry_db *d, const struct registry_entry *n,
 	db_bind_text(s, ++i, c->reason);
 	db_bind_text(s, ++i, n->purpose);
 	db_bind_text(s, ++i, n->definition);
+	db_bind_text(s, ++i, n->federates);
 	return db_run(s, e);
 }

@@ -218,10 +218,11 @@ static bool check_id(const struct registry_spec *s, struct str trust_domain, str
 			return err_code(e, ERR_INVALID, "reserved_path",
 					"%.*s: paths below /writ are writ's own; choose another",
 					STR_FMT(str_first(s->id, 200)));
-	} else if (s->nselectors || s->x509_ttl_s || s->jwt_ttl_s) {
+	} else if (s->nselectors || s->x509_ttl_s || s->jwt_ttl_s || s->federates.n) {
 		return invalid(e,
 			       "%.*s is of another trust domain: writ issues nothing to it, so "
-			       "selectors and lifetimes mean nothing there; leave them out",
+			       "selectors, lifetimes and federates_with mean nothing there; leave "
+			       "them out",
 			       STR_FMT(str_first(s->id, 200)));
 	}
 	return true;
@@ -239,6 +240,7 @@ bool registry_check_spec(const struct registry_spec *s, struct str trust_domain,
 	if (s->expires_ms < 0)
 		return invalid(e, "the moment of expiry lies before 1970");
 	return check_lists(s, e) && check_issuer(s, e) &&
+	       registry_federates_check(s->federates, trust_domain, e) &&
 	       check_ttl("an X.509", s->x509_ttl_s, X509_TTL_MIN, REGISTRY_X509_TTL_MAX, e) &&
 	       check_ttl("a JWT", s->jwt_ttl_s, JWT_TTL_MIN, REGISTRY_JWT_TTL_MAX, e);
 }
@@ -257,6 +259,7 @@ struct registry_spec registry_spec_of(const struct registry_entry *n)
 		.x509_ttl_s = n->x509_ttl_s,
 		.jwt_ttl_s = n->jwt_ttl_s,
 		.expires_ms = n->expires_ms,
+		.federates = n->federates,
 	};
 }
 

@@ -35,7 +35,7 @@ static struct str put(char **at, struct str s)
 
 static size_t text_size(const struct registry_entry *e)
 {
-	size_t n = e->id.n + e->owner.n + e->purpose.n + e->definition.n;
+	size_t n = e->id.n + e->owner.n + e->purpose.n + e->definition.n + e->federates.n;
 
 	for (size_t i = 0; i < e->nattributes; i++)
 		n += e->attributes[i].name.n + e->attributes[i].value.n;
@@ -71,6 +71,7 @@ struct box *box_new(const struct alloc *alloc, const struct registry_entry *entr
 	b->entry.owner = put(&at, entry->owner);
 	b->entry.purpose = put(&at, entry->purpose);
 	b->entry.definition = put(&at, entry->definition);
+	b->entry.federates = put(&at, entry->federates);
 	for (size_t i = 0; i < entry->nattributes; i++) {
 		attributes[i].name = put(&at, entry->attributes[i].name);
 		attributes[i].value = put(&at, entry->attributes[i].value);

@@ -122,6 +122,16 @@ bool workload_entries(struct workload_api *w, const struct workload_caller *call
 			(unsigned long)caller->peer->uid, (unsigned long)caller->peer->gid);
 }
 
+bool workload_sees(const struct workload_api *w, const struct workload_entries *entries,
+		   struct str trust_domain)
+{
+	bool sees = str_eq(trust_domain, w->core->trust_domain);
+
+	for (size_t i = 0; i < entries->n && !sees; i++)
+		sees = registry_federates(entries->entry[i]->federates, trust_domain);
+	return sees;
+}
+
 const struct bundle *workload_own_bundle(const struct workload_api *w)
 {
 	const struct bundle_set *set = worker_bundle(w->worker);

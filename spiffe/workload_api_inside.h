@@ -125,6 +125,9 @@ MUST_USE bool workload_alive(const struct workload_caller *caller, struct err *e
 MUST_USE bool workload_entries(struct workload_api *w, const struct workload_caller *caller,
 			       struct workload_entries *out, struct err *e);
 const struct bundle *workload_own_bundle(const struct workload_api *w);
+/* May who is @entries see the bundle of @trust_domain? Our own everybody may. */
+bool workload_sees(const struct workload_api *w, const struct workload_entries *entries,
+		   struct str trust_domain);
 
 /* workload_api_identity.c */
 /* The identity of @entry, made if need be, and renewed; NULL: too many. */

@@ -129,6 +129,11 @@ static bool validate(struct workload_api *w, struct call *c,
 				"the token is of trust domain %.*s, and a process without an "
 				"identity sees no foreign bundle",
 				STR_FMT(svid->id.trust_domain));
+	if (*foreign && !workload_sees(w, &entries, svid->id.trust_domain))
+		return err_code(e, ERR_INVALID, "invalid_token",
+				"the token is of trust domain %.*s, whose bundle this process does "
+				"not see (federates_with of its registration)",
+				STR_FMT(svid->id.trust_domain));
 	return svid->claims || err_set(e, ERR_UNAVAILABLE, "the token's claims are not at hand");
 }
 

@@ -56,13 +56,13 @@ static void put_identity(struct workload_subscriber *s, struct buf *out, struct 
 		mem_wipe(key.p, key.n);
 }
 
-static bool put_bundle(struct workload_subscriber *s, struct buf *out, struct str name,
-		       const struct bundle *b)
+static bool put_bundle(struct workload_subscriber *s, const struct workload_entries *entries,
+		       struct buf *out, struct str name, const struct bundle *b)
 {
 	struct sds_roots one = { .trust_domain = b ? b->trust_domain : (struct str){ NULL, 0 } };
 	struct buf pem;
 
-	if (!b || !b->nauthorities)
+	if (!b || !b->nauthorities || !workload_sees(s->api, entries, b->trust_domain))
 		return false;
 	buf_in_arena(&pem, &s->api->scratch, PEM_MAX);
 	bundle_pem(b, &pem);
@@ -76,7 +76,8 @@ static bool put_bundle(struct workload_subscriber *s, struct buf *out, struct st
 }
 
 /* Sorted by trust domain, so that equal states are equal bytes. */
-static void put_all_bundles(struct workload_subscriber *s, struct buf *out, struct str name)
+static void put_all_bundles(struct workload_subscriber *s, const struct workload_entries *entries,
+			    struct buf *out, struct str name)
 {
 	const struct bundle_set *set = worker_bundle(s->api->worker);
 	struct sds_roots *roots = arena_alloc(&s->api->scratch, (set->n + 1) * sizeof(*roots));
@@ -87,7 +88,7 @@ static void put_all_bundles(struct workload_subscriber *s, struct buf *out, stru
 		size_t at = n;
 		struct buf pem;
 
-		if (!b->nauthorities)
+		if (!b->nauthorities || !workload_sees(s->api, entries, b->trust_domain))
 			continue;
 		buf_in_arena(&pem, &s->api->scratch, PEM_MAX);
 		bundle_pem(b, &pem);
@@ -104,7 +105,8 @@ static void put_all_bundles(struct workload_subscriber *s, struct buf *out, stru
 }
 
 /* Everything: identities by their IDs, bundles by their trust domains'. */
-static void put_everything(struct workload_subscriber *s, struct buf *out)
+static void put_everything(struct workload_subscriber *s, const struct workload_entries *entries,
+			   struct buf *out)
 {
 	const struct bundle_set *set = worker_bundle(s->api->worker);
 
@@ -114,11 +116,12 @@ static void put_everything(struct workload_subscriber *s, struct buf *out)
 		struct str name = arena_printf(&s->api->scratch, "spiffe://%.*s",
 					       STR_FMT(set->items[k]->trust_domain));
 
-		(void)put_bundle(s, out, name, set->items[k]);
+		(void)put_bundle(s, entries, out, name, set->items[k]);
 	}
 }
 
-static bool put_named(struct workload_subscriber *s, struct buf *out, struct str name)
+static bool put_named(struct workload_subscriber *s, const struct workload_entries *entries,
+		      struct buf *out, struct str name)
 {
 	struct spiffe_id id;
 
@@ -127,9 +130,9 @@ static bool put_named(struct workload_subscriber *s, struct buf *out, struct str
 		return true;
 	}
 	if (str_eq(name, STR(NAME_ROOTS)))
-		return put_bundle(s, out, name, workload_own_bundle(s->api));
+		return put_bundle(s, entries, out, name, workload_own_bundle(s->api));
 	if (str_eq(name, STR(NAME_ALL)) && sds_of(s)->validator) {
-		put_all_bundles(s, out, name);
+		put_all_bundles(s, entries, out, name);
 		return true;
 	}
 	for (size_t k = 0; k < s->nshown; k++)
@@ -138,7 +141,7 @@ static bool put_named(struct workload_subscriber *s, struct buf *out, struct str
 			return true;
 		}
 	return spiffe_id_parse(name, &id, NULL) && !id.path.n &&
-	       put_bundle(s, out, name,
+	       put_bundle(s, entries, out, name,
 			  bundle_find(worker_bundle(s->api->worker), id.trust_domain));
 }
 
@@ -152,9 +155,9 @@ static bool build(struct workload_subscriber *s, const struct workload_entries *
 	if (*wait)
 		return true;
 	if (!rest.n)
-		put_everything(s, out);
+		put_everything(s, entries, out);
 	while (str_cut(rest, '\n', &name, &rest)) {
-		if (put_named(s, out, name))
+		if (put_named(s, entries, out, name))
 			continue;
 		if (str_eq(name, STR(NAME_ALL)))
 			return err_set(e, ERR_INVALID,

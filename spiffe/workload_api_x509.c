@@ -1,8 +1,9 @@
 /* FetchX509SVID, FetchX509Bundles, FetchJWTBundles: the streams that show SVIDs and bundles. */
 #include "spiffe/workload_api_inside.h"
 
-/* Map entries of all foreign bundles that have authorities. */
-static void put_foreign(struct workload_api *w, struct buf *out, uint32_t field)
+/* Map entries of the foreign bundles that the caller sees and that have authorities. */
+static void put_foreign(struct workload_api *w, const struct workload_entries *entries,
+			struct buf *out, uint32_t field)
 {
 	const struct bundle_set *set = worker_bundle(w->worker);
 	struct buf der;
@@ -10,7 +11,8 @@ static void put_foreign(struct workload_api *w, struct buf *out, uint32_t field)
 	for (size_t k = 0; k < set->n; k++) {
 		const struct bundle *b = set->items[k];
 
-		if (!b->nauthorities || str_eq(b->trust_domain, w->core->trust_domain))
+		if (!b->nauthorities || str_eq(b->trust_domain, w->core->trust_domain) ||
+		    !workload_sees(w, entries, b->trust_domain))
 			continue;
 		buf_in_arena(&der, &w->scratch, WORKLOAD_MESSAGE_MAX);
 		bundle_der(b, &der);
@@ -51,7 +53,7 @@ static bool build_svids(struct workload_subscriber *s, const struct workload_ent
 
 		workload_put_x509_svid(out, &svid);
 	}
-	put_foreign(s->api, out, WORKLOAD_X509_SVID_FEDERATED);
+	put_foreign(s->api, entries, out, WORKLOAD_X509_SVID_FEDERATED);
 	return true;
 }
 
@@ -61,13 +63,12 @@ static bool build_x509_bundles(struct workload_subscriber *s,
 {
 	struct buf bundle;
 
-	(void)entries;
 	(void)wait;
 	if (!own_der(s->api, &bundle, e))
 		return false;
 	workload_put_bundle(out, WORKLOAD_X509_BUNDLES, s->api->core->trust_domain,
 			    buf_str(&bundle));
-	put_foreign(s->api, out, WORKLOAD_X509_BUNDLES);
+	put_foreign(s->api, entries, out, WORKLOAD_X509_BUNDLES);
 	return true;
 }
 
@@ -78,10 +79,11 @@ static bool build_jwt_bundles(struct workload_subscriber *s, const struct worklo
 	const struct bundle_set *set = worker_bundle(s->api->worker);
 	struct buf jwks;
 
-	(void)entries;
 	(void)wait;
 	(void)e;
 	for (size_t k = 0; k < set->n; k++) {
+		if (!workload_sees(s->api, entries, set->items[k]->trust_domain))
+			continue;
 		buf_in_arena(&jwks, &s->api->scratch, WORKLOAD_MESSAGE_MAX);
 		bundle_jwks(set->items[k], BUNDLE_JWKS_WORKLOAD, &jwks);
 		out->failed = out->failed || !buf_ok(&jwks);

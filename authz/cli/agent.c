@@ -45,6 +45,32 @@ static void put_selectors(struct cli *c, struct buf *b)
 	buf_char(b, ']');
 }
 
+/* Names, or one word: none of them, or all there are. */
+static int put_federates(struct cli *c, struct buf *b)
+{
+	const char *value, *only = NULL;
+	size_t at = 0, n = 0;
+
+	if (!cli_flag(c, "--federates-with"))
+		return CLI_DONE;
+	put_name(b, "federates_with");
+	while ((value = cli_next(c, "--federates-with", &at))) {
+		if (strcmp(value, "none") == 0 || strcmp(value, "all") == 0)
+			only = value;
+		buf_char(b, n++ ? ',' : '[');
+		buf_json(b, str_c(value));
+	}
+	if (only && n > 1)
+		return cli_misuse(c, "--federates-with %s stands alone", only);
+	if (!only) {
+		buf_char(b, ']');
+		return CLI_DONE;
+	}
+	b->n -= strlen(only) + strlen("[\"\"");
+	buf_add(b, only[0] == 'n' ? STR("[]") : STR("null"));
+	return CLI_DONE;
+}
+
 static bool is_unset(struct cli *c, struct str name)
 {
 	const char *value;
@@ -179,6 +205,8 @@ int run_agent_register(struct cli *c)
 	    (exit_code = put_times(c, &b)) != CLI_DONE)
 		return exit_code;
 	put_selectors(c, &b);
+	if ((exit_code = put_federates(c, &b)) != CLI_DONE)
+		return exit_code;
 	buf_char(&b, '}');
 	if (!buf_ok(&b))
 		return cli_misuse(c, "too much for one agent: over %d KiB", AGENT_BODY / 1024);
@@ -296,8 +324,9 @@ int run_agent_list(struct cli *c)
 
 int run_agent_update(struct cli *c)
 {
-	static const char *const changes[] = { "--owner",    "--purpose", "--set",    "--unset",
-					       "--selector", "--ttl",	  "--expires" };
+	static const char *const changes[] = { "--owner",   "--purpose",       "--set",
+					       "--unset",   "--selector",      "--ttl",
+					       "--expires", "--federates-with" };
 	const struct json *entry, *attributes;
 	AUTO_ANSWER old = { 0 }, a = { 0 };
 	AUTO_BUF b = { 0 };
@@ -323,6 +352,8 @@ int run_agent_update(struct cli *c)
 	if (exit_code != CLI_DONE || (exit_code = put_times(c, &b)) != CLI_DONE)
 		return exit_code;
 	put_selectors(c, &b);
+	if ((exit_code = put_federates(c, &b)) != CLI_DONE)
+		return exit_code;
 	buf_char(&b, '}');
 	if (!api_call(c, API_ADMIN, "POST", "/v1/agents/update", buf_str(&b), &a, &exit_code))
 		return exit_code;

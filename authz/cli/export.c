@@ -56,13 +56,14 @@ static void put_attributes(struct buf *b, const struct json *entry)
 	buf_lit(b, " }");
 }
 
-static void put_selectors(struct buf *b, const struct json *entry)
+/* An empty list is left out unless it means something: federates_with nobody. */
+static void put_list(struct buf *b, const struct json *entry, const char *name, bool empty)
 {
-	const struct json *v = json_get_type(entry, STR("selectors"), JSON_ARRAY);
+	const struct json *v = json_get_type(entry, str_c(name), JSON_ARRAY);
 
-	if (!v || !v->n)
+	if (!v || (!v->n && !empty))
 		return;
-	buf_lit(b, ",\n    selectors = { ");
+	buf_printf(b, ",\n    %s = { ", name);
 	for (uint32_t i = 0; i < v->n; i++) {
 		if (i)
 			buf_lit(b, ", ");
@@ -85,7 +86,8 @@ static bool put_entry(struct buf *b, const struct json *entry)
 	put_text(b, entry, "purpose", "purpose");
 	put_text(b, entry, "definition", "definition");
 	put_attributes(b, entry);
-	put_selectors(b, entry);
+	put_list(b, entry, "selectors", false);
+	put_list(b, entry, "federates_with", true);
 	for (size_t i = 0; i < ARRAY_LEN(ttls); i++) {
 		const struct json *v = json_get_type(entry, str_c(ttls[i]), JSON_INT);
 		char set[16];

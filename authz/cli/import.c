@@ -107,7 +107,9 @@ static bool put_table(lua_State *L, struct buf *b, bool as_list, int depth, stru
 			buf_char(b, ',');
 		buf_json(b, key);
 		buf_char(b, ':');
-		if (!put_json(L, b, str_eq(key, STR("selectors")), depth - 1, e))
+		if (!put_json(L, b,
+			      str_eq(key, STR("selectors")) || str_eq(key, STR("federates_with")),
+			      depth - 1, e))
 			return err_prefix(e, "%.*s", STR_FMT(str_first(key, 60)));
 	}
 	buf_char(b, '}');
@@ -140,9 +142,10 @@ static bool put_json(lua_State *L, struct buf *b, bool as_list, int depth, struc
 
 static bool check_members(lua_State *L, struct err *e)
 {
-	static const char *const names[] = { "spiffe_id", "owner",	"purpose", "attributes",
-					     "selectors", "ttl",	"jwt_ttl", "expires",
-					     "state",	  "definition", NULL };
+	static const char *const names[] = { "spiffe_id",  "owner",	     "purpose",
+					     "attributes", "selectors",	     "ttl",
+					     "jwt_ttl",	   "expires",	     "state",
+					     "definition", "federates_with", NULL };
 
 	for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
 		const char *near;
@@ -156,11 +159,12 @@ static bool check_members(lua_State *L, struct err *e)
 		if (names[i])
 			continue;
 		near = text_nearest(key, names);
-		return err_set(e, ERR_INVALID,
-			       "unknown member %.*s%s%s; expected spiffe_id, owner, purpose, "
-			       "attributes, selectors, ttl, jwt_ttl, expires or state",
-			       STR_FMT(str_first(key, 60)), near ? ", did you mean " : "",
-			       near ? near : "");
+		return err_set(
+			e, ERR_INVALID,
+			"unknown member %.*s%s%s; expected spiffe_id, owner, purpose, "
+			"attributes, selectors, ttl, jwt_ttl, expires, federates_with or state",
+			STR_FMT(str_first(key, 60)), near ? ", did you mean " : "",
+			near ? near : "");
 	}
 	for (int i = 0; i < 2; i++) {
 		int type = lua_getfield(L, -1, names[i]);

@@ -25,6 +25,9 @@ static const struct option register_options[] = {
 	{ "--purpose", "TEXT", "what it is for, in one line", 0, false },
 	{ "--set", "NAME=VALUE", "an attribute policies can trust", 0, true },
 	{ "--selector", "SELECTOR", "how its process is known, such as unix:uid:1000", 0, true },
+	{ "--federates-with", "TRUST_DOMAIN",
+	  "a foreign trust domain whose bundle its processes see; or none (all there are)", 0,
+	  true },
 	{ "--ttl", "DURATION", "life of its X.509-SVIDs (1h)", 0, false },
 	{ "--expires", "DATE", "when the registration ends, such as 2027-01-31", 0, false },
 	END_OPTIONS,
@@ -36,6 +39,7 @@ static const struct option update_options[] = {
 	{ "--set", "NAME=VALUE", "add or change an attribute", 0, true },
 	{ "--unset", "NAME", "remove an attribute", 0, true },
 	{ "--selector", "SELECTOR", "replaces all selectors", 0, true },
+	{ "--federates-with", "TRUST_DOMAIN", "replaces all of them; or none, or all", 0, true },
 	{ "--ttl", "DURATION", "life of its X.509-SVIDs", 0, false },
 	{ "--expires", "DATE", "when the registration ends", 0, false },
 	END_OPTIONS,
@@ -197,7 +201,7 @@ static const struct command agent_commands[] = {
 	  .help = "Register all agents of a Lua file, or none if one is refused",
 	  .more = "\nThe file: agents = { { spiffe_id = \"spiffe://example.org/a\", owner = \"team\",\n"
 		  "  attributes = { team = \"finance\" }, selectors = { \"unix:uid:1000\" },\n"
-		  "  ttl = \"1h\", expires = \"2027-01-31\" }, ... }",
+		  "  federates_with = { \"partner.example\" }, ttl = \"1h\", expires = \"2027-01-31\" }, ... }",
 	  .connects = true,
 	  .run = run_agent_import },
 	END_COMMANDS,

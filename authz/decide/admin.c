@@ -15,7 +15,12 @@ static struct str entry_json(struct arena *a, const struct registry_entry *entry
 	buf_in_arena(&b, a, LIMIT_BODY);
 	buf_lit(&b, "{\"attributes\":");
 	registry_write_attributes(&b, entry);
-	buf_printf(&b, ",\"expires\":%" PRId64 ",\"owner\":", entry->expires_ms);
+	buf_printf(&b, ",\"expires\":%" PRId64, entry->expires_ms);
+	if (entry->federates.n) {
+		buf_lit(&b, ",\"federates_with\":");
+		registry_write_federates(&b, entry->federates);
+	}
+	buf_lit(&b, ",\"owner\":");
 	buf_json(&b, entry->owner);
 	if (entry->purpose.n) {
 		buf_lit(&b, ",\"purpose\":");

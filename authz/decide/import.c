@@ -41,7 +41,7 @@ static bool copy_spec(struct arena *a, struct registry_spec *s)
 	struct registry_selector *selectors = arena_alloc(a, s->nselectors * sizeof(*selectors));
 
 	if (!attributes || !selectors || !copy(a, &s->id) || !copy(a, &s->owner) ||
-	    !copy(a, &s->purpose) || !copy(a, &s->definition))
+	    !copy(a, &s->purpose) || !copy(a, &s->definition) || !copy(a, &s->federates))
 		return false;
 	for (size_t i = 0; i < s->nattributes; i++) {
 		attributes[i] = s->attributes[i];
@@ -125,8 +125,8 @@ static bool expected(struct control *c, const struct import_part *p, int64_t now
 
 /* --- writing --- */
 
-static bool prepare_one(struct control *c, const struct import_entry *k, int64_t now_ms,
-			struct err *e)
+static bool prepare_one(struct control *c, const struct import_entry *k,
+			const struct bundle_set *bundles, int64_t now_ms, struct err *e)
 {
 	struct registry_change change = { .verb = REGISTRY_REGISTER,
 					  .spec = k->spec,
@@ -135,7 +135,9 @@ static bool prepare_one(struct control *c, const struct import_entry *k, int64_t
 					  .now_ms = now_ms,
 					  .as_it_was = true };
 
-	if (!registry_prepare(c->registry, &change, e))
+	if ((k->state != ENTRY_RETIRED &&
+	     !registry_federates_known(k->spec.federates, bundles, e)) ||
+	    !registry_prepare(c->registry, &change, e))
 		return false;
 	if (k->state == ENTRY_ACTIVE)
 		return true;
@@ -155,7 +157,13 @@ static void put_entry(struct buf *b, const struct import_entry *k)
 		buf_char(b, ':');
 		buf_json(b, s->attributes[i].value);
 	}
-	buf_printf(b, "},\"expires\":%lld,\"owner\":", (long long)s->expires_ms);
+	buf_printf(b, "},\"expires\":%lld,", (long long)s->expires_ms);
+	if (s->federates.n) {
+		buf_lit(b, "\"federates_with\":");
+		registry_write_federates(b, s->federates);
+		buf_char(b, ',');
+	}
+	buf_lit(b, "\"owner\":");
 	buf_json(b, s->owner);
 	buf_lit(b, ",\"purpose\":");
 	buf_json(b, s->purpose);
@@ -223,16 +231,30 @@ static void record_failure(struct control *c)
 		log_event(LOG_ERROR, "admin.unrecorded", "why=\"%s\"", e.msg);
 }
 
+static bool prepare_all(struct control *c, struct err *e)
+{
+	struct bundle_set *bundles = (struct bundle_set *)slot_acquire(&c->core->bundles);
+	int64_t now_ms = clock_wall_ms(c->core->clock);
+	const struct import *m = c->import;
+	bool ok = true;
+
+	for (size_t i = 0; i < m->n && ok; i++) {
+		ok = prepare_one(c, &m->entries[i], bundles, now_ms, e);
+		if (!ok)
+			(void)err_prefix(e, "agents[%zu]", i + 1);
+	}
+	bundle_set_release(bundles);
+	return ok;
+}
+
 static bool write_all(struct control *c, struct err *e)
 {
-	int64_t now_ms = clock_wall_ms(c->core->clock);
 	struct import *m = c->import;
 
-	for (size_t i = 0; i < m->n; i++)
-		if (!prepare_one(c, &m->entries[i], now_ms, e)) {
-			registry_abort(c->registry);
-			return err_prefix(e, "agents[%zu]", i + 1);
-		}
+	if (!prepare_all(c, e)) {
+		registry_abort(c->registry);
+		return false;
+	}
 	for (size_t at = 0; at < m->n;)
 		if (!record_some(c, &at, e)) {
 			registry_abort(c->registry);

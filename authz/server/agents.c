@@ -15,8 +15,8 @@
 
 struct agent_act {
 	struct registry_change change;
-	bool owner, purpose, attributes, selectors, ttl, jwt_ttl,
-		expires; /* members an update names */
+	bool owner, purpose, attributes, selectors, ttl, jwt_ttl, expires,
+		federates; /* members an update names */
 	int64_t token_ttl_s;
 	struct admin_token token;
 	char fingerprint[CRYPTO_FINGERPRINT_MAX];
@@ -66,6 +66,10 @@ static void add_entry(struct buf *b, const struct core *core, const struct regis
 		buf_lit(b, ",\"ttl_set\":true");
 	if (entry->jwt_ttl_s)
 		buf_lit(b, ",\"jwt_ttl_set\":true");
+	if (entry->federates.n) {
+		buf_lit(b, ",\"federates_with\":");
+		registry_write_federates(b, entry->federates);
+	}
 	if (entry->expires_ms)
 		add_time(b, "expires_at", entry->expires_ms);
 	add_time(b, "created_at", entry->created_ms);
@@ -151,6 +155,32 @@ static bool read_selectors(const struct json *body, struct agent_act *act, struc
 	return true;
 }
 
+/* null: all there are, as if it had never been said. */
+static bool read_federates(const struct json *body, struct agent_act *act, struct arena *a,
+			   struct err *e)
+{
+	static const char expected[] =
+		"federates_with must be an array of trust domains like \"other.example\", or null "
+		"for all";
+	const struct json *v = json_get(body, STR("federates_with"));
+	struct str *names;
+
+	act->federates = v != NULL;
+	if (!v || v->type == JSON_NULL)
+		return true;
+	if (v->type != JSON_ARRAY)
+		return err_code(e, ERR_INVALID, "invalid_agent", expected);
+	names = arena_zero(a, (v->n + 1) * sizeof(*names));
+	if (!names)
+		return err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
+	for (uint32_t i = 0; i < v->n; i++) {
+		if (v->items[i].type != JSON_STRING)
+			return err_code(e, ERR_INVALID, "invalid_agent", expected);
+		names[i] = v->items[i].s;
+	}
+	return registry_federates_list(names, v->n, a, &act->change.spec.federates, e);
+}
+
 /* "1h" or a number of seconds. */
 static bool read_ttl(const struct json *body, const char *name, int64_t *out, bool *given,
 		     struct err *e)
@@ -220,9 +250,9 @@ bool agents_only_known(const struct json *body, const char *const *known, struct
 	return true;
 }
 
-static const char *const spec_members[] = { "spiffe_id", "owner",    "purpose", "attributes",
-					    "selectors", "ttl",	     "jwt_ttl", "expires",
-					    "reason",	 "revision", NULL };
+static const char *const spec_members[] = { "spiffe_id", "owner",    "purpose",	       "attributes",
+					    "selectors", "ttl",	     "jwt_ttl",	       "expires",
+					    "reason",	 "revision", "federates_with", NULL };
 
 static bool read_spec(const struct json *body, struct agent_act *act, struct arena *a,
 		      struct err *e)
@@ -234,6 +264,7 @@ static bool read_spec(const struct json *body, struct agent_act *act, struct are
 	       text_member(body, "purpose", &spec->purpose, &act->purpose, e) &&
 	       text_member(body, "reason", &act->change.reason, NULL, e) &&
 	       read_attributes(body, act, a, e) && read_selectors(body, act, a, e) &&
+	       read_federates(body, act, a, e) &&
 	       read_ttl(body, "ttl", &spec->x509_ttl_s, &act->ttl, e) &&
 	       read_ttl(body, "jwt_ttl", &spec->jwt_ttl_s, &act->jwt_ttl, e) &&
 	       read_expires(body, act, e) &&
@@ -311,7 +342,23 @@ static bool complete_update(struct agent_act *act, const struct registry_view *v
 		spec->jwt_ttl_s = now.jwt_ttl_s;
 	if (!act->expires)
 		spec->expires_ms = now.expires_ms;
+	if (!act->federates)
+		spec->federates = now.federates;
 	return true;
+}
+
+/* What stays as it was may name a trust domain that has gone since. */
+static bool federates_known(const struct agent_act *act, struct control *c, struct err *e)
+{
+	struct bundle_set *bundles;
+	bool ok;
+
+	if (!act->federates)
+		return true;
+	bundles = (struct bundle_set *)slot_acquire(&c->core->bundles);
+	ok = registry_federates_known(act->change.spec.federates, bundles, e);
+	bundle_set_release(bundles);
+	return ok;
 }
 
 static void act_change(struct request *r, struct control *c)
@@ -321,7 +368,7 @@ static void act_change(struct request *r, struct control *c)
 	bool ok = act->change.verb != REGISTRY_UPDATE || complete_update(act, view, &r->failed);
 
 	/* What an update keeps borrows from this view. */
-	ok = ok && admin_change(c, &act->change, &r->failed);
+	ok = ok && federates_known(act, c, &r->failed) && admin_change(c, &act->change, &r->failed);
 	shared_release(&view->shared);
 	if (!ok)
 		return;

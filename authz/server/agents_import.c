@@ -13,9 +13,10 @@ struct importing {
 };
 
 static const char *const part_members[] = { "import", "from", "agents", "last", NULL };
-static const char *const entry_members[] = { "spiffe_id", "owner",	"purpose", "attributes",
-					     "selectors", "ttl",	"jwt_ttl", "expires",
-					     "state",	  "definition", NULL };
+static const char *const entry_members[] = { "spiffe_id",  "owner",	     "purpose",
+					     "attributes", "selectors",	     "ttl",
+					     "jwt_ttl",	   "expires",	     "state",
+					     "definition", "federates_with", NULL };
 
 static bool read_entry(const struct json *v, struct arena *a, struct import_entry *out,
 		       struct err *e)

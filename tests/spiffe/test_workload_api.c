@@ -138,6 +138,21 @@ static void agent(const char *id, enum registry_verb verb)
 	agent_of(id, verb, geteuid());
 }
 
+static void agent_federates(const char *id, struct str list)
+{
+	AUTO_REGISTRY_VIEW *v = (const struct registry_view *)(void *)slot_acquire(
+		&rig.core.agents);
+	struct registry_change change = { .verb = REGISTRY_UPDATE,
+					  .spec = registry_spec_of(registry_find(v, str_c(id))),
+					  .by = STR_INIT("test"),
+					  .now_ms = rig.time.ms };
+	struct err e = { 0 };
+
+	change.spec.federates = list;
+	if (!registry_apply(rig.registry, &change, &e))
+		fail_msg("%s", e.msg);
+}
+
 static int set_up(void **state)
 {
 	struct signer_config config = { .folder = folder, .trust_domain = STR(TD), .channels = 1 };
@@ -491,6 +506,10 @@ static void validates_foreign_tokens(void **state)
 	assert_true(str_eq(field(field(field(m, 2, 0), 1, 0), 1, 0), STR("aud")));
 	assert_true(str_eq(field(field(field(m, 2, 0), 1, 2), 1, 0), STR("sub")));
 	assert_null(field(field(m, 2, 0), 1, 3).p);
+	agent_federates(AGENT, STR("x509.example\n")); /* its bundle is none of ours any more */
+	await_end(call(validate, buf_str(&request)), "grpc-status: 3");
+	agent_federates(AGENT, STR("jwt.example\n"));
+	(void)await(call(validate, buf_str(&request)), 0);
 	pass(200);
 	h2_close(&c); /* which the server has closed: it was idle */
 	h2_open(&c, &t, &t.local, NULL);
