@@ -161,6 +161,13 @@ struct config {
 	struct {
 		const char *certificate, *key, *bundle; /* absolute paths, all or none */
 		bool name_constraints;
+		struct {
+			const char *module; /* absolute; NULL: no token */
+			const char *pin;    /* as it was written. One of the two follows: */
+			const char *pin_file, *pin_credential;
+			const char *uris[2]; /* of X.509, JWT authorities; NULL: files */
+			bool network, leave;
+		} pkcs11;
 	} authority;
 	struct {
 		const char *issuer; /* "iss" of JWT-SVIDs, an https URL; NULL: none */

@@ -9,6 +9,7 @@
 #include "authz/decide/signing.h"
 #include "authz/net/fetch.h"
 #include "spiffe/id.h"
+#include "spiffe/pkcs11_uri.h"
 
 static bool finish_trust_domain(struct config_reader *r)
 {
@@ -124,26 +125,64 @@ static bool finish_policy_keys(struct config_reader *r)
 }
 
 /* "file:PATH" or "credential:NAME"; a name has no way out of its folder. */
-static bool finish_keys(struct config_reader *r)
+static bool finish_secret(struct config_reader *r, const char *setting, const char *text,
+			  const char **file, const char **credential)
 {
-	struct config *c = r->c;
-	const char *text = c->keys.encrypt;
-
 	if (!text)
 		return true;
 	if (strncmp(text, "file:", 5) == 0 && text[5]) {
-		c->keys.file = config_path(r, text + 5);
-		return c->keys.file != NULL;
+		*file = config_path(r, text + 5);
+		return *file != NULL;
 	}
 	if (strncmp(text, "credential:", 11) == 0 && text[11] && text[11] != '.' &&
 	    !strchr(text + 11, '/')) {
-		c->keys.credential = text + 11;
+		*credential = text + 11;
 		return true;
 	}
-	return config_fail(r, "keys.encrypt",
+	return config_fail(r, setting,
 			   "expected \"file:PATH\" or \"credential:NAME\" (LoadCredential= of "
 			   "systemd), got \"%.100s\"",
 			   text);
+}
+
+static bool finish_keys(struct config_reader *r)
+{
+	struct config *c = r->c;
+
+	return finish_secret(r, "keys.encrypt", c->keys.encrypt, &c->keys.file,
+			     &c->keys.credential) &&
+	       finish_secret(r, "authority.pkcs11.pin", c->authority.pkcs11.pin,
+			     &c->authority.pkcs11.pin_file, &c->authority.pkcs11.pin_credential);
+}
+
+/* Module, PIN and at least one token go together. */
+static bool finish_pkcs11(struct config_reader *r)
+{
+	static const char *const names[] = { "authority.pkcs11.x509", "authority.pkcs11.jwt" };
+	struct config *c = r->c;
+	bool any = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const char *uri = c->authority.pkcs11.uris[i];
+		struct pkcs11_uri parsed;
+		struct err e = { 0 };
+
+		if (uri && !pkcs11_uri_parse(str_c(uri), &parsed, &e))
+			return config_fail(r, names[i], "%s", e.msg);
+		any = any || uri;
+	}
+	if (!any != !c->authority.pkcs11.module || !any != !c->authority.pkcs11.pin)
+		return config_fail(r,
+				   !any				? names[0]
+				   : c->authority.pkcs11.module ? "authority.pkcs11.pin"
+								: "authority.pkcs11.module",
+				   "is missing: keys in a token need module, pin, and x509 or jwt "
+				   "or both");
+	if (!any && (c->authority.pkcs11.network || c->authority.pkcs11.leave))
+		return config_fail(r, "authority.pkcs11", "says nothing without a module");
+	if (any)
+		c->authority.pkcs11.module = config_path(r, c->authority.pkcs11.module);
+	return !any || c->authority.pkcs11.module;
 }
 
 /* Certificate, key and bundle go together. */
@@ -254,7 +293,7 @@ bool config_finish(struct config_reader *r, bool data_given)
 
 	if (!finish_trust_domain(r) || !finish_data(r, data_given) || !finish_node(r) ||
 	    !finish_public_url(r) || !finish_issuers(r) || !finish_files(r) ||
-	    !finish_policy_keys(r) || !finish_keys(r) || !finish_upstream(r) ||
+	    !finish_policy_keys(r) || !finish_keys(r) || !finish_upstream(r) || !finish_pkcs11(r) ||
 	    !finish_listeners(r))
 		return false;
 	c->policies.dir = config_path(r, c->policies.dir);

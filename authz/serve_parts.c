@@ -238,6 +238,11 @@ bool serving_start_control(struct serving *s, struct err *e)
 		free(db);
 		return false;
 	}
+	for (int kind = 0; kind < AUTHORITY_KINDS; kind++) {
+		c.authorities.has_token[kind] = s->config->authority.pkcs11.uris[kind] != NULL;
+		c.authorities.token[kind] = c.authorities.has_token[kind] &&
+					    !s->config->authority.pkcs11.leave;
+	}
 	c.federation = (struct federation_settings){ s->config->fetch.ca_file,
 						     s->config->fetch.private_ok,
 						     s->config->federation.keep_s };

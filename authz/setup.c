@@ -40,26 +40,46 @@ struct caller_rules *setup_callers(const struct config *c, struct err *e)
 	return r;
 }
 
-bool setup_keys(const struct config *c, const char *credentials, struct arena *a,
-		struct signer_config *out, struct err *e)
+/* The file of a secret: as configured, or systemd's of that name. */
+static bool secret_file(const char *setting, const char *file, const char *name,
+			const char *credentials, struct arena *a, const char **out, struct err *e)
 {
-	const char *name = c->keys.credential;
-
-	out->upstream = (struct upstream_files){ .certificate = c->authority.certificate,
-						 .key = c->authority.key,
-						 .bundle = c->authority.bundle,
-						 .constrain = c->authority.name_constraints };
-	out->key_file = c->keys.file;
+	*out = file;
 	if (!name)
 		return true;
 	if (!credentials || !*credentials)
 		return err_set(e, ERR_INVALID,
-			       "keys.encrypt: no $CREDENTIALS_DIRECTORY is set, so there is no "
-			       "credential \"%s\"; start writ as a systemd service with "
+			       "%s: no $CREDENTIALS_DIRECTORY is set, so there is no credential "
+			       "\"%s\"; start writ as a systemd service with "
 			       "LoadCredential=%s:PATH",
-			       name, name);
-	out->key_file = arena_printf(a, "%s/%s", credentials, name).p;
-	return out->key_file || err_set(e, ERR_NOMEM, "no memory");
+			       setting, name, name);
+	*out = arena_printf(a, "%s/%s", credentials, name).p;
+	return *out || err_set(e, ERR_NOMEM, "no memory");
+}
+
+bool setup_keys(const struct config *c, const char *credentials, struct arena *a,
+		struct signer_config *out, struct err *e)
+{
+	const char *pin = NULL;
+
+	if (!secret_file("keys.encrypt", c->keys.file, c->keys.credential, credentials, a,
+			 &out->key_file, e) ||
+	    !secret_file("authority.pkcs11.pin", c->authority.pkcs11.pin_file,
+			 c->authority.pkcs11.pin_credential, credentials, a, &pin, e))
+		return false;
+	out->token = (struct signer_token_config){
+		.module = c->authority.pkcs11.module,
+		.pin_file = pin,
+		.uris = { [AUTHORITY_X509] = c->authority.pkcs11.uris[0],
+			  [AUTHORITY_JWT] = c->authority.pkcs11.uris[1] },
+		.network = c->authority.pkcs11.network,
+		.leave = c->authority.pkcs11.leave,
+	};
+	out->upstream = (struct upstream_files){ .certificate = c->authority.certificate,
+						 .key = c->authority.key,
+						 .bundle = c->authority.bundle,
+						 .constrain = c->authority.name_constraints };
+	return true;
 }
 
 unsigned setup_require(const struct config *c)
@@ -234,7 +254,7 @@ const char *setup_fixed_caller(const struct config_listener *l, struct arena *a)
 
 const struct finding *setup_findings(const struct config *c, struct arena *a, size_t *n)
 {
-	struct finding *f = arena_zero(a, (c->nlisteners + 5) * sizeof(*f));
+	struct finding *f = arena_zero(a, (c->nlisteners + 6) * sizeof(*f));
 
 	*n = 0;
 	if (!f)
@@ -250,6 +270,16 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 		f[(*n)++].message =
 			"fetch.private is set: writ fetches from loopback and private addresses "
 			"too, so whoever may add a relationship can make it reach inside";
+	}
+	if (c->authority.pkcs11.module) {
+		f[*n].name = "signer_opens_files";
+		f[(*n)++].message =
+			c->authority.pkcs11.network
+				? "authority.pkcs11.network is set: the signer, which holds the "
+				  "log's key, may open files and connect to other machines, as "
+				  "the token's module does"
+				: "authority.pkcs11 is set: the signer, which holds the log's key, "
+				  "may open files and local sockets, as the token's module does";
 	}
 #ifdef WRIT_BENCH_UNRECORDED
 	f[*n].name = "no_records";

@@ -19,7 +19,7 @@
 /* `callers` as a snapshot; the caller publishes it. NULL with @e: out of memory. */
 struct caller_rules *setup_callers(const struct config *c, struct err *e);
 
-/* Where the signer's keys come from and what encrypts them: @out's key_file and upstream.
+/* Where the signer's keys come from and what encrypts them: @out's key_file, upstream and token.
  * @credentials is $CREDENTIALS_DIRECTORY or NULL. */
 MUST_USE bool setup_keys(const struct config *c, const char *credentials, struct arena *a,
 			 struct signer_config *out, struct err *e);

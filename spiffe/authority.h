@@ -23,6 +23,7 @@
 #include "include/writ/err.h"
 
 #define AUTHORITY_ID_MAX 64 /* bytes: 40 of an X.509 authority, 32 of a JWT key */
+#define AUTHORITY_TOKEN 32  /* hexadecimal digits of a key's id in a token */
 
 /* In the bundle at one time, of one kind: further ones are refused until some have left. */
 #define AUTHORITY_MAX 16
@@ -60,6 +61,7 @@ struct authority {
 	/* Of an X.509 authority its subject key identifier in hexadecimal, of a JWT key its kid:
 	 * both come from the public key, so that one id can never mean two keys. */
 	char id[AUTHORITY_ID_MAX + 1];
+	char token[AUTHORITY_TOKEN + 1];   /* "": its key is a file */
 	int64_t not_before_s, not_after_s; /* since 1970 */
 	int64_t prepared_s;		   /* in the bundle since */
 	int64_t activated_s, stopped_s;	   /* signed from, to; 0: not yet */

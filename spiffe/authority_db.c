@@ -36,11 +36,15 @@ static const char *const schema[] = {
 	"CREATE TRIGGER authority_sequence BEFORE UPDATE ON authority_meta"
 	"  WHEN new.sequence <= old.sequence BEGIN"
 	"  SELECT RAISE(ABORT, 'the sequence of the bundle only grows'); END;",
+	/* 2: keys in a token, by their id there in hexadecimal; '': a file */
+	"ALTER TABLE authority ADD COLUMN token TEXT NOT NULL DEFAULT '';"
+	"CREATE TRIGGER authority_keeps_token BEFORE UPDATE OF token ON authority BEGIN"
+	"  SELECT RAISE(ABORT, 'an authority keeps its key'); END;",
 };
 
 #define COLUMNS                                                                        \
 	"id, kind, state, first, not_before_s, not_after_s, prepared_s, activated_s, " \
-	"stopped_s, spki, chain, roots, by FROM authority "
+	"stopped_s, spki, chain, roots, by, token FROM authority "
 enum {
 	C_ID,
 	C_KIND,
@@ -55,6 +59,7 @@ enum {
 	C_CHAIN,
 	C_ROOTS,
 	C_BY,
+	C_TOKEN,
 };
 
 bool authority_db_open(struct authority_db *d, struct db *db, struct err *e)
@@ -63,8 +68,8 @@ bool authority_db_open(struct authority_db *d, struct db *db, struct err *e)
 	if (db_migrate(db, "authorities", schema, ARRAY_LEN(schema), e) &&
 	    db_prepare(db,
 		       "INSERT INTO authority (id, kind, state, first, not_before_s, not_after_s, "
-		       "prepared_s, activated_s, stopped_s, spki, chain, roots, by) "
-		       "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		       "prepared_s, activated_s, stopped_s, spki, chain, roots, by, token) "
+		       "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		       &d->insert, e) &&
 	    db_prepare(db,
 		       "UPDATE authority SET state = ?1, activated_s = CASE ?1 WHEN 2 THEN ?2 ELSE "
@@ -112,11 +117,12 @@ void authority_db_close(struct authority_db *d)
 
 static bool read_authority(struct db_stmt *s, struct authority *a, struct err *e)
 {
-	struct str id = db_column_text(s, C_ID);
+	struct str id = db_column_text(s, C_ID), token = db_column_text(s, C_TOKEN);
 	int64_t kind = db_column_int(s, C_KIND), state = db_column_int(s, C_STATE);
 
 	if (id.n == 0 || id.n > AUTHORITY_ID_MAX || kind < 0 || kind >= AUTHORITY_KINDS ||
-	    state < AUTHORITY_PREPARED || state > AUTHORITY_RETIRED)
+	    state < AUTHORITY_PREPARED || state > AUTHORITY_RETIRED ||
+	    (token.n && token.n != AUTHORITY_TOKEN))
 		return err_set(e, ERR_IO, "writ.db: a row of the authorities is malformed");
 	*a = (struct authority){ .kind = (enum authority_kind)kind,
 				 .state = (enum authority_state)state,
@@ -126,6 +132,8 @@ static bool read_authority(struct db_stmt *s, struct authority *a, struct err *e
 				 .activated_s = db_column_int(s, C_ACTIVATED),
 				 .stopped_s = db_column_int(s, C_STOPPED) };
 	memcpy(a->id, id.p, id.n);
+	if (token.n)
+		memcpy(a->token, token.p, token.n);
 	return true;
 }
 
@@ -282,6 +290,7 @@ bool authority_db_add(struct authority_db *d, const struct authority_row *r, str
 	db_bind_blob(d->insert, 11, r->chain.p, r->chain.n);
 	db_bind_blob(d->insert, 12, r->roots.p, r->roots.n);
 	db_bind_text(d->insert, 13, r->by);
+	db_bind_text(d->insert, 14, str_c(r->a.token));
 	return db_run(d->insert, e) && bump(d, false, e) && db_commit(&tx, e) &&
 	       authority_db_load(d, e);
 }

@@ -292,6 +292,14 @@ bool pkcs11_login(struct pkcs11 *p, const struct pkcs11_uri *uri, struct str pin
 	return true;
 }
 
+/* While writ runs, whatever is wrong with a token is not the fault of who asked for a signature. */
+static bool unavailable(const struct err *why, struct err *e)
+{
+	*e = *why;
+	e->class = ERR_UNAVAILABLE;
+	return false;
+}
+
 bool pkcs11_with_session(struct pkcs11_token *t,
 			 bool (*step)(struct pkcs11_token *, void *, struct err *), void *ctx,
 			 struct err *e)
@@ -302,16 +310,13 @@ bool pkcs11_with_session(struct pkcs11_token *t,
 	if (ready(t, &why) && step(t, ctx, &why))
 		return true;
 	now = clock_mono_ns(t->module->clock);
-	if (why.class == ERR_FORBIDDEN || now < t->module->next_reset_ns) {
-		*e = why;
-		return false;
-	}
+	if (why.class == ERR_FORBIDDEN || now < t->module->next_reset_ns)
+		return unavailable(&why, e);
 	reset(t->module);
 	if (ready(t, &why) && step(t, ctx, &why))
 		return true;
 	t->module->next_reset_ns = clock_mono_ns(t->module->clock) + RESET_PAUSE_NS;
-	*e = why;
-	return false;
+	return unavailable(&why, e);
 }
 
 /* ---- objects ---- */

@@ -61,7 +61,8 @@ struct pkcs11_key {
 	struct err failed;    /* of the last signature; ERR_NONE: it succeeded */
 };
 
-/* Refusals: ERR_UNAVAILABLE with the token's own word; ERR_NOT_FOUND: the token has no such key. */
+/* Refusals, as of the two above: ERR_UNAVAILABLE with the token's own word, code "token_failed",
+ * "token_missing", "token_key_missing" ... */
 MUST_USE bool pkcs11_sign(struct pkcs11_key *k, const uint8_t digest[static SHA256_LEN],
 			  uint8_t out[static PKCS11_SIGNATURE], struct err *e);
 

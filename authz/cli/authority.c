@@ -13,6 +13,7 @@ static const struct column columns[] = {
 	{ "ID", "id" },
 	{ "PREPARED", "prepared_at" },
 	{ "EXPIRES", "expires_at" },
+	{ "KEY", "key" },
 };
 
 static void print_due(const struct cli *c, const struct json *value)

@@ -242,13 +242,14 @@ int64_t authorities_end_s(const struct control *c, enum authority_kind kind)
 
 /* ---- the clock ---- */
 
-/* The active X.509 authority is not of the kind that is configured now: under an upstream, or on
- * its own. */
-static bool is_misplaced(const struct authorities *a)
+/* The active authority is not as one that is made now would be: under an upstream or on its own, in
+ * a token or a file. */
+static bool is_misplaced(const struct authorities *a, enum authority_kind kind)
 {
-	const struct authority_row *active = authority_db_active(&a->db, AUTHORITY_X509);
+	const struct authority_row *active = authority_db_active(&a->db, kind);
 
-	return active && (active->roots.n > 0) != (a->roots.n > 0);
+	return active && ((kind == AUTHORITY_X509 && (active->roots.n > 0) != (a->roots.n > 0)) ||
+			  (active->a.token[0] != '\0') != a->config.token[kind]);
 }
 
 static bool find_prepared(const struct authorities *a, enum authority_kind kind, size_t *at)
@@ -267,7 +268,7 @@ static enum authority_verb due(const struct authorities *a, enum authority_kind 
 	enum authority_verb verb = authority_due(&a->plan[kind], a->db.all, a->db.n, kind, now,
 						 which);
 
-	if (verb != AUTHORITY_NOTHING || kind != AUTHORITY_X509 || !is_misplaced(a))
+	if (verb != AUTHORITY_NOTHING || !is_misplaced(a, kind))
 		return verb;
 	if (!find_prepared(a, kind, which))
 		return AUTHORITY_PREPARE;
@@ -397,18 +398,18 @@ static bool adopt(struct authorities *a, enum authority_kind kind, struct err *e
 	return authority_db_add(&a->db, &row, e);
 }
 
-/* A new deployment under an upstream: its first authority, self-signed, has signed nothing, and the
- * organisation's verifiers shall never see it. */
-static bool begin_under_upstream(struct authorities *a, struct err *e)
+/* A new deployment under an upstream, or with a token: its first authority, self-signed and a file,
+ * has signed nothing, and verifiers shall never see it. */
+static bool begin_in_place(struct authorities *a, enum authority_kind kind, struct err *e)
 {
-	const struct authority_row *first = authority_db_active(&a->db, AUTHORITY_X509);
+	const struct authority_row *first = authority_db_active(&a->db, kind);
 	struct authority next, ignored;
 	char id[AUTHORITY_ID_MAX + 1];
 
-	if (!signer_public(a->c->config.signer)->created || !is_misplaced(a))
+	if (!signer_public(a->c->config.signer)->created || !is_misplaced(a, kind))
 		return true;
 	memcpy(id, first->a.id, sizeof(id));
-	return authority_prepare(a, AUTHORITY_X509, BY_CLOCK, &next, e) &&
+	return authority_prepare(a, kind, BY_CLOCK, &next, e) &&
 	       authority_activate(a, str_c(next.id), true, BY_CLOCK, &ignored, e) &&
 	       authority_withdraw(a, str_c(id), AUTHORITY_REVOKE, BY_CLOCK, &ignored, e);
 }
@@ -421,7 +422,8 @@ bool authorities_start(struct authorities *a, struct err *e)
 		if (!adopt(a, (enum authority_kind)kind, e) ||
 		    !authority_use_active(a, (enum authority_kind)kind, e))
 			return false;
-	if (!authorities_publish(a, e) || !begin_under_upstream(a, e))
+	if (!authorities_publish(a, e) || !begin_in_place(a, AUTHORITY_X509, e) ||
+	    !begin_in_place(a, AUTHORITY_JWT, e))
 		return false;
 	authority_files_sweep(a);
 	a->next_ns = clock_mono_ns(a->c->core->clock) + LOOK_NS;

@@ -26,9 +26,11 @@ struct authorities_config {
 	int64_t ttl_s;	  /* life of a new authority; 0: the signer's default */
 	int64_t x509_ttl_max_s, jwt_ttl_max_s;
 	int64_t leeway_s;
-	uint32_t refresh_hint_s;	/* 0: 300 */
-	const char *upstream_bundle;	/* PEM file with the organisation's roots; NULL: none */
-	const struct file_calls *calls; /* of writing files; NULL: the system's */
+	uint32_t refresh_hint_s;	 /* 0: 300 */
+	bool has_token[AUTHORITY_KINDS]; /* keys of the kind may be in a token */
+	bool token[AUTHORITY_KINDS];	 /* new ones are made there */
+	const char *upstream_bundle;	 /* PEM file with the organisation's roots; NULL: none */
+	const struct file_calls *calls;	 /* of writing files; NULL: the system's */
 };
 
 /* How the authorities stand: for status, metrics and `writ authority show`. */
@@ -101,8 +103,8 @@ MUST_USE bool authority_file_write(struct authorities *a, enum authority_kind ki
 MUST_USE bool authority_file_read(struct authorities *a, const struct authority *of,
 				  struct buf *pem, struct err *e);
 
-/* Remove every key that is neither prepared nor active. What cannot be removed is logged, and tried
- * again at the next act or start. */
+/* Remove every key that is neither prepared nor active, here and in a token. What cannot be removed
+ * is logged, and tried again at the next act or start. */
 void authority_files_sweep(struct authorities *a);
 
 #endif

@@ -3,6 +3,7 @@
  * revoke, retire) holds before it is on record (design 12, Storage).
  */
 #include "authz/base/log.h"
+#include "authz/base/text.h"
 #include "authz/decide/authorities.h"
 #include "authz/decide/control.h"
 
@@ -116,6 +117,7 @@ static void row_of(const struct authorities *a, enum authority_kind kind,
 		.by = by
 	};
 	memcpy(row->a.id, made->id.p, made->id.n);
+	text_hex((const uint8_t *)made->token.p, made->token.n, row->a.token);
 }
 
 bool authority_prepare(struct authorities *a, enum authority_kind kind, struct str by,

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include "authz/base/log.h"
+#include "authz/base/text.h"
 #include "authz/decide/authorities.h"
+#include "authz/decide/control.h"
+#include "spiffe/signer_wire.h"
 
 #define SEALED_MAX (16 * 1024)
 #define READ_AHEAD 8192 /* room that file_read wants beyond its bound */
@@ -106,6 +109,48 @@ static void sweep_first(struct authorities *a)
 		remove_key(a, "jwt.key");
 }
 
+/* What the rows speak of stays in the token; so does what the signer has in hand. */
+static bool sweep_token(struct authorities *a, enum authority_kind kind, struct err *e)
+{
+	char keep[AUTHORITY_MAX * PKCS11_ID_LEN];
+	AUTO_BUF removed = { 0 };
+	struct signer_job job = { .op = SIGNER_KEEP_KEYS,
+				  .keep = { .kind = kind, .tokens = { keep, 0 } },
+				  .out = &removed };
+	struct wire w;
+	int64_t n;
+
+	for (size_t i = 0; i < a->db.n; i++) {
+		const struct authority *of = &a->db.rows[i].a;
+
+		if (of->kind == kind && of->token[0] && job.keep.tokens.n < sizeof(keep) &&
+		    (of->state == AUTHORITY_PREPARED || of->state == AUTHORITY_ACTIVE) &&
+		    text_unhex(str_c(of->token), (uint8_t *)keep + job.keep.tokens.n,
+			       PKCS11_ID_LEN))
+			job.keep.tokens.n += PKCS11_ID_LEN;
+	}
+	buf_init(&removed, mem_system, 64);
+	if (!signer_call(a->c->signer, &job, e))
+		return false;
+	w = (struct wire){ .rest = buf_str(&removed) };
+	n = wire_i64(&w);
+	if (n > 0)
+		log_event(LOG_INFO, "key.dropped", "kind=%s token_keys=%lld",
+			  authority_kind_name(kind), (long long)n);
+	return true;
+}
+
+static void sweep_tokens(struct authorities *a)
+{
+	for (int kind = 0; kind < AUTHORITY_KINDS; kind++) {
+		struct err e = { 0 };
+
+		if (a->config.has_token[kind] && !sweep_token(a, (enum authority_kind)kind, &e))
+			log_event(LOG_WARN, "key.undropped", "kind=%s why=\"%s\"",
+				  authority_kind_name((enum authority_kind)kind), e.msg);
+	}
+}
+
 void authority_files_sweep(struct authorities *a)
 {
 	int fd = a->keys < 0 ? -1 : openat(a->keys, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -122,4 +167,5 @@ void authority_files_sweep(struct authorities *a)
 			remove_key(a, entry->d_name);
 	closedir(d);
 	sweep_first(a);
+	sweep_tokens(a);
 }

@@ -28,7 +28,12 @@ static void add_authority(struct buf *b, const struct authority *a)
 	add_time(b, "prepared_at", a->prepared_s);
 	add_time(b, "activated_at", a->activated_s);
 	add_time(b, "stopped_at", a->stopped_s);
-	buf_char(b, '}');
+	buf_lit(b, ",\"key\":\"");
+	if (a->token[0])
+		buf_lit(b, "pkcs11:type=private;id=");
+	for (size_t i = 0; a->token[i] && a->token[i + 1]; i += 2)
+		buf_printf(b, "%%%.2s", a->token + i);
+	buf_printf(b, "%s\"}", a->token[0] ? "" : "file");
 }
 
 /* ---- acts ---- */

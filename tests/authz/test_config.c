@@ -100,6 +100,8 @@ static void reads_the_example_of_the_design(void **state)
 		"    jwks = 'https://w:6443/openid/v1/jwks' } }, refresh = '1m', keep = '2h' }\n"
 		"delegation = { issuer = 'https://a.b/writ', users = { { issuer = 'https://login',\n"
 		"  audience = 'writ', jwks = 'discover', scopes = { 'crm.read', 'mail' } } } }\n"
+		"authority = { pkcs11 = { module = '/usr/lib/m.so', pin = 'credential:pin',\n"
+		"  jwt = 'pkcs11:token=a%20b', leave = true } }\n"
 		"ttl = { x509 = \"30m\", jwt = 60 } log_level = 'warn'\n");
 	const struct config_listener *http = listener(c, DOOR_HTTP);
 
@@ -141,6 +143,12 @@ static void reads_the_example_of_the_design(void **state)
 	assert_string_equal(c->attest.k8s.items[1].jwks, "discover");
 	assert_string_equal(c->attest.k8s.items[1].ca_file, "/etc/writ/east.crt");
 	assert_string_equal(c->attest.k8s.items[2].jwks, "https://w:6443/openid/v1/jwks");
+	assert_string_equal(c->authority.pkcs11.module, "/usr/lib/m.so");
+	assert_string_equal(c->authority.pkcs11.pin_credential, "pin");
+	assert_null(c->authority.pkcs11.pin_file);
+	assert_null(c->authority.pkcs11.uris[0]);
+	assert_string_equal(c->authority.pkcs11.uris[1], "pkcs11:token=a%20b");
+	assert_true(c->authority.pkcs11.leave && !c->authority.pkcs11.network);
 	assert_int_equal(c->attest.refresh_s, 60);
 	assert_int_equal(c->attest.keep_s, 7200);
 	assert_int_equal(c->log_level, LOG_WARN);
@@ -213,6 +221,17 @@ static const struct {
 	  "  jwks = 'discover' } } }",
 	  "an issuer with a query" },
 	{ "attest = { refresh = '10s' }", "attest.refresh" },
+	{ "authority = { pkcs11 = { module = '/m', pin = 'file:p' } }",
+	  "authority.pkcs11.x509: is missing" },
+	{ "authority = { pkcs11 = { jwt = 'pkcs11:token=t', pin = 'file:p' } }",
+	  "authority.pkcs11.module: is missing" },
+	{ "authority = { pkcs11 = { jwt = 'pkcs11:token=t', module = '/m' } }",
+	  "authority.pkcs11.pin: is missing" },
+	{ "authority = { pkcs11 = { x509 = 'token=t', module = '/m', pin = 'file:p' } }",
+	  "authority.pkcs11.x509: expected \"pkcs11:" },
+	{ "authority = { pkcs11 = { x509 = 'pkcs11:token=t', module = '/m', pin = '1234' } }",
+	  "authority.pkcs11.pin: expected \"file:PATH\"" },
+	{ "authority = { pkcs11 = { leave = true } }", "says nothing without a module" },
 	{ "attest = { oidc = { { claims = { 'a:b' } } } }", "a claim has letters" },
 	{ "attest = { oidc = { { claims = { 'sub' } } } }", "is not for this list" },
 	{ "attest = { k8s = { { issuer = 'https://a.b', audience = 'x', jwks = 'file:k' } } }",
