@@ -92,6 +92,8 @@ def a_changed_comparison_is_stopped_and_named():
         ("workspaces.lua", "and path.within(", "and str.starts_with(", "paths of the own workspace", ""),
         ("least-privilege.lua", '"delete", "admin"', '"delete"', "case 4", "ask"),
         ("office-hours.lua", '"08:00"', '"07:59"', "case 2", "finance/payments"),
+        ("mcp-sessions.lua", '"ping", ', "", "an MCP session stands before any call", "no_rule"),
+        ("mcp-sessions.lua", 'resource = "mcp_server", action = {\n', "action = {\n", "more than the frame", "mcp-sessions/the frame"),
         ("read-only.lua", '"write", ', "", "a read-only contractor", "contractors/their own folder"),
     )
     for name, old, new, case, rule in changes:
