@@ -95,7 +95,16 @@ static void put_config(const struct cli *c, struct buf *b)
 		   "callers = {\n");
 	put_caller(b, domain, "/mesh/*", "pep");
 	put_caller(b, domain, "/audit/*", "auditor");
-	buf_lit(b, "}\n");
+	buf_lit(b,
+		"}\n\n"
+		"-- What guards the private keys beyond the modes of their files: a key file that "
+		"encrypts them, or a\n"
+		"-- PKCS#11 token in which the authorities' keys are made (spiffe/PKCS11.md).\n"
+		"-- keys = { encrypt = \"file:/run/secrets/writ\" }\n"
+		"-- authority = { pkcs11 = { module = \"/usr/lib/softhsm/libsofthsm2.so\", pin = "
+		"\"file:pin\",\n"
+		"--                         x509 = \"pkcs11:token=writ\", jwt = "
+		"\"pkcs11:token=writ\" } }\n");
 }
 
 /* @dir, made if it is not there; refused if anything is in it. */

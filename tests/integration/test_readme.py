@@ -24,6 +24,7 @@ DOCUMENTS = (
     "policies/README.md",
     "spiffe/README.md",
     "spiffe/FEDERATION.md",
+    "spiffe/PKCS11.md",
     "authz/README.md",
     "authz/audit/FORMAT.md",
     "authz/audit/README.md",
@@ -187,7 +188,7 @@ def what_documents_point_to_is_there():
 @test
 def the_other_documents():
     """policies/, authz/ and SECURITY.md: what they have of shell runs beside the example policies."""
-    for name in ("policies/README.md", "spiffe/README.md", "authz/README.md", "SECURITY.md"):
+    for name in ("policies/README.md", "spiffe/README.md", "spiffe/PKCS11.md", "authz/README.md", "SECURITY.md"):
         found = blocks(document(name))
         if found:
             run(found, ROOT, env={"PATH": f"{os.path.dirname(WRIT)}:{os.environ['PATH']}"})
