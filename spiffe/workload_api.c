@@ -104,12 +104,14 @@ void workload_api_turn(struct workload_api *w)
 	bool bundles = w->bundle_version != w->worker->bundle.version;
 	size_t n = 0;
 
+	if (w->coming)
+		workload_coming_look(w);
 	if (!bundles && was == is)
 		return;
 	if (is != was) {
 		n = was && is ? registry_changes(was, is, changed, CHANGES) : CHANGES + 1;
 		if (n <= CHANGES)
-			workload_touch_concerned(w, changed, n);
+			workload_touch_concerned(w, is, changed, n);
 		if (is)
 			shared_acquire(&is->shared);
 		registry_view_release(&was);
@@ -136,6 +138,7 @@ struct workload_api *workload_api_new(const struct workload_api_settings *s, str
 	w->sweep.fire = workload_tick;
 	w->look.run = workload_look_dirty;
 	arena_init(&w->scratch, &mem_system, SCRATCH_MAX);
+	arena_init(&w->names, &mem_system, SCRATCH_MAX);
 	tally_init(&w->users, &mem_system);
 	w->sha = sha256_new(e);
 	w->jwt = w->sha ? jwt_verifier_new(&mem_system, 0, e) : NULL;
@@ -158,6 +161,8 @@ void workload_api_free(struct workload_api *w)
 	slot_watch(&w->core->bundles, NULL);
 	loop_timer_stop(w->settings.loop, &w->sweep);
 	workload_identities_free(w);
+	workload_coming_free(w);
+	arena_clear(&w->names);
 	tally_clear(&w->users);
 	shared_release(w->view ? &w->view->shared : NULL);
 	jwt_verifier_free(w->jwt);

@@ -100,10 +100,13 @@ bool workload_entries(struct workload_api *w, const struct workload_caller *call
 	size_t n;
 
 	out->n = 0;
+	out->coming = false;
+	out->refused = (struct err){ 0 };
 	if (!view || !worker_bundle(w->worker))
 		return err_set(e, ERR_UNAVAILABLE, "writ is starting; try again");
 	n = registry_match(view, caller->selectors, caller->nselectors, workload_now_ms(w), found,
 			   WORKLOAD_ENTRIES_MAX);
+	n = workload_instances(w, caller, found, n, WORKLOAD_ENTRIES_MAX, out);
 	for (size_t i = 0; i < n; i++) {
 		struct spiffe_id id;
 
@@ -114,8 +117,12 @@ bool workload_entries(struct workload_api *w, const struct workload_caller *call
 	for (size_t i = 0; i < out->n; i++)
 		registry_note_seen(out->entry[i], workload_now_ms(w));
 	put_default_first(out);
-	if (out->n)
+	if (out->n || out->coming)
 		return true;
+	if (out->refused.class) {
+		*e = out->refused;
+		return false;
+	}
 	return err_code(e, ERR_FORBIDDEN, "no_identity",
 			"no identity issued: no registered, active agent has only selectors that "
 			"this process holds (uid %lu, gid %lu)",

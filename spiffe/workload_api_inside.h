@@ -33,6 +33,16 @@ struct workload_entries {
 	const struct registry_entry *entry[WORKLOAD_ENTRIES_MAX];
 	struct str hint[WORKLOAD_ENTRIES_MAX];
 	size_t n;
+	bool coming;	    /* an instance of a template is being registered: there may be more */
+	struct err refused; /* or could not be; class ERR_NONE: nothing of that kind */
+};
+
+/* A call that waits for such a registration; in its own arena. */
+struct workload_coming;
+struct workload_parked {
+	struct workload_parked *next;
+	struct call *call;
+	void (*handle)(struct workload_api *w, struct call *c);
 };
 
 struct workload_subscriber;
@@ -104,6 +114,10 @@ struct workload_api {
 	struct workload_identity *identities;
 	struct workload_identity *buckets[WORKLOAD_BUCKETS];
 	size_t nidentities;
+	struct workload_coming *coming; /* instances that are being registered */
+	size_t ncoming;
+	struct workload_parked *parked;
+	struct arena names;   /* of instances, of one look */
 	struct arena scratch; /* of one look at one stream */
 	struct loop_timer sweep;
 	struct loop_later look;
@@ -121,13 +135,26 @@ MUST_USE bool workload_attest(struct workload_api *w, struct call *c, struct wor
 			      struct err *e);
 /* Is it still the process that connected? */
 MUST_USE bool workload_alive(const struct workload_caller *caller, struct err *e);
-/* Its entries; none: ERR_FORBIDDEN. */
+/* Its entries; none, and none is coming: ERR_FORBIDDEN, or why an instance was refused. */
 MUST_USE bool workload_entries(struct workload_api *w, const struct workload_caller *caller,
 			       struct workload_entries *out, struct err *e);
 const struct bundle *workload_own_bundle(const struct workload_api *w);
 /* May who is @entries see the bundle of @trust_domain? Our own everybody may. */
 bool workload_sees(const struct workload_api *w, const struct workload_entries *entries,
 		   struct str trust_domain);
+
+/* workload_api_template.c */
+/* Put the instances of templates that @caller is into @found, which is in order of ID and has @n of
+ * @max; returns how many there are then. One that is not registered yet is asked for. */
+size_t workload_instances(struct workload_api *w, const struct workload_caller *caller,
+			  const struct registry_entry **found, size_t n, size_t max,
+			  struct workload_entries *out);
+/* Have @handle called again when what is coming is there, or was refused. */
+void workload_park(struct workload_api *w, struct call *c,
+		   void (*handle)(struct workload_api *w, struct call *c));
+/* At the start of a turn, and every second. */
+void workload_coming_look(struct workload_api *w);
+void workload_coming_free(struct workload_api *w);
 
 /* workload_api_identity.c */
 /* The identity of @entry, made if need be, and renewed; NULL: too many. */
@@ -145,6 +172,8 @@ void workload_identities_free(struct workload_api *w);
  * from workload_subscriber_new; it is taken over. If it comes to nothing kind->clear is called. */
 void workload_subscribe(struct workload_api *w, struct call *c, struct workload_subscriber *s,
 			const struct workload_kind *kind, const struct grpc_events *events);
+/* Replace the selectors by a copy, in one block from malloc. */
+MUST_USE bool workload_copy_selectors(struct workload_caller *c);
 /* Zeroed, @size bytes, with a copy of @caller. NULL with @e: no memory. */
 void *workload_subscriber_new(size_t size, const struct workload_caller *caller, struct err *e);
 extern const struct grpc_events workload_stream_events;
@@ -153,8 +182,8 @@ extern const struct grpc_events workload_stream_events;
 void workload_touch(struct workload_subscriber *s);
 void workload_touch_all(struct workload_api *w);
 void workload_touch_shown(const struct workload_identity *i);
-void workload_touch_concerned(struct workload_api *w, const struct registry_changed *changed,
-			      size_t n);
+void workload_touch_concerned(struct workload_api *w, const struct registry_view *v,
+			      const struct registry_changed *changed, size_t n);
 void workload_look_dirty(struct loop_later *l);
 void workload_tick(struct loop_timer *t);
 void workload_unsubscribe(struct workload_subscriber *s); /* then finish the call */

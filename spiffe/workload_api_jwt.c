@@ -96,9 +96,12 @@ void workload_fetch_jwt_svid(struct workload_api *w, struct call *c)
 	struct workload_entries entries;
 	struct err e = { 0 };
 
-	if (workload_read_jwt(c->body, &q, &e) && workload_limit(w, c, &e) &&
-	    workload_attest(w, c, &caller, &e) && workload_entries(w, &caller, &entries, &e) &&
-	    choose(&entries, q.spiffe_id, &e))
+	if (!workload_read_jwt(c->body, &q, &e) || !workload_limit(w, c, &e) ||
+	    !workload_attest(w, c, &caller, &e) || !workload_entries(w, &caller, &entries, &e))
+		workload_fail(c, w, &e);
+	else if (entries.coming)
+		workload_park(w, c, workload_fetch_jwt_svid);
+	else if (choose(&entries, q.spiffe_id, &e))
 		issue_all(w, c, &entries, &q);
 	else
 		workload_fail(c, w, &e);
@@ -124,7 +127,7 @@ static bool validate(struct workload_api *w, struct call *c,
 		return false;
 	}
 	*foreign = !spiffe_id_member_of(&svid->id, w->core->trust_domain);
-	if (*foreign && !workload_entries(w, &caller, &entries, &none))
+	if (*foreign && (!workload_entries(w, &caller, &entries, &none) || !entries.n))
 		return err_code(e, ERR_INVALID, "invalid_token",
 				"the token is of trust domain %.*s, and a process without an "
 				"identity sees no foreign bundle",

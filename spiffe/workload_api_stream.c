@@ -12,7 +12,7 @@
 
 static void arm(struct workload_api *w)
 {
-	if (!w->sweep.at_ns && (w->nsubscribers || w->nidentities))
+	if (!w->sweep.at_ns && (w->nsubscribers || w->nidentities || w->ncoming))
 		loop_timer_set(w->settings.loop, &w->sweep, loop_now(w->settings.loop) + TICK_NS);
 }
 
@@ -23,6 +23,7 @@ void workload_tick(struct loop_timer *t)
 	int64_t now = workload_now_ms(w);
 
 	workload_identities_sweep(w, false);
+	workload_coming_look(w);
 	for (struct workload_subscriber *s = w->subscribers; s; s = s->next)
 		if (s->look_ms && s->look_ms <= now)
 			workload_touch(s);
@@ -66,24 +67,33 @@ void workload_touch_shown(const struct workload_identity *i)
 		workload_touch(by->subscriber);
 }
 
-/* Is it an entry of this caller, or was it? */
-static bool concerns(const struct workload_caller *c, const struct registry_changed *one)
+/* The entry by whose selectors @entry is somebody's: an instance's are its template's. */
+static const struct registry_entry *known_by(const struct registry_view *v,
+					     const struct registry_entry *entry)
 {
-	return registry_holds(c->selectors, c->nselectors, one->is) ||
-	       (one->was && registry_holds(c->selectors, c->nselectors, one->was));
+	return entry && entry->definition.n ? registry_look(v, entry->definition) : entry;
 }
 
-void workload_touch_concerned(struct workload_api *w, const struct registry_changed *changed,
-			      size_t n)
+void workload_touch_concerned(struct workload_api *w, const struct registry_view *v,
+			      const struct registry_changed *changed, size_t n)
 {
-	for (struct workload_subscriber *s = w->subscribers; s; s = s->next)
-		for (size_t k = 0; k < n && !s->dirty; k++)
-			if (concerns(&s->caller, &changed[k]))
+	for (size_t k = 0; k < n; k++) {
+		const struct registry_entry *was = known_by(v, changed[k].was);
+		const struct registry_entry *is = known_by(v, changed[k].is);
+
+		for (struct workload_subscriber *s = w->subscribers; s; s = s->next) {
+			const struct workload_caller *c = &s->caller;
+
+			if (!s->dirty &&
+			    ((is && registry_holds(c->selectors, c->nselectors, is)) ||
+			     (was && registry_holds(c->selectors, c->nselectors, was))))
 				workload_touch(s);
+		}
+	}
 }
 
 /* The caller's selectors are copied into one block with their texts. */
-static bool copy_selectors(struct workload_caller *c)
+bool workload_copy_selectors(struct workload_caller *c)
 {
 	struct registry_selector *copy;
 	size_t size = c->nselectors * sizeof(*copy);
@@ -115,7 +125,7 @@ void *workload_subscriber_new(size_t size, const struct workload_caller *caller,
 
 	if (s)
 		s->caller = *caller;
-	if (s && copy_selectors(&s->caller))
+	if (s && workload_copy_selectors(&s->caller))
 		return s;
 	free(s);
 	err_set(e, ERR_UNAVAILABLE, "memory is short; try again later");
@@ -291,8 +301,11 @@ static void look(struct workload_subscriber *s)
 	buf_in_arena(&out, &w->scratch, WORKLOAD_MESSAGE_MAX);
 	ok = workload_alive(&s->caller, &e) &&
 	     (workload_entries(w, &s->caller, &entries, &e) ||
-	      (!s->kind->needs_identity && e.class == ERR_FORBIDDEN)) &&
-	     s->kind->build(s, &entries, &out, &wait, &e) && (wait || send(s, &out, &e));
+	      (!s->kind->needs_identity && e.class == ERR_FORBIDDEN));
+	/* The first message is whole. Later on a further identity follows when it is there. */
+	wait = ok && entries.coming && (!s->sent || !entries.n);
+	ok = ok && (wait ||
+		    (s->kind->build(s, &entries, &out, &wait, &e) && (wait || send(s, &out, &e))));
 	s->waiting = wait;
 	s->look_ms = next_end(&entries);
 	if (out.p)

@@ -88,36 +88,35 @@ static bool check_state(const struct registry_entry *agent, int64_t now_ms, stru
 
 /* An instance says what its template says, but for the selectors: those are the template's, and
  * would make every instance the identity of each. */
-static bool register_instance(struct control *c, const struct candidate *k,
-			      const struct attest_request *q, int64_t now_ms, struct err *e)
+bool issue_instance(struct control *c, const struct registry_entry *template, struct str id,
+		    struct str by, int64_t now_ms, struct err *e)
 {
-	char by[64] = "attest:";
+	const struct registry_entry *there = registry_prepared(c->registry, id);
 	struct registry_change change = { .verb = REGISTRY_REGISTER,
-					  .spec = registry_spec_of(k->template),
+					  .spec = registry_spec_of(template),
+					  .by = by,
 					  .now_ms = now_ms };
 
-	strncat(by, q->attestor->name, sizeof(by) - strlen(by) - 1);
-	change.by = str_c(by);
-	change.spec.id = k->id;
-	change.spec.definition = k->template->id;
+	if (there)
+		return str_eq(there->definition, template->id) ||
+		       err_code(e, ERR_CONFLICT, "id_taken",
+				"%.*s was registered in another way, so a template cannot give it; "
+				"ask an admin",
+				STR_FMT(str_first(id, 200)));
+	change.spec.id = id;
+	change.spec.definition = template->id;
 	change.spec.selectors = NULL;
 	change.spec.nselectors = 0;
 	return admin_change(c, &change, e);
 }
 
-/* The instance's own entry: made now, or made before for the same template. */
 static bool instance_of(struct control *c, const struct candidate *k,
 			const struct attest_request *q, int64_t now_ms, struct err *e)
 {
-	const struct registry_entry *there = registry_prepared(c->registry, k->id);
+	char by[64] = "attest:";
 
-	if (!there)
-		return register_instance(c, k, q, now_ms, e);
-	return str_eq(there->definition, k->template->id) ||
-	       err_code(e, ERR_CONFLICT, "id_taken",
-			"%.*s was registered in another way, so a template cannot give it; ask an "
-			"admin",
-			STR_FMT(str_first(k->id, 200)));
+	strncat(by, q->attestor->name, sizeof(by) - strlen(by) - 1);
+	return issue_instance(c, k->template, k->id, str_c(by), now_ms, e);
 }
 
 static bool find_agent(struct control *c, struct issue *i, const struct attest_request *q,

@@ -62,6 +62,13 @@ void issue_workload(struct issue *i, const struct registry_entry *agent);
 MUST_USE bool issue_attest(struct control *c, struct issue *i, const struct attest_request *q,
 			   struct err *e);
 
+/* Have the instance @id of @template registered, unless it is there already: control thread. @by:
+ * for the record, "attest:unix" and the like. Codes: id_taken, and those of registry_prepare. In
+ * attest.c.
+ */
+MUST_USE bool issue_instance(struct control *c, const struct registry_entry *template,
+			     struct str id, struct str by, int64_t now_ms, struct err *e);
+
 /* ---- what issue.c and attest.c share ---- */
 
 /* Fill the signer's job from the registry, never from what the caller sent beyond its key and its
