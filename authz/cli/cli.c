@@ -15,6 +15,8 @@
 #include "authz/cli/print.h"
 #include "include/writ/words.h"
 
+#define REST_BYTES (256 * 1024)
+
 const struct option cli_common[] = {
 	{ "--json", NULL, "print JSON instead of text", 0, false },
 	{ "--config", "FILE", "configuration (else $WRIT_CONFIG, else ./writ.lua)", 0, false },
@@ -314,6 +316,13 @@ void cli_help(const struct cli *c, FILE *out, const struct command *parent,
 	if (cmd->connects)
 		help_options(out, cli_connect);
 	help_options(out, cli_common);
+	if (cmd->put_rest) {
+		AUTO_BUF b;
+
+		buf_init(&b, mem_system, REST_BYTES);
+		cmd->put_rest(&b);
+		fprintf(out, "\n%s:\n%.*s", cmd->rest, STR_FMT(buf_str(&b)));
+	}
 }
 
 /* "agent show: ", or nothing before a command is known. */

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "authz/base/buf.h"
 #include "authz/base/json.h"
 #include "include/writ/err.h"
 
@@ -30,11 +31,13 @@ struct option {
 struct cli;
 
 struct command {
-	const char *name;     /* NULL ends a table */
-	const char *operands; /* "SPIFFE_ID [FILE]", for help; NULL: none */
-	int least, most;      /* how many operands */
-	const char *help;     /* one line */
-	const char *more;     /* further lines of --help, or NULL */
+	const char *name;		   /* NULL ends a table */
+	const char *operands;		   /* "SPIFFE_ID [FILE]", for help; NULL: none */
+	int least, most;		   /* how many operands */
+	const char *help;		   /* one line */
+	const char *more;		   /* further lines of --help, or NULL */
+	const char *rest;		   /* headline of what stands at its end, */
+	void (*put_rest)(struct buf *out); /* ... or NULL */
 	const struct option *options;
 	const struct command *sub; /* a command has either this or run */
 	bool connects;		   /* talks to a server: has the options for that */

@@ -5,6 +5,7 @@
 #include "authz/cli/table.h"
 #include "authz/cli/cli.h"
 #include "authz/cli/commands.h"
+#include "authz/config.h"
 
 static const struct option init_options[] = {
 	{ "--trust-domain", "NAME", "what all identities begin with (example.org)", 0, false },
@@ -311,7 +312,11 @@ static const struct command federation_commands[] = {
 };
 
 const struct command cli_commands[] = {
-	{ .name = "serve", .help = "Run the service", .run = run_serve },
+	{ .name = "serve",
+	  .help = "Run the service",
+	  .rest = "Settings of writ.lua, as in: ttl = { x509 = \"30m\" }",
+	  .put_rest = config_help,
+	  .run = run_serve },
 	{ .name = "init",
 	  .operands = "DIR",
 	  .least = 1,

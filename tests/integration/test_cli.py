@@ -33,6 +33,8 @@ def usage_goes_to_stdout_when_asked_for_and_to_stderr_when_not(d):
         assert f"  {command}" in asked.stdout, command
     assert "\n\nRegister agents:\n  agent register" in asked.stdout, asked.stdout
     assert "Usage: writ agent COMMAND" in writ("agent", "--help", code=0, cwd=d).stdout
+    settings = writ("serve", "--help", code=0, cwd=d).stdout
+    assert all(name in settings for name in ("trust_domain", "authority.pkcs11.module", "limits.policy_memory")), settings
 
 
 @test
