@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,9 +206,19 @@ static bool open_into(struct db *db, const char *path, const struct db_options *
 	       db_prepare(db, "ROLLBACK", &db->rollback, e);
 }
 
+/* Once, before SQLite starts: no counting of what it allocates. Nobody asks, and it is a lock that
+ * all threads take for each allocation. */
+static void configure(void)
+{
+	(void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 bool db_open(const char *path, const struct db_options *o, struct db **out, struct err *e)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct db *db;
+
+	(void)pthread_once(&once, configure);
 
 	if (o->create && !make_file(path, e))
 		return false;
