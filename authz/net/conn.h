@@ -15,8 +15,8 @@
 #include <sys/socket.h>
 
 #include "authz/base/tally.h"
-#include "authz/net/frame_pool.h"
 #include "authz/net/http1.h"
+#include "authz/net/http2_mem.h"
 #include "authz/net/server.h"
 #include "authz/net/tls.h"
 
@@ -112,10 +112,10 @@ struct shard {
 	struct conn *conns, *free_conns;
 	struct exchange *free_exchanges;
 	size_t nfree_conns, nfree_exchanges;
-	struct frame_pool frames; /* of HTTP/2 sessions */
-	struct tally users;	  /* connections of each, at a listener with .processes */
-	struct buf out;		  /* replies of the connection being served */
-	char *read;		  /* READ_SIZE bytes */
+	struct http2_mem http2_mem;
+	struct tally users; /* connections of each, at a listener with .processes */
+	struct buf out;	    /* replies of the connection being served */
+	char *read;	    /* READ_SIZE bytes */
 	bool draining;
 	/* Written by this shard only, read by others. */
 	atomic_size_t in_flight; /* bytes of requests */

@@ -341,6 +341,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 static nghttp2_session *make_session(struct conn *c)
 {
 	nghttp2_session_callbacks *cb = NULL;
+	nghttp2_mem mem = http2_mem_of(&c->shard->http2_mem);
 	nghttp2_session *session = NULL;
 	nghttp2_option *opt = NULL;
 
@@ -357,7 +358,7 @@ static nghttp2_session *make_session(struct conn *c)
 		nghttp2_option_set_stream_reset_rate_limit(opt, RESETS_BURST, RESETS_RATE);
 		nghttp2_option_set_max_continuations(opt, CONTINUATIONS);
 		nghttp2_option_set_max_settings(opt, 16);
-		(void)nghttp2_session_server_new3(&session, cb, c, opt, &c->shard->frames.mem);
+		(void)nghttp2_session_server_new3(&session, cb, c, opt, &mem);
 	}
 	nghttp2_option_del(opt);
 	nghttp2_session_callbacks_del(cb);

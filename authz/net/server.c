@@ -52,7 +52,7 @@ static bool init_shard(struct shard *sh, struct server *s, struct loop *l)
 	sh->loop = l;
 	sh->drain.run = drain_shard;
 	tally_init(&sh->users, &s->alloc);
-	frame_pool_init(&sh->frames, &s->alloc, s->limits.connections);
+	http2_mem_init(&sh->http2_mem, &s->alloc, s->limits.connections);
 	buf_init(&sh->out, s->alloc, s->limits.reply + 2 * OUT_SOFT);
 	sh->read = mem_new(&s->alloc, READ_SIZE);
 	return sh->read;
@@ -115,7 +115,7 @@ static void clear_shard(struct shard *sh)
 		exchange_destroy(x, a);
 	}
 	tally_clear(&sh->users);
-	frame_pool_clear(&sh->frames);
+	http2_mem_clear(&sh->http2_mem);
 	buf_clear(&sh->out);
 	mem_free(a, sh->read, READ_SIZE);
 }
