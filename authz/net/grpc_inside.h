@@ -64,6 +64,8 @@ void http2_consumed(struct exchange *x, size_t n);
 
 /* Points at both texts, which nghttp2 reads until the block is submitted. */
 nghttp2_nv http2_header(struct str name, struct str value);
+/* The same for a value that does not come again: it stays out of HPACK's table. */
+nghttp2_nv http2_header_once(struct str name, struct str value);
 
 /* ---- grpc_reply.c ---- */
 

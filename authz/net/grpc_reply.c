@@ -34,7 +34,7 @@ static size_t heading(struct exchange *x, nghttp2_nv *out)
 	out[n++] = http2_header(STR(":status"), STR("200"));
 	out[n++] = http2_header(STR("content-type"), STR(GRPC_TYPE));
 	if (x->request_id.n)
-		out[n++] = http2_header(STR("x-request-id"), x->request_id);
+		out[n++] = http2_header_once(STR("x-request-id"), x->request_id);
 	return n;
 }
 

@@ -268,6 +268,14 @@ nghttp2_nv http2_header(struct str name, struct str value)
 			     NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
 }
 
+nghttp2_nv http2_header_once(struct str name, struct str value)
+{
+	nghttp2_nv nv = http2_header(name, value);
+
+	nv.flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+	return nv;
+}
+
 /* HTTP/2 wants names in lower case; handlers write them as in HTTP/1.1. */
 static struct str lower_name(struct exchange *x, struct str name)
 {
@@ -311,7 +319,7 @@ void http2_answer(struct exchange *x)
 	if (!bodiless)
 		nv[n++] = http2_header(STR("content-length"), decimal(x, r->body.n));
 	if (x->request_id.n)
-		nv[n++] = http2_header(STR("x-request-id"), x->request_id);
+		nv[n++] = http2_header_once(STR("x-request-id"), x->request_id);
 	for (size_t i = 0; i < r->nheaders; i++) {
 		struct str name = lower_name(x, r->headers[i].name);
 

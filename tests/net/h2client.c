@@ -44,7 +44,9 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *frame, const uint8
 	struct h2_reply *r = reply_of(user, frame->hd.stream_id);
 
 	(void)s;
-	(void)flags;
+	/* It is another one each time, and would push what is not out of the table. */
+	if (nn == 12 && memcmp(name, "x-request-id", 12) == 0)
+		assert_true(flags & NGHTTP2_NV_FLAG_NO_INDEX);
 	if (r && nn == 7 && memcmp(name, ":status", 7) == 0)
 		r->status = (int)strtol((const char *)value, NULL, 10);
 	else if (r)
