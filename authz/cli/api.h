@@ -59,6 +59,10 @@ bool answer_flag(const struct json *v, const char *name);
 /* All of a file, "-" for standard input; over @max: refused. */
 MUST_USE bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e);
 
+/* What is given as --@option: a token itself, or "@FILE", so that it need not stand in the list of
+ * processes. White space behind it goes. */
+MUST_USE bool api_read_token(const char *option, const char *given, struct buf *out, struct err *e);
+
 #define AUTO_ANSWER __attribute__((cleanup(answer_clear))) struct answer
 
 #endif

@@ -41,6 +41,11 @@ int run_tool_show(struct cli *c);
 int run_tool_diff(struct cli *c);
 int run_tool_accept(struct cli *c);
 int run_tool_withdraw(struct cli *c);
+/* One difference of two definitions, for a person. */
+void tool_put_difference(FILE *out, struct str path, struct str change, const struct json *was,
+			 const struct json *is);
+/* tool_pin.c */
+int run_tool_pin(struct cli *c);
 /* federation.c */
 int run_federation_list(struct cli *c);
 int run_federation_add(struct cli *c);

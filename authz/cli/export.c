@@ -7,28 +7,11 @@
 
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
+#include "authz/cli/print.h"
 #include "authz/store/file.h"
 
 #define EXPORT_MAX (512l * 1024 * 1024)
 #define EXPORT_PAGE 1000
-
-/* A Lua string: every byte that is not plain ASCII as an escape, so that the file is safe in any
- * editor and terminal. */
-static void put_lua(struct buf *b, struct str s)
-{
-	buf_char(b, '"');
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		if (c == '"' || c == '\\')
-			buf_printf(b, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			buf_printf(b, "\\x%02x", c);
-		else
-			buf_char(b, (char)c);
-	}
-	buf_char(b, '"');
-}
 
 static void put_text(struct buf *b, const struct json *entry, const char *from, const char *name)
 {
@@ -37,7 +20,7 @@ static void put_text(struct buf *b, const struct json *entry, const char *from, 
 	if (!v)
 		return;
 	buf_printf(b, ", %s = ", name);
-	put_lua(b, v->s);
+	print_lua(b, v->s);
 }
 
 static void put_attributes(struct buf *b, const struct json *entry)
@@ -49,9 +32,9 @@ static void put_attributes(struct buf *b, const struct json *entry)
 	buf_lit(b, ",\n    attributes = { ");
 	for (uint32_t i = 0; i < v->n; i++) {
 		buf_printf(b, "%s[", i ? ", " : "");
-		put_lua(b, v->items[i].name); /* some names are words of Lua: end, in, not */
+		print_lua(b, v->items[i].name); /* some names are words of Lua: end, in, not */
 		buf_lit(b, "] = ");
-		put_lua(b, v->items[i].s);
+		print_lua(b, v->items[i].s);
 	}
 	buf_lit(b, " }");
 }
@@ -67,7 +50,7 @@ static void put_list(struct buf *b, const struct json *entry, const char *name, 
 	for (uint32_t i = 0; i < v->n; i++) {
 		if (i)
 			buf_lit(b, ", ");
-		put_lua(b, v->items[i].s);
+		print_lua(b, v->items[i].s);
 	}
 	buf_lit(b, " }");
 }
@@ -81,7 +64,7 @@ static bool put_entry(struct buf *b, const struct json *entry)
 	if (!id || !state)
 		return false;
 	buf_lit(b, "  { spiffe_id = ");
-	put_lua(b, id->s);
+	print_lua(b, id->s);
 	put_text(b, entry, "owner", "owner");
 	put_text(b, entry, "purpose", "purpose");
 	put_text(b, entry, "definition", "definition");

@@ -19,35 +19,54 @@ static size_t sequence(struct str s)
 	return n <= s.n && text_is_utf8(str_first(s, n)) ? n : 0;
 }
 
-/* C1 controls, line and paragraph separators, marks that turn or hide text. */
-static bool is_deceptive(const unsigned char *p, size_t n)
+/* Controls, line and paragraph separators, marks that turn or hide text, and the letters that
+ * nobody sees: tags (U+E0000 on), by which text is smuggled past people to models. */
+static bool is_deceptive(uint32_t c)
 {
-	uint32_t c;
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || c == 0x61c || c == 0x180e ||
+	       (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
+	       (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
+	       (c >= 0xe0000 && c <= 0xe0fff);
+}
 
-	if (n == 2)
-		return p[0] == 0xc2 && p[1] < 0xa0;
-	if (n != 3)
-		return false;
-	c = (uint32_t)(p[0] & 0x0f) << 12 | (uint32_t)(p[1] & 0x3f) << 6 | (p[2] & 0x3f);
-	return (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
-	       (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
+size_t print_char(struct str s, uint32_t *c, bool *shown)
+{
+	const unsigned char *p = (const unsigned char *)s.p;
+	size_t n = sequence(s);
+
+	*c = n <= 1 ? p[0] : p[0] & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++)
+		*c = *c << 6 | (p[i] & 0x3f);
+	*shown = n && !is_deceptive(*c);
+	return n ? n : 1;
 }
 
 void print_safe(struct buf *b, struct str s)
 {
 	while (s.n) {
-		size_t n = sequence(s);
-		unsigned char c = (unsigned char)s.p[0];
+		uint32_t c;
+		bool shown;
+		size_t n = print_char(s, &c, &shown);
 
-		if (n == 0 || c < 0x20 || c == 0x7f ||
-		    is_deceptive((const unsigned char *)s.p, n)) {
-			buf_char(b, '?');
-			n = n ? n : 1;
-		} else {
-			buf_add(b, str_first(s, n));
-		}
+		buf_add(b, shown ? str_first(s, n) : STR("?"));
 		s = str_from(s, n);
 	}
+}
+
+void print_lua(struct buf *b, struct str s)
+{
+	buf_char(b, '"');
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c == '"' || c == '\\')
+			buf_printf(b, "\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			buf_printf(b, "\\x%02x", c);
+		else
+			buf_char(b, (char)c);
+	}
+	buf_char(b, '"');
 }
 
 void print_text(FILE *out, struct str s)

@@ -18,6 +18,12 @@
 void print_safe(struct buf *b, struct str s);
 /* The same to a stream. */
 void print_text(FILE *out, struct str s);
+/* The bytes of the first character of @s, which is not empty, and the character; *shown: it is none
+ * of those. */
+size_t print_char(struct str s, uint32_t *c, bool *shown);
+/* A Lua string: every byte that is not plain ASCII as an escape, so that the file is safe in any
+ * editor and terminal. */
+void print_lua(struct buf *b, struct str s);
 
 /* A value in a person's words: a string bare, an array with commas, an object as name=value. */
 void print_value(struct buf *b, const struct json *v);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "authz/base/text.h"
 #include "authz/cli/api.h"
 
 bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e)
@@ -32,4 +33,18 @@ bool api_read_file(const char *path, size_t max, struct buf *out, struct err *e)
 	if (!is_stdin)
 		close(fd);
 	return ok;
+}
+
+bool api_read_token(const char *option, const char *given, struct buf *out, struct err *e)
+{
+	if (given[0] != '@') {
+		buf_add(out, str_c(given));
+	} else if (!api_read_file(given + 1, out->max - 1, out, e)) {
+		return false;
+	}
+	while (out->n && strchr(" \r\n", out->p[out->n - 1]))
+		out->n--;
+	if (out->n == 0 || !text_is_printable(buf_str(out)))
+		return err_code(e, ERR_INVALID, "wrong_usage", "%s: no token in it", option);
+	return true;
 }

@@ -32,21 +32,6 @@ bool svid_proof_given(const struct cli *c)
 	return false;
 }
 
-/* The token itself, or "@FILE", so that it need not stand in the list of processes. */
-static bool read_token(const char *option, const char *given, struct buf *out, struct err *e)
-{
-	if (given[0] != '@') {
-		buf_add(out, str_c(given));
-	} else if (!api_read_file(given + 1, TOKEN_BYTES, out, e)) {
-		return false;
-	}
-	while (out->n && strchr(" \r\n", out->p[out->n - 1]))
-		out->n--;
-	if (out->n == 0 || !text_is_printable(buf_str(out)))
-		return err_code(e, ERR_INVALID, "wrong_usage", "%s: no token in it", option);
-	return true;
-}
-
 /* A nonce of the server, good for a minute. */
 static bool ask_nonce(const struct api *api, struct buf *nonce, struct err *e)
 {
@@ -162,7 +147,7 @@ static bool put_token(const char *option, const char *given, struct buf *body, s
 	bool ok;
 
 	buf_init(&token, mem_system, TOKEN_BYTES);
-	ok = read_token(option, given, &token, e);
+	ok = api_read_token(option, given, &token, e);
 	if (ok)
 		buf_json(body, buf_str(&token));
 	if (token.p)

@@ -2,7 +2,29 @@
 #include "authz/cli/commands.h"
 #include "authz/cli/table.h"
 
+static const struct option pin_options[] = {
+	{ "--file", "FILE", "a tools/list result, response or array; - is stdin", 'f', true },
+	{ "--server", "URL", "instead: ask this MCP server (streamable HTTP)", 0, false },
+	{ "--token", "TOKEN", "for that server, as a bearer token; or @FILE", 0, false },
+	{ "--ca-file", "FILE", "authorities to believe it by (PEM; the system's)", 0, false },
+	{ "--tool", "NAME", "only this tool", 0, true },
+	{ "--write", "FILE", "write the pins there, such as policies/catalogue/pins-files.lua", 0,
+	  false },
+	{ "--digests", NULL, "digests alone, without the definitions", 0, false },
+	END_OPTIONS,
+};
+
 const struct command cli_tool_commands[] = {
+	{ .name = "pin",
+	  .operands = "SERVER",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Print pins of a server's tools for the catalogue, or write them to a file",
+	  .more = "\nSERVER is its name in the catalogue. Review what is written: it is what agents "
+		  "are told. --write\nshows what changes; it replaces only a file that it wrote for "
+		  "this server. Of a list in\nseveral pages -f is given once for each.",
+	  .options = pin_options,
+	  .run = run_tool_pin },
 	{ .name = "list",
 	  .help = "List the catalogue's tools and how their definitions stand",
 	  .more = "\nunpinned; unseen: no list of its server was shown to writ yet; reviewed: as "

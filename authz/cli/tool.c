@@ -63,26 +63,29 @@ int run_tool_show(struct cli *c)
 
 static void put_side(FILE *out, const char *mark, const struct json *v)
 {
+	AUTO_BUF text;
 	AUTO_BUF b;
 
-	if (!v)
-		return;
+	buf_init(&text, mem_system, 8 * v->raw.n + 64);
 	buf_init(&b, mem_system, 2 * VALUE_MAX);
-	print_safe(&b, str_first(v->raw, VALUE_MAX));
-	if (v->raw.n > VALUE_MAX)
+	json_canonical(&text, v);
+	print_safe(&b, str_first(buf_str(&text), VALUE_MAX));
+	if (text.n > VALUE_MAX)
 		buf_lit(&b, "...");
 	fprintf(out, "  %s %.*s\n", mark, STR_FMT(buf_str(&b)));
 }
 
-static void put_difference(FILE *out, struct str path, struct str change, const struct json *was,
-			   const struct json *is)
+void tool_put_difference(FILE *out, struct str path, struct str change, const struct json *was,
+			 const struct json *is)
 {
 	print_text(out, path);
 	fputc(' ', out);
 	print_text(out, change);
 	fputc('\n', out);
-	put_side(out, "-", was);
-	put_side(out, "+", is);
+	if (was)
+		put_side(out, "-", was);
+	if (is)
+		put_side(out, "+", is);
 }
 
 static void say_state(struct cli *c, const struct json *v)
@@ -135,10 +138,10 @@ int run_tool_diff(struct cli *c)
 	say_state(c, a.value);
 	all = json_get_type(a.value, STR("differences"), JSON_ARRAY);
 	for (uint32_t i = 0; all && i < all->n; i++)
-		put_difference(c->out, answer_text(&all->items[i], "path"),
-			       answer_text(&all->items[i], "change"),
-			       json_get(&all->items[i], STR("was")),
-			       json_get(&all->items[i], STR("is")));
+		tool_put_difference(c->out, answer_text(&all->items[i], "path"),
+				    answer_text(&all->items[i], "change"),
+				    json_get(&all->items[i], STR("was")),
+				    json_get(&all->items[i], STR("is")));
 	if (all && !answer_flag(a.value, "all_differences"))
 		fprintf(c->out, "and more\n");
 	if (!all && answer_text(a.value, "observed").n)
