@@ -175,6 +175,8 @@ struct config {
 	struct {
 		const char *issuer; /* "iss" of delegated tokens; NULL: writ's own SPIFFE ID */
 		struct config_issuers users;
+		uint32_t depth; /* agents in one chain */
+		int64_t ttl_s;
 	} delegation;
 	struct {
 		int64_t keep_s; /* how long an unconfirmed foreign bundle is used */

@@ -87,6 +87,10 @@ const struct setting config_settings[] = {
 	       "https URL by which OpenID relying parties know writ: \"iss\" of its JWT-SVIDs"),
 	{ "delegation.users", SET_ISSUERS, false, AT(delegation.users), 2, 32, "none", NULL,
 	  "OpenID Connect issuers whose tokens say for which user an agent acts" },
+	U32("delegation.depth", delegation.depth, false, 1, 8, "4",
+	    "agents that one delegation may go through"),
+	SECONDS("delegation.ttl", delegation.ttl_s, 30, 3600, "5m",
+		"life of a delegated token; none outlives what it was exchanged for"),
 	STRING("delegation.issuer", delegation.issuer, 9, 1024, "<writ's own SPIFFE ID>",
 	       "https URL by which others know writ as the issuer of delegated tokens: their "
 	       "\"iss\"; never that of jwt.issuer"),

@@ -46,6 +46,8 @@ void serving_fill_ttls(struct core *core, const struct config *c)
 								   : SIGNER_X509_TTL_MAX_S;
 	core->jwt_ttl_max = c->ttl.jwt_s > SIGNER_JWT_TTL_MAX_S ? c->ttl.jwt_s
 								: SIGNER_JWT_TTL_MAX_S;
+	core->delegated_ttl = c->delegation.ttl_s;
+	core->delegation_depth = c->delegation.depth;
 	core->join_token_ttl = c->ttl.join_token_s;
 	core->leeway_s = c->ttl.leeway_s;
 	core->orphan_ms = c->registry.orphan_s * 1000;

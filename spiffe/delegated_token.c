@@ -201,9 +201,8 @@ static void put_own(struct buf *b, const struct delegated_token *t)
 	buf_clear(&name);
 }
 
-static void put_payload(struct buf *b, const struct delegated_token *t)
+void delegated_token_claims(const struct delegated_token *t, struct buf *b)
 {
-	buf_char(b, '{');
 	put_act(b, t);
 	buf_lit(b, "\"aud\":");
 	buf_json(b, t->audience);
@@ -222,7 +221,6 @@ static void put_payload(struct buf *b, const struct delegated_token *t)
 	if (!t->subject_issuer.n)
 		put(b, "sub_profile", STR(PROFILE));
 	put_own(b, t);
-	buf_char(b, '}');
 }
 
 bool delegated_token_issue(struct jwt_signer *s, const struct delegated_token *t, struct buf *out,
@@ -233,7 +231,9 @@ bool delegated_token_issue(struct jwt_signer *s, const struct delegated_token *t
 	if (!check_all(t, e))
 		return false;
 	buf_init(&json, mem_system, LIMIT_TOKEN);
-	put_payload(&json, t);
+	buf_char(&json, '{');
+	delegated_token_claims(t, &json);
+	buf_char(&json, '}');
 	if (!buf_ok(&json))
 		return err_set(e, ERR_TOO_LARGE, "the token would have more than %d bytes",
 			       LIMIT_TOKEN);

@@ -78,6 +78,10 @@ MUST_USE bool delegated_token_verify(struct jwt_verifier *v, struct bundle_set *
 MUST_USE bool delegated_token_issue(struct jwt_signer *s, const struct delegated_token *t,
 				    struct buf *out, struct err *e);
 
+/* Append the claims of @t as members of a JSON object, without braces: as a token has them, and as
+ * introspection tells them (RFC 7662 2.2). */
+void delegated_token_claims(const struct delegated_token *t, struct buf *out);
+
 /* Names with one blank between them (RFC 6749 3.3); none is there twice. Empty is fine. */
 bool delegated_scope_valid(struct str scope);
 /* Is each name of @part one of @whole? */

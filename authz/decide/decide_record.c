@@ -25,6 +25,7 @@ static bool known_action(struct str name)
 		STR_INIT("models/list"),       STR_INIT("models/count_tokens"),
 		STR_INIT("models/mcp_server"), STR_INIT("models/server_tool"),
 		STR_INIT("SendMessage"),       STR_INIT("SendStreamingMessage"),
+		STR_INIT("token/exchange"),
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)

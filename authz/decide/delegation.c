@@ -28,12 +28,13 @@ void delegation_describe(struct delegation *d)
 	}
 }
 
-/* Of all but the last, who is judged by name and reason when he asks. */
-static bool chain_holds(const struct worker *w, const struct delegated_token *t, struct err *e)
+/* Are the first @n of the chain active? */
+static bool chain_holds(const struct worker *w, const struct delegated_token *t, size_t n,
+			struct err *e)
 {
 	int64_t now_ms = clock_wall_ms(w->core->clock);
 
-	for (size_t i = 0; i + 1 < t->nchain; i++) {
+	for (size_t i = 0; i < n; i++) {
 		const struct registry_entry *agent = registry_find(worker_registry(w), t->chain[i]);
 
 		if (!agent || registry_state(agent, now_ms) != ENTRY_ACTIVE)
@@ -44,13 +45,14 @@ static bool chain_holds(const struct worker *w, const struct delegated_token *t,
 	return true;
 }
 
-bool delegation_verify(struct worker *w, struct str token, struct str audience, struct arena *a,
-		       const struct delegation **out, struct err *e)
+static bool verify(struct worker *w, struct str token, const struct str *audiences, size_t n,
+		   struct arena *a, const struct delegation **out, struct err *e)
 {
 	const struct delegated_expected x = { .trust_domain = w->core->trust_domain,
 					      .issuer = w->core->token_issuer,
-					      .audience = &audience,
-					      .naudience = 1,
+					      .audience = audiences,
+					      .naudience = n,
+					      .any_audience = n == 0,
 					      .now_s = clock_wall_ms(w->core->clock) / 1000 };
 	struct delegation *d = arena_zero(a, sizeof(*d));
 
@@ -62,11 +64,24 @@ bool delegation_verify(struct worker *w, struct str token, struct str audience, 
 		return false;
 	if (revocations_hit(worker_revocations(w), &d->token, w->sha))
 		return err_code(e, ERR_UNAUTHENTICATED, CODE, "token: it was revoked");
-	if (!chain_holds(w, &d->token, e))
-		return false;
 	delegation_describe(d);
 	*out = d;
 	return true;
+}
+
+/* The last one is judged by name and with a reason, when he asks. */
+bool delegation_verify(struct worker *w, struct str token, struct str audience, struct arena *a,
+		       const struct delegation **out, struct err *e)
+{
+	return verify(w, token, &audience, 1, a, out, e) &&
+	       chain_holds(w, &(*out)->token, (*out)->token.nchain - 1, e);
+}
+
+bool delegation_look(struct worker *w, struct str token, const struct str *audiences, size_t n,
+		     struct arena *a, const struct delegation **out, struct err *e)
+{
+	return verify(w, token, audiences, n, a, out, e) &&
+	       chain_holds(w, &(*out)->token, (*out)->token.nchain, e);
 }
 
 bool delegation_thumbprint(const struct peer *p, uint8_t out[static SHA256_LEN])

@@ -30,6 +30,12 @@ bool delegation_claimed(struct str token, struct arena *a);
 /* Verify a token that is for @audience. Refusals: ERR_UNAUTHENTICATED "invalid_token". */
 MUST_USE bool delegation_verify(struct worker *w, struct str token, struct str audience,
 				struct arena *a, const struct delegation **out, struct err *e);
+/* The same for one of @n audiences, and the one who acts now must be active, too: of those who are
+ * shown a token by somebody else. 0: for whomever, to tell what a token is and not to let anybody
+ * in by it. */
+MUST_USE bool delegation_look(struct worker *w, struct str token, const struct str *audiences,
+			      size_t n, struct arena *a, const struct delegation **out,
+			      struct err *e);
 
 /* Fill d->policy from d->token. */
 void delegation_describe(struct delegation *d);

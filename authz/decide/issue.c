@@ -183,7 +183,7 @@ static bool is_ours(struct str text, const struct core *core, struct err *e)
 	return true;
 }
 
-static bool entitled(const struct caller *caller, const struct worker *w, struct err *e)
+bool issue_entitled(const struct caller *caller, const struct worker *w, struct err *e)
 {
 	if (caller->proof != PROOF_MTLS)
 		return err_code(
@@ -216,7 +216,8 @@ void issue_svid(struct issue *i, const struct caller *caller)
 
 	i->method = "mtls";
 	i->uid = -1;
-	if (entitled(caller, i->worker, &e) && issue_prepare(i, i->worker->core, caller->entry, &e))
+	if (issue_entitled(caller, i->worker, &e) &&
+	    issue_prepare(i, i->worker->core, caller->entry, &e))
 		sign(i);
 	else
 		i->done(i, false, &e);

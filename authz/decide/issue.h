@@ -69,6 +69,11 @@ MUST_USE bool issue_attest(struct control *c, struct issue *i, const struct atte
 MUST_USE bool issue_instance(struct control *c, const struct registry_entry *template,
 			     struct str id, struct str by, int64_t now_ms, struct err *e);
 
+/* May @caller be given credentials at all: over mutual TLS, registered and active, of our own trust
+ * domain, and not an instance of a template that is suspended? Codes: mtls_required, unknown_agent,
+ * foreign_trust_domain, agent_suspended. */
+MUST_USE bool issue_entitled(const struct caller *caller, const struct worker *w, struct err *e);
+
 /* ---- what issue.c and attest.c share ---- */
 
 /* Fill the signer's job from the registry, never from what the caller sent beyond its key and its

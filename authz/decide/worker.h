@@ -59,6 +59,8 @@ struct core {
 	int64_t decision_ns;		   /* deadline of a record */
 	int64_t x509_ttl, jwt_ttl;	   /* seconds, where the registration says nothing */
 	int64_t x509_ttl_max, jwt_ttl_max; /* whatever it says; the signer's own bound */
+	int64_t delegated_ttl;		   /* seconds, at most, of a delegated token */
+	uint32_t delegation_depth;	   /* agents in one chain, at most */
 	int64_t join_token_ttl, leeway_s;
 	int64_t orphan_ms; /* an agent not seen for so long is listed as an orphan */
 	size_t token_max;  /* bytes of a bearer token */

@@ -37,6 +37,14 @@ void handle_attest_challenge(struct request *r);
 void handle_svid_x509(struct request *r);
 void handle_svid_jwt(struct request *r);
 
+/* oauth.c */
+void handle_oauth_token(struct request *r);
+/* oauth_tokens.c */
+void handle_oauth_introspect(struct request *r);
+void handle_oauth_revoke(struct request *r);
+void handle_oauth_metadata(struct request *r);
+void handle_delegations_revoke(struct request *r);
+
 /* trust.c */
 void handle_bundle(struct request *r);
 void handle_keys(struct request *r);

@@ -105,6 +105,8 @@ static void start_core(struct rig *r)
 	r->core.decision_ns = 2000000000;
 	r->core.x509_ttl = r->core.x509_ttl_max = 3600;
 	r->core.jwt_ttl = r->core.jwt_ttl_max = 300;
+	r->core.delegated_ttl = 300;
+	r->core.delegation_depth = 4;
 	r->core.join_token_ttl = 600;
 	r->core.leeway_s = 30;
 	r->core.token_max = LIMIT_TOKEN;
