@@ -39,14 +39,18 @@ def every_file_is_well_formed():
 
 @test
 def istio():
-    mesh, policy, rule = documents("istio.yaml")
-    [provider] = mesh["extensionProviders"]
+    mesh, telemetry, policy, rule = documents("istio.yaml")
+    provider, log = mesh["extensionProviders"]
     grpc = provider["envoyExtAuthzGrpc"]
     only(grpc, ("service", "port", "failOpen", "statusOnError", "timeout", "includeRequestBodyInCheck"), "envoyExtAuthzGrpc")
     only(grpc["includeRequestBodyInCheck"], ("maxRequestBytes", "allowPartialMessage", "packAsBytes"), "includeRequestBodyInCheck")
     equal((grpc["failOpen"], grpc["statusOnError"]), (False, "503"), "fails closed, and says so")
     equal(grpc["includeRequestBodyInCheck"], {"maxRequestBytes": BODY_LIMIT, "allowPartialMessage": False, "packAsBytes": True},
           "the body")
+    only(log["envoyHttpAls"], ("service", "port", "logName", "filterStateObjectsToLog", "additionalRequestHeadersToLog",
+                               "additionalResponseHeadersToLog", "additionalResponseTrailersToLog"), "envoyHttpAls")
+    equal((telemetry["kind"], telemetry["spec"]["accessLogging"]), ("Telemetry", [{"providers": [{"name": log["name"]}]}]), "the log")
+    equal((log["envoyHttpAls"]["service"], telemetry["spec"]["selector"]), (grpc["service"], policy["spec"]["selector"]), "of whom, to whom")
     equal((policy["kind"], policy["spec"]["action"], policy["spec"]["provider"]),
           ("AuthorizationPolicy", "CUSTOM", {"name": provider["name"]}), "the policy names the provider")
     equal((rule["kind"], rule["spec"]["host"], rule["spec"]["trafficPolicy"]["tls"]["mode"]),
@@ -87,6 +91,54 @@ def kgateway():
     only(auth["grpc"], ("contextExtensions", "requestMetadata"), "grpc")
     only(auth["grpc"]["contextExtensions"], SETTINGS, "contextExtensions")
     equal((auth["failureMode"], auth["forwardBody"]), ("FailClosed", {"maxSize": BODY_LIMIT}), "fails closed, with bodies")
+
+
+GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "models"}
+WRIT_PORT = [{"name": "writ", "namespace": "writ", "port": 8443}]
+
+
+@test
+def envoy_ai_gateway():
+    """By the CRDs of envoyproxy/gateway (gateway.envoyproxy.io) and envoyproxy/ai-gateway (aigateway.envoyproxy.io)."""
+    docs = {d["kind"]: d for d in documents("envoy-ai-gateway.yaml")}
+    versions = {"gateway.envoyproxy.io": "v1alpha1", "aigateway.envoyproxy.io": "v1beta1"}
+    for kind, d in docs.items():
+        group, _, version = d["apiVersion"].partition("/")
+        equal(version, versions.get(group, version), kind)
+    auth = docs["SecurityPolicy"]["spec"]["extAuth"]
+    only(docs["SecurityPolicy"]["spec"], ("apiKeyAuth", "authorization", "basicAuth", "cors", "csrf", "extAuth", "jwt", "mergeType",
+                                          "oidc", "targetRef", "targetRefs", "targetSelectors"), "SecurityPolicy")
+    only(auth, ("bodyToExtAuth", "contextExtensions", "failOpen", "grpc", "headersToExtAuth", "http", "includeRouteMetadata",
+                "recomputeRoute", "statusOnError", "timeout"), "extAuth")
+    equal((auth["failOpen"], auth["statusOnError"], auth["bodyToExtAuth"]), (False, 503, {"maxRequestBytes": BODY_LIMIT}), "fails closed")
+    only(auth["grpc"], ("backendRef", "backendRefs", "backendSettings"), "grpc")
+    for c in auth["contextExtensions"]:
+        equal((set(c), c["type"], c["name"] in SETTINGS), ({"name", "type", "value"}, "Value", True), f"{c}")
+    for kind in ("SecurityPolicy", "ClientTrafficPolicy"):
+        equal(docs[kind]["spec"]["targetRefs"], [GATEWAY], f"{kind}: all routes of the Gateway")
+    validation = docs["ClientTrafficPolicy"]["spec"]["tls"]["clientValidation"]
+    only(validation, ("allowExpiredCertificate", "caCertificateRefs", "certificateHashes", "crl", "mode", "optional", "spkiHashes",
+                      "subjectAltNames"), "clientValidation")
+    equal((validation["mode"], validation["subjectAltNames"]["uris"][0]["type"]), ("RequireAndVerify", "Prefix"), "who the agent is")
+    patches = docs["EnvoyPatchPolicy"]["spec"]
+    equal((patches["targetRef"], patches["type"]), (GATEWAY, "JSONPatch"), "patches")
+    for p, field in zip(patches["jsonPatches"], ("with_request_body/pack_as_bytes", "include_peer_certificate")):
+        gateway = docs["Gateway"]
+        equal(p["name"], f"agents/models/{gateway['spec']['listeners'][0]['name']}", "the listener")
+        only(p["operation"], ("from", "jsonPath", "op", "path", "value"), "operation")
+        equal((p["operation"]["op"], p["operation"]["path"], p["operation"]["value"]), ("add", f"/typed_config/{field}", True), "a patch")
+    [setting] = docs["EnvoyProxy"]["spec"]["telemetry"]["accessLog"]["settings"]
+    [sink] = setting["sinks"]
+    only(sink["als"], ("backendRef", "backendRefs", "backendSettings", "http", "logName", "type"), "als")
+    equal((sink["type"], sink["als"]["type"]), ("ALS", "HTTP"), "the access log")
+    equal((auth["grpc"]["backendRefs"], sink["als"]["backendRefs"]), (WRIT_PORT, WRIT_PORT), "both go to writ")
+    route = docs["AIGatewayRoute"]["spec"]
+    only(route, ("hostnames", "llmRequestCosts", "parentRefs", "rules"), "AIGatewayRoute")
+    equal({c["type"]: c["metadataKey"] for c in route["llmRequestCosts"]},
+          {"InputToken": "llm_input_token", "OutputToken": "llm_output_token"}, "what access_log of writ.lua looks for by default")
+    equal(route["rules"][0]["backendRefs"], [{"name": docs["AIServiceBackend"]["metadata"]["name"]}], "the backend")
+    only(docs["AIServiceBackend"]["spec"], ("backendRef", "bodyMutation", "headerMutation", "schema"), "AIServiceBackend")
+    only(docs["Backend"]["spec"], ("appProtocols", "endpoints", "fallback", "tls", "type"), "Backend")
 
 
 @test
