@@ -66,6 +66,11 @@ MUST_USE bool svid_from_workload(const struct cli *c, const struct svid_files *f
 				 struct svid_found *out, struct err *e);
 MUST_USE bool svid_token_from_workload(struct cli *c, struct buf *token, struct err *e);
 
+/* The same from a message of FetchX509SVID. */
+MUST_USE bool svid_from_message(const struct cli *c, struct str message,
+				const struct svid_files *files, struct svid_found *out,
+				struct err *e);
+
 /* Get a new one: with @by_proof by the proof given, else over mutual TLS with the one in the
  * folder. On success the three files are replaced. */
 MUST_USE bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_proof,

@@ -4,7 +4,7 @@
  * It renews over mutual TLS with the SVID it has, at half of its life; a join token is for the
  * first one, and for the case that the one at hand has expired. Being killed at any moment leaves
  * whole files. What goes wrong is said on standard error and tried again; it ends only when nothing
- * it could try would help.
+ * it could try would help. With --socket it follows a Workload API instead (svid_follow.c).
  */
 #include <errno.h>
 #include <signal.h>
@@ -23,17 +23,6 @@
 
 #define EXEC_LIMIT_S 60 /* how long a command may take */
 #define SLEEP_MAX_S 30	/* the clock may be set meanwhile */
-
-struct watch {
-	struct cli *c;
-	struct svid_files files;
-	struct svid_found now;
-	bool have; /* .now is what lies on disk, and it holds */
-	int64_t every_s, renew_at_s, look_at_s;
-	unsigned failures;
-	int signal; /* 0: none */
-	const char *pid_file, *command;
-};
 
 int64_t svid_renew_at(int64_t from_s, int64_t to_s, int64_t every_s, uint32_t random)
 {
@@ -87,7 +76,7 @@ bool svid_read_pid(struct str text, pid_t *out)
 	return true;
 }
 
-static void complain(const struct watch *w, const struct err *e)
+void svid_complain(const struct svid_watch *w, const struct err *e)
 {
 	(void)cli_fail(w->c, e);
 	fflush(w->c->err);
@@ -95,7 +84,7 @@ static void complain(const struct watch *w, const struct err *e)
 
 /* ---- telling others ---- */
 
-static void send_signal(const struct watch *w)
+static void send_signal(const struct svid_watch *w)
 {
 	struct err e = { 0 };
 	AUTO_BUF text;
@@ -110,7 +99,7 @@ static void send_signal(const struct watch *w)
 	else if (kill(pid, w->signal) != 0)
 		err_set(&e, ERR_IO, "process %d was not signalled: %s", (int)pid, strerror(errno));
 	if (e.class != ERR_NONE)
-		complain(w, &e);
+		svid_complain(w, &e);
 }
 
 /* The group of a command that does not end in time is killed: the next renewal must not wait. */
@@ -131,7 +120,7 @@ static int wait_for(pid_t pid)
 	return status;
 }
 
-static void run_command(const struct watch *w)
+static void run_command(const struct svid_watch *w)
 {
 	char sh[] = "sh", option[] = "-c", *command = strdup(w->command);
 	char *const argv[] = { sh, option, command, NULL };
@@ -147,7 +136,7 @@ static void run_command(const struct watch *w)
 	free(command);
 	if (rc) {
 		err_set(&e, ERR_IO, "cannot run the command: %s", strerror(rc));
-		complain(w, &e);
+		svid_complain(w, &e);
 		return;
 	}
 	status = wait_for(pid);
@@ -157,10 +146,10 @@ static void run_command(const struct watch *w)
 	else if (WEXITSTATUS(status))
 		err_set(&e, ERR_IO, "the command ended with exit code %d", WEXITSTATUS(status));
 	if (e.class != ERR_NONE)
-		complain(w, &e);
+		svid_complain(w, &e);
 }
 
-static void tell(const struct watch *w, const char *what)
+void svid_tell(const struct svid_watch *w, const char *what)
 {
 	char expires[CLOCK_RFC3339_MAX];
 
@@ -181,7 +170,7 @@ static void tell(const struct watch *w, const char *what)
 
 /* ---- renewing ---- */
 
-static uint32_t any(void)
+uint32_t svid_any(void)
 {
 	uint32_t n;
 
@@ -190,7 +179,7 @@ static uint32_t any(void)
 }
 
 /* Would trying again as we are ever help? */
-static bool hopeless(const struct watch *w, const struct err *e)
+static bool hopeless(const struct svid_watch *w, const struct err *e)
 {
 	if (w->have)
 		return false;
@@ -198,7 +187,7 @@ static bool hopeless(const struct watch *w, const struct err *e)
 	       e->class != ERR_IO && e->class != ERR_NOMEM && e->class != ERR_INTERNAL;
 }
 
-static bool renew(struct watch *w, int64_t now, struct err *e)
+static bool renew(struct svid_watch *w, int64_t now, struct err *e)
 {
 	const bool proof = svid_proof_given(w->c);
 	struct svid_found found;
@@ -213,7 +202,7 @@ static bool renew(struct watch *w, int64_t now, struct err *e)
 		return false;
 	w->now = found;
 	w->have = true;
-	w->renew_at_s = svid_renew_at(found.from_s, found.to_s, w->every_s, any());
+	w->renew_at_s = svid_renew_at(found.from_s, found.to_s, w->every_s, svid_any());
 	/* Its begin lies a little back, so that clocks may differ; never renew in a circle. */
 	if (w->renew_at_s <= now)
 		w->renew_at_s = now + 1;
@@ -221,29 +210,29 @@ static bool renew(struct watch *w, int64_t now, struct err *e)
 }
 
 /* True: go on. False: the exit code is set. */
-static bool step(struct watch *w, int64_t now, int *exit_code)
+static bool step(struct svid_watch *w, int64_t now, int *exit_code)
 {
 	struct err e = { 0 };
 
 	if (renew(w, now, &e)) {
 		w->failures = 0;
 		w->look_at_s = now + 1;
-		tell(w, "renewed");
+		svid_tell(w, "renewed");
 		return true;
 	}
-	complain(w, &e);
+	svid_complain(w, &e);
 	if (hopeless(w, &e)) {
 		*exit_code = CLI_FAILED;
 		return false;
 	}
 	w->failures++;
-	w->renew_at_s = now + svid_retry_after(w->failures, any());
+	w->renew_at_s = now + svid_retry_after(w->failures, svid_any());
 	return true;
 }
 
 /* The bundle may change between renewals. An SVID that no longer holds under it is renewed at once:
  * its authority was withdrawn. */
-static void look_at_bundle(struct watch *w, int64_t now)
+static void look_at_bundle(struct svid_watch *w, int64_t now)
 {
 	int64_t next_s = 60;
 	struct svid_found found;
@@ -251,16 +240,16 @@ static void look_at_bundle(struct watch *w, int64_t now)
 	struct err e = { 0 };
 
 	if (!svid_refresh_bundle(w->c, &w->files, &changed, &next_s, &e)) {
-		complain(w, &e);
+		svid_complain(w, &e);
 	} else if (changed) {
-		tell(w, "bundle");
+		svid_tell(w, "bundle");
 		if (!svid_on_disk(&w->files, now, &found, &e))
 			w->renew_at_s = now;
 	}
 	w->look_at_s = now + next_s;
 }
 
-static int watch(struct watch *w)
+static int watch(struct svid_watch *w)
 {
 	int exit_code = CLI_DONE;
 	struct err e = { 0 };
@@ -269,7 +258,7 @@ static int watch(struct watch *w)
 	if (!cli_flag(w->c, "--once") &&
 	    svid_on_disk(&w->files, (int64_t)time(NULL), &w->now, &e)) {
 		w->have = true;
-		w->renew_at_s = svid_renew_at(w->now.from_s, w->now.to_s, w->every_s, any());
+		w->renew_at_s = svid_renew_at(w->now.from_s, w->now.to_s, w->every_s, svid_any());
 	}
 	for (;;) {
 		int64_t now = (int64_t)time(NULL), next;
@@ -292,9 +281,9 @@ static int watch(struct watch *w)
 int run_svid_watch(struct cli *c)
 {
 	const char *name = cli_value(c, "--signal"), *every = cli_value(c, "--every");
-	struct watch w = { .c = c,
-			   .pid_file = cli_value(c, "--pid-file"),
-			   .command = cli_value(c, "--exec") };
+	struct svid_watch w = { .c = c,
+				.pid_file = cli_value(c, "--pid-file"),
+				.command = cli_value(c, "--exec") };
 	struct err e = { 0 };
 
 	if (!svid_files_of(c, &w.files, &e))
@@ -308,5 +297,5 @@ int run_svid_watch(struct cli *c)
 				  "--signal %.40s: expected HUP, INT, TERM, QUIT, USR1, USR2 or "
 				  "WINCH",
 				  name);
-	return watch(&w);
+	return cli_value(c, "--socket") ? svid_follow(&w) : watch(&w);
 }

@@ -1,7 +1,8 @@
 /*
- * svid_watch - when to renew, whom to tell: the parts of `writ svid watch` that tests can ask.
+ * svid_watch - when to renew, whom to tell: the parts of `writ svid watch`.
  *
- * Threads    No state.
+ * Ownership  A watch borrows the command's options.
+ * Threads    One owner.
  */
 #ifndef WRIT_CLI_SVID_WATCH_H
 #define WRIT_CLI_SVID_WATCH_H
@@ -21,5 +22,26 @@ int svid_signal_named(const char *name);
 
 /* The content of a pid file: one number from 2 on. */
 bool svid_read_pid(struct str text, pid_t *out);
+
+struct svid_watch {
+	struct cli *c;
+	struct svid_files files;
+	struct svid_found now;
+	bool have; /* .now is what lies on disk, and it holds */
+	int64_t every_s, renew_at_s, look_at_s;
+	unsigned failures;
+	int signal; /* 0: none */
+	const char *pid_file, *command;
+};
+
+/* Say that this happened ("renewed", "bundle", "withdrawn"), signal the process, run the command.
+ */
+void svid_tell(const struct svid_watch *w, const char *what);
+void svid_complain(const struct svid_watch *w, const struct err *e); /* on standard error */
+uint32_t svid_any(void);					     /* at random */
+
+/* Follow the Workload API at --socket until nothing that could be tried would help; returns the
+ * exit code. */
+int svid_follow(struct svid_watch *w);
 
 #endif

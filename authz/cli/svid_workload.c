@@ -82,11 +82,19 @@ static bool keep(const struct found *svid, const struct svid_files *files, struc
 	       svid_keep(files, key, svid->id, buf_str(&chain), buf_str(&bundle), out, e);
 }
 
-bool svid_from_workload(const struct cli *c, const struct svid_files *files, struct svid_found *out,
-			struct err *e)
+bool svid_from_message(const struct cli *c, struct str message, const struct svid_files *files,
+		       struct svid_found *out, struct err *e)
 {
 	const char *id = cli_value(c, "--id");
 	struct found svid;
+
+	return choose(message, id ? str_c(id) : (struct str){ NULL, 0 }, &svid, e) &&
+	       keep(&svid, files, out, e);
+}
+
+bool svid_from_workload(const struct cli *c, const struct svid_files *files, struct svid_found *out,
+			struct err *e)
+{
 	AUTO_BUF message;
 	bool ok;
 
@@ -96,8 +104,7 @@ bool svid_from_workload(const struct cli *c, const struct svid_files *files, str
 				"--socket needs no proof: the server knows this process by itself");
 	ok = workload_ask(cli_value(c, "--socket"), "FetchX509SVID", (struct str){ "", 0 },
 			  &message, e) &&
-	     choose(buf_str(&message), id ? str_c(id) : (struct str){ NULL, 0 }, &svid, e) &&
-	     keep(&svid, files, out, e);
+	     svid_from_message(c, buf_str(&message), files, out, e);
 	if (message.p)
 		mem_wipe(message.p, message.n);
 	return ok;

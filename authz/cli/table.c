@@ -108,6 +108,13 @@ static const struct option watch_options[] = {
 	{ "--exec", "COMMAND", "run by sh -c after a change; a minute at most", 0, false },
 	{ "--every", "DURATION", "renew at least this often (half of the SVID's life)", 0, false },
 	{ "--once", NULL, "renew once and end", 0, false },
+	{ "--socket", "URI", "follow a SPIFFE Workload API instead, such as unix:///run/w.sock", 0,
+	  false },
+	{ "--id", "SPIFFE_ID", "with --socket: which identity, if there are several", 0, false },
+	{ "--on-denied", "WHAT",
+	  "with --socket, when the identity is taken away: keep the files (the default), or remove "
+	  "key.pem and svid.pem",
+	  0, false },
 	END_OPTIONS,
 };
 

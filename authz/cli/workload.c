@@ -13,10 +13,13 @@
 struct talk {
 	struct transport *to;
 	struct str request; /* with its frame; sent bytes are cut off */
-	struct buf *got;    /* frames and messages */
+	struct buf got;	    /* the frame that is coming, and its message */
+	bool (*each)(void *ctx, struct str message);
+	void *ctx;
 	char said[SAID_BYTES];
 	int status, http; /* -1: not said */
-	bool closed, whole, too_large;
+	size_t messages;
+	bool closed, enough;
 };
 
 static int digit(char c)
@@ -72,15 +75,11 @@ static int on_header(nghttp2_session *h2, const nghttp2_frame *f, const uint8_t 
 	return 0;
 }
 
-/* Is the first message there? */
-static bool is_whole(const struct talk *t)
+static size_t length_of(const struct talk *t)
 {
-	const uint8_t *p = (const uint8_t *)t->got->p;
+	const uint8_t *p = (const uint8_t *)t->got.p;
 
-	if (t->got->n < FRAME)
-		return false;
-	return t->got->n - FRAME >=
-	       ((size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | (size_t)p[4]);
+	return (size_t)p[1] << 24 | (size_t)p[2] << 16 | (size_t)p[3] << 8 | (size_t)p[4];
 }
 
 static int on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
@@ -91,12 +90,32 @@ static int on_data(nghttp2_session *h2, uint8_t flags, int32_t id, const uint8_t
 	(void)h2;
 	(void)flags;
 	(void)id;
-	if (t->whole || t->http != 200)
-		return 0;
-	buf_add(t->got, (struct str){ (const char *)p, n });
-	t->too_large = !buf_ok(t->got);
-	t->whole = !t->too_large && is_whole(t);
+	if (t->http == 200)
+		buf_add(&t->got, (struct str){ (const char *)p, n });
 	return 0;
+}
+
+/* Hand over what is whole. */
+static bool take_messages(struct talk *t, struct err *e)
+{
+	while (!t->enough && t->got.n >= FRAME && buf_ok(&t->got)) {
+		size_t n = length_of(t);
+
+		if (t->got.p[0])
+			return err_set(e, ERR_IO,
+				       "the Workload API compresses what nobody asked it to");
+		if (n > WORKLOAD_REPLY_MAX)
+			break;
+		if (t->got.n - FRAME < n)
+			return true;
+		t->messages++;
+		t->enough = !t->each(t->ctx, str_first(str_from(buf_str(&t->got), FRAME), n));
+		mem_wipe(t->got.p, FRAME + n); /* there may be a key in it */
+		buf_drop(&t->got, FRAME + n);
+	}
+	return t->enough || t->got.n < FRAME ||
+	       err_set(e, ERR_TOO_LARGE, "the Workload API's message has more than %zu bytes",
+		       WORKLOAD_REPLY_MAX);
 }
 
 static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *user)
@@ -178,23 +197,38 @@ static bool flush(struct talk *t, nghttp2_session *h2, struct err *e)
 	return n == 0 || err_set(e, ERR_INTERNAL, "HTTP/2: %s", nghttp2_strerror((int)n));
 }
 
-/* Until the first message is there, or the stream is over. */
+/* A stream is silent while nothing changes. */
+static bool is_silence(const struct talk *t, const struct err *e)
+{
+	return t->messages && e->class == ERR_TIMEOUT;
+}
+
+/* Until it was enough, or the stream is over. */
 static bool converse(struct talk *t, nghttp2_session *h2, struct err *e)
 {
 	char bytes[READ_BYTES];
 
-	while (!t->whole && !t->closed && !t->too_large) {
+	while (!t->enough && !t->closed) {
 		size_t n = 0;
 		ssize_t taken;
 
-		if (!flush(t, h2, e) || !transport_read(t->to, bytes, sizeof(bytes), &n, e))
+		if (!flush(t, h2, e))
 			return false;
+		if (!transport_read(t->to, bytes, sizeof(bytes), &n, e)) {
+			if (!is_silence(t, e))
+				return false;
+			*e = (struct err){ 0 };
+			continue;
+		}
 		if (!n)
 			return err_set(e, ERR_UNAVAILABLE, "the server has closed the connection");
 		taken = nghttp2_session_mem_recv(h2, (const uint8_t *)bytes, n);
+		mem_wipe(bytes, n);
 		if (taken < 0 || (size_t)taken != n)
 			return err_set(e, ERR_IO, "the server does not speak HTTP/2 (%s)",
 				       taken < 0 ? nghttp2_strerror((int)taken) : "cut off");
+		if (!take_messages(t, e))
+			return false;
 	}
 	return true;
 }
@@ -205,9 +239,13 @@ static bool refused(const struct talk *t, struct err *e)
 			       : t->status == 7 ? ERR_FORBIDDEN
 						: ERR_UNAVAILABLE;
 
+	if (t->status == 12)
+		class = ERR_NOT_FOUND;
 	if (t->status > 0)
 		return err_set(e, class, "the Workload API says: %s (grpc-status %d)",
 			       *t->said ? t->said : "nothing", t->status);
+	if (t->messages)
+		return err_set(e, ERR_UNAVAILABLE, "the Workload API has ended the stream");
 	return err_set(e, ERR_IO, "the Workload API sent no message (HTTP status %d)", t->http);
 }
 
@@ -223,30 +261,21 @@ static bool call(struct talk *t, const char *method, struct err *e)
 		return err_set(e, ERR_NOMEM, "memory is short");
 	ok = converse(t, h2, e);
 	nghttp2_session_del(h2);
-	if (ok && t->too_large)
-		return err_set(e, ERR_TOO_LARGE,
-			       "the Workload API's message has more than %zu bytes",
-			       WORKLOAD_REPLY_MAX);
-	if (ok && !t->whole)
-		return refused(t, e);
-	if (ok && t->got->p[0])
-		return err_set(e, ERR_IO, "the Workload API compresses what nobody asked it to");
-	return ok;
+	return ok && (t->enough || refused(t, e));
 }
 
-bool workload_ask(const char *uri, const char *method, struct str request, struct buf *message,
-		  struct err *e)
+bool workload_follow(const char *uri, const char *method, struct str request,
+		     bool (*each)(void *ctx, struct str message), void *ctx, struct err *e)
 {
 	const struct client_tls tls = { 0 };
 	struct target target = { .kind = TARGET_UNIX };
-	AUTO_BUF framed, got;
-	struct talk t = { .got = &got, .status = -1, .http = -1 };
+	struct talk t = { .each = each, .ctx = ctx, .status = -1, .http = -1 };
 	char frame[FRAME] = { 0 };
-	struct str all;
+	AUTO_BUF framed;
 	bool ok;
 
 	buf_init(&framed, mem_system, WORKLOAD_REPLY_MAX);
-	buf_init(&got, mem_system, WORKLOAD_REPLY_MAX);
+	buf_init(&t.got, mem_system, WORKLOAD_REPLY_MAX + FRAME + READ_BYTES);
 	if (strncmp(uri, "unix:///", 8) != 0 || strlen(uri + 7) >= sizeof(target.path))
 		return err_code(e, ERR_INVALID, "wrong_usage",
 				"--socket %.200s: expected unix:///PATH, of %zu bytes at most", uri,
@@ -261,13 +290,21 @@ bool workload_ask(const char *uri, const char *method, struct str request, struc
 	t.request = buf_str(&framed);
 	ok = transport_open(&target, &tls, false, &t.to, e) && call(&t, method, e);
 	transport_close(t.to);
-	all = str_from(buf_str(&got), got.n < FRAME ? got.n : FRAME);
-	if (ok)
-		buf_add(message, str_first(all, (size_t)(uint8_t)got.p[1] << 24 |
-							(size_t)(uint8_t)got.p[2] << 16 |
-							(size_t)(uint8_t)got.p[3] << 8 |
-							(size_t)(uint8_t)got.p[4]));
-	if (got.p)
-		mem_wipe(got.p, got.n); /* there may be a key in it */
-	return ok && (buf_ok(message) || err_set(e, ERR_NOMEM, "no room for the message"));
+	if (t.got.p)
+		mem_wipe(t.got.p, t.got.n);
+	buf_clear(&t.got);
+	return ok;
+}
+
+static bool keep_first(void *ctx, struct str message)
+{
+	buf_add(ctx, message);
+	return false;
+}
+
+bool workload_ask(const char *uri, const char *method, struct str request, struct buf *message,
+		  struct err *e)
+{
+	return workload_follow(uri, method, request, keep_first, message, e) &&
+	       (buf_ok(message) || err_set(e, ERR_NOMEM, "no room for the message"));
 }

@@ -1,8 +1,9 @@
 /*
- * workload - ask a SPIFFE Workload API, writ's or another's: one call, one message.
+ * workload - ask a SPIFFE Workload API, writ's or another's: for one message, or for all that come.
  *
  * Purpose    gRPC over HTTP/2 on a Unix socket, as the standard's Workload Endpoint has it: no TLS,
- * the security header on each call. Of a stream the first message is read, then it is over.
+ * the security header on each call. workload_ask reads the first message, then it is over;
+ *            workload_follow stays.
  * Ownership  The message is appended to the caller's buf, whose bound is the message's.
  * Threads    One owner.
  */
@@ -19,5 +20,12 @@
  * ERR_INVALID, UNAVAILABLE ERR_UNAVAILABLE. */
 MUST_USE bool workload_ask(const char *uri, const char *method, struct str request,
 			   struct buf *message, struct err *e);
+
+/* The same for a stream: @each is called for every message, which lives until it returns, and ends
+ * it by returning false: true. False with @e: the server ended it, as above, or is gone
+ * (ERR_UNAVAILABLE). Only the first message must come in time. */
+MUST_USE bool workload_follow(const char *uri, const char *method, struct str request,
+			      bool (*each)(void *ctx, struct str message), void *ctx,
+			      struct err *e);
 
 #endif

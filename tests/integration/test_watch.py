@@ -7,6 +7,7 @@ import subprocess
 import time
 
 from harness import (WRIT, AGENT, SANITIZER, Deployment, check, equal, join_token, main, one_line, openssl, test)
+from spiffe_double import FOREIGN_KEY, Double
 
 LIMITS = "limits = { attest_rate = 1000, attest_burst = 1000 }\n"
 shared = None
@@ -194,6 +195,103 @@ def refuses_wrong_usage():
                  ["--owner", "root:no-such-group"]):
         d.writ("svid", "watch", "--dir", d.path("never"), *args, code=2)
     check(not os.path.exists(d.path("never")), "it began all the same")
+
+
+# --- following a Workload API ----------------------------------------------------------------
+
+@test
+def follows_a_server_that_is_not_writ():
+    d, other = server(), Double()
+    folder, ran = d.path("follow"), d.path("ran")
+    w = Watch(d, "--socket", f"unix://{other.path}", "--dir", folder, "--key-mode", "0640", "--exec", f"echo ran >>{ran}",
+              "--json")
+
+    def events():
+        return [json.loads(line)["event"] for line in w.said().splitlines()]
+    try:
+        w.until("the first SVID", lambda: events() == ["renewed"])
+        belongs(folder)
+        equal(os.stat(os.path.join(folder, "key.pem")).st_mode & 0o777, 0o640, "mode")
+        before = files(folder)
+        other.commands["renew"]()
+        w.until("a renewal", lambda: events() == ["renewed"] * 2)
+        belongs(folder)
+        check(files(folder)["svid.pem"] != before["svid.pem"], "the SVID is the old one")
+        other.commands["authority"]()
+        w.until("a new authority", lambda: events() == ["renewed", "renewed", "bundle"])
+        equal(files(folder)["bundle.pem"].count(b"BEGIN"), 2, "authorities")
+        other.commands["restart"]()  # ends all streams; what it says then is nothing new
+        w.until("the end of the stream", lambda: "grpc-status 14" in w.complained() or "closed" in w.complained())
+        other.commands["renew"]()
+        w.until("a renewal on the next connection", lambda: events()[3:] == ["renewed"])
+        before = files(folder)
+        other.commands["revoke"]()
+        w.until("that it is over", lambda: events()[4:] == ["withdrawn"])
+        equal(files(folder), before, "the files of an identity that is gone")
+        other.commands["grant"]()
+        other.commands["renew"]()
+        w.until("that it is back", lambda: events()[5:] == ["renewed"])
+        w.until("the command, each time", lambda: open(ran).read() == "ran\n" * 6)
+    finally:
+        w.stop()
+        other.close()
+
+
+@test
+def keeps_the_files_while_the_server_is_away():
+    d = Deployment(caller=None).start()
+    d.register("spiffe://example.org/agent/follower", selectors=[f"unix:uid:{os.geteuid()}"])
+    folder = d.path("away")
+    uri = f"unix://{d.workload_socket}"
+    sleeper = subprocess.Popen(["sleep", "1000"])
+    d.write("pid", f"{sleeper.pid}\n")
+    w = Watch(d, "--socket", uri, "--dir", folder, "--on-denied", "remove", "--signal", "TERM", "--pid-file", d.path("pid"))
+    try:
+        w.until("the first SVID", lambda: "renewed" in w.said())
+        equal(sleeper.wait(10), -15, "the signal")
+        before = files(folder)
+        d.stop()
+        w.until("that the server is away", lambda: w.complained())
+        equal(files(folder), before, "the files")
+        belongs(folder)
+        d.start()
+        w.until("another SVID", lambda: w.said().count("renewed") == 2)  # the new server makes a new key
+        belongs(folder)
+        d.admin("POST", "/v1/agents/suspend", {"spiffe_id": "spiffe://example.org/agent/follower"})
+        w.until("that it is over", lambda: "withdrawn" in w.said())
+        equal(os.listdir(folder), ["bundle.pem"], "what is left")
+    finally:
+        w.stop()
+        sleeper.kill()
+        sleeper.wait()
+    done = d.writ("svid", "watch", "--socket", uri, "--dir", folder, "--once", code=1)
+    check("no identity issued" in done.stderr, done.stderr)
+    d.admin("POST", "/v1/agents/resume", {"spiffe_id": "spiffe://example.org/agent/follower"})
+    d.writ("svid", "watch", "--socket", uri, "--dir", folder, "--once", code=0)
+    belongs(folder)
+    done = d.writ("svid", "watch", "--socket", uri, "--dir", folder, "--once", "--id", "spiffe://example.org/agent/x", code=1)
+    check("gives this process no spiffe://example.org/agent/x" in done.stderr, done.stderr)
+    d.close()
+
+
+@test
+def what_a_server_says_for_ever_ends_it():
+    d = server()
+    for status, word in ((3, "security header"), (12, "no such method")):
+        other = Double()
+        other.w.method["FetchX509SVID"] = lambda _, status=status, word=word: (status, word)
+        done = d.writ("svid", "watch", "--socket", f"unix://{other.path}", "--dir", d.path("never"), code=1)
+        check(word in done.stderr, done.stderr)
+        other.close()
+    # What does not hold is not kept: a certificate for another key.
+    other = Double()
+    other.w.key_bytes = FOREIGN_KEY.pkcs8
+    done = d.writ("svid", "watch", "--socket", f"unix://{other.path}", "--dir", d.path("never"), "--once", code=1)
+    check("another key" in done.stderr and not os.path.exists(d.path("never")), done.stderr)
+    other.close()
+    for args in (["--every", "1m"], ["--join-token", "x"], ["--on-denied", "panic"]):
+        d.writ("svid", "watch", "--socket", "unix:///nobody", "--dir", d.path("never"), *args, code=2)
+    d.writ("svid", "watch", "--socket", "tcp://127.0.0.1:1", "--dir", d.path("never"), code=1)
 
 
 if __name__ == "__main__":
