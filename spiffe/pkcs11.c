@@ -221,7 +221,7 @@ static bool find_slot(struct pkcs11_token *t, CK_SLOT_ID *slot, CK_TOKEN_INFO *o
 /* One more wrong try may lock the PIN for good, and this one was not seen to be right. */
 static bool may_try(const struct pkcs11_token *t, const CK_TOKEN_INFO *info, struct err *e)
 {
-	if (t->refused)
+	if (t->module->refused)
 		return err_code(e, ERR_FORBIDDEN, PKCS11_PIN_REFUSED,
 				"token: \"%s\" refused the PIN; it is not tried again",
 				name_of(&t->uri));
@@ -259,7 +259,9 @@ static bool open_session(struct pkcs11_token *t, struct err *e)
 	(void)p->f->C_CloseSession(t->session);
 	if (rv != CKR_PIN_INCORRECT && rv != CKR_PIN_INVALID && rv != CKR_PIN_LEN_RANGE)
 		return pkcs11_say(e, ERR_UNAVAILABLE, "login", rv);
-	t->refused = true;
+	/* It held before, so somebody changed it: the other token's session, which has the same
+	 * PIN and often is the same token, must not try it again. */
+	t->module->refused = t->module->refused || t->generation;
 	pkcs11_say(e, ERR_FORBIDDEN, "login", rv);
 	if (e)
 		e->code = PKCS11_PIN_REFUSED;

@@ -18,7 +18,6 @@ struct pkcs11_token {
 	struct pkcs11_uri uri;
 	CK_SESSION_HANDLE session;
 	unsigned generation; /* of the module when the session was opened; 0: none */
-	bool refused;	     /* the token said that the PIN is wrong */
 	size_t pin_len;
 	char pin[PKCS11_PIN_MAX + 1];
 };
@@ -30,6 +29,7 @@ struct pkcs11 {
 	bool initialised;
 	unsigned generation; /* grows with each initialisation */
 	int64_t next_reset_ns;
+	bool refused; /* a token said, after a login that held, that the PIN is wrong */
 	struct pkcs11_token tokens[TOKENS_MAX];
 	size_t ntokens;
 };

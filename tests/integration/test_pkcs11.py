@@ -273,6 +273,49 @@ def a_deployment_moves_into_a_token_and_out_again():
     d.close()
 
 
+@test
+def under_the_organisations_ca_sealed_and_with_a_credential():
+    d = Token()
+    for name, ca, extra in (("root", None, ()), ("ca", "root", ())):
+        openssl("req", "-x509" if not ca else "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-keyout", d.path(name + ".key"), "-out", d.path(name + (".pem" if not ca else ".csr")), "-subj",
+                f"/CN={name}", *(("-days", "99", "-addext", "keyUsage=critical,keyCertSign") if not ca else ()))
+    d.write("ca.ext", "basicConstraints=critical,CA:TRUE,pathlen:1\nkeyUsage=critical,keyCertSign\n"
+                      "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
+    openssl("x509", "-req", "-in", d.path("ca.csr"), "-CA", d.path("root.pem"), "-CAkey", d.path("root.key"), "-extfile",
+            d.path("ca.ext"), "-days", "90", "-out", d.path("ca.pem"))
+    os.chmod(d.path("ca.key"), 0o600)
+    os.makedirs(d.path("credentials"))
+    shutil.move(d.path("pin"), d.path("credentials", "token-pin"))
+    with open(d.path("sealing"), "wb") as f:
+        f.write(os.urandom(32))
+    os.chmod(d.path("sealing"), 0o600)
+    d.config = d.plain + f"""
+keys = {{ encrypt = "file:sealing" }}
+authority = {{
+  upstream = {{ certificate = "ca.pem", key = "ca.key", bundle = "root.pem" }},
+  pkcs11 = {{ module = "{MODULE}", pin = "credential:token-pin", {BOTH}, network = true }},
+}}
+"""
+    d.write("writ.lua", d.config)
+    fails_to_start(d, "LoadCredential=token-pin")
+    d.env["CREDENTIALS_DIRECTORY"] = d.path("credentials")
+    d.start()
+    cert = enrol(d, "deep")
+    text = openssl("x509", "-in", cert[0], "-noout", "-issuer").decode()
+    check("O = writ" in text, text)
+    said = subprocess.run(["openssl", "verify", "-CAfile", d.path("root.pem"), "-untrusted", cert[0], cert[0]],
+                          capture_output=True, text=True, check=False)
+    check(said.returncode == 0, said.stdout + said.stderr)
+    check(token_id(active(d, "x509")) in d.objects(), "the intermediate's key")
+    rotate(d, "x509")
+    d.restart()
+    equal(renew(d, cert).status, 200, "after a rotation and a restart")
+    message = [f["message"] for f in d.admin("GET", "/v1/doctor").json["findings"] if f["name"] == "signer_opens_files"]
+    check(message and "connect to other machines" in message[0], repr(message))
+    d.close()
+
+
 def refused(reply, saying):
     error = is_error(reply, 503, saying)
     check(saying in error["message"], f"{error} does not say {saying!r}")

@@ -294,7 +294,7 @@ static void keys_outlive_the_process_and_never_leave(void **state)
 static void a_wrong_pin_is_shown_once(void **state)
 {
 	struct pkcs11 *p;
-	struct pkcs11_token *t = NULL;
+	struct pkcs11_token *t = NULL, *same = NULL;
 	struct made m = { 0 };
 
 	(void)state;
@@ -309,6 +309,7 @@ static void a_wrong_pin_is_shown_once(void **state)
 	assert_int_equal(logins, 1);
 	token_flags = 0;
 	assert_string_equal(login(p, "writ", SOFTHSM_PIN, &t), "");
+	assert_string_equal(login(p, "writ", SOFTHSM_PIN, &same), "");
 	/* changed by somebody while writ runs: seen at the next session, and then no more tried */
 	make(t, "l", &m);
 	assert_true(still_there(t, &m));
@@ -320,6 +321,7 @@ static void a_wrong_pin_is_shown_once(void **state)
 	assert_int_equal(logins, 1);
 	login_says = CKR_OK;
 	assert_false(still_there(t, &m)); /* until a restart */
+	assert_false(still_there(same, &m));
 	assert_int_equal(logins, 1);
 	buf_clear(&m.spki);
 	pkcs11_unload(p);
