@@ -39,7 +39,7 @@ $(B)/tests/fault/test_%: LDFLAGS += $(WRAP)
 $(B)/tests/bench/bench_load: $(patsubst %.c,$(B)/%.o,$(wildcard tests/bench/load*.c))
 $(B)/%.o: %.c ; @mkdir -p $(@D); $(CC) $(NEEDED) $(CFLAGS) -c -o $@ $<
 .SECONDARY:
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -type f -name '*.d' 2>/dev/null)
 
 ## make run       install missing packages, build, start writ with the example policies in .writ/
 run: packages ; @$(MAKE) --no-print-directory $(B)/writ && exec scripts/run $(B)/writ

@@ -1,11 +1,12 @@
 /* Accepting a definition that is not the pinned one, and what there is to know before. */
+#include "authz/base/log.h"
 #include "authz/decide/definitions.h"
 #include "authz/decide/definitions_inside.h"
 
 #define ACT_BYTES ((size_t)4 * 1024 * 1024)
 
 static bool record_act(struct control *c, const char *act, const struct definition_row *row,
-		       struct str digest, struct str by, struct str first, struct err *e)
+		       struct str digest, struct str by, const char *outcome, struct err *e)
 {
 	struct act_record r;
 
@@ -14,8 +15,10 @@ static bool record_act(struct control *c, const char *act, const struct definiti
 	record_str(&r.job.record, STR("digest"), digest);
 	record_str(&r.job.record, STR("digest_pinned"), row->pin);
 	record_str(&r.job.record, STR("kind"), STR("admin.action"));
+	record_str(&r.job.record, STR("outcome"), str_c(outcome));
 	record_str(&r.job.record, STR("pep"), by);
-	record_str(&r.job.record, STR("proposed_by"), first);
+	if (strcmp(act, "tool.accept") == 0)
+		record_str(&r.job.record, STR("proposed_by"), row->accepted_first);
 	record_str(&r.job.record, STR("tool"), row->tool);
 	return act_record_append(c, &r, e);
 }
@@ -54,28 +57,41 @@ static bool acceptable(const struct policy_pin *pin, struct definition_row *row,
 			STR_FMT(found ? row->digest : STR("none")));
 }
 
+/* What grants is on record first; if it then cannot be stored, that is on record, too. */
+static bool grant(struct control *c, const char *act, const struct definition_row *row,
+		  struct str digest, struct str by, struct err *e)
+{
+	struct err ignored = { 0 };
+
+	if (!record_act(c, act, row, digest, by, "done", e))
+		return false;
+	if (!definition_store_put(c->definitions->store, row, e)) {
+		if (!record_act(c, act, row, digest, by, "failed", &ignored))
+			log_event(LOG_ERROR, "admin.unrecorded", "why=\"%s\"", ignored.msg);
+		return false;
+	}
+	return definitions_publish(c, e) || err_prefix(e, "it is stored, and not in force yet");
+}
+
 static bool propose(struct control *c, struct definition_row *row, struct str digest, struct str by,
 		    struct err *e)
 {
-	if (!record_act(c, "tool.propose", row, digest, by, STR(""), e))
-		return false;
 	row->proposed = digest;
 	row->proposed_by = by;
 	row->proposed_ms = clock_wall_ms(c->core->clock);
-	return definition_store_put(c->definitions->store, row, e) && definitions_publish(c, e);
+	return grant(c, "tool.propose", row, digest, by, e);
 }
 
-static bool accept(struct control *c, struct definition_row *row, struct str by, struct err *e)
+static bool accept(struct control *c, struct definition_row *row, struct str digest, struct str by,
+		   struct err *e)
 {
-	if (!record_act(c, "tool.accept", row, row->proposed, by, row->proposed_by, e))
-		return false;
-	row->accepted = row->proposed;
+	row->accepted = digest;
 	row->accepted_first = row->proposed_by;
 	row->accepted_by = by;
 	row->accepted_ms = clock_wall_ms(c->core->clock);
 	row->proposed = row->proposed_by = STR("");
 	row->proposed_ms = 0;
-	return definition_store_put(c->definitions->store, row, e) && definitions_publish(c, e);
+	return grant(c, "tool.accept", row, digest, by, e);
 }
 
 static bool accept_for(struct control *c, const struct policy_pin *pin, struct str digest,
@@ -95,7 +111,7 @@ static bool accept_for(struct control *c, const struct policy_pin *pin, struct s
 				"%.*s has proposed this definition already; another admin or "
 				"approver has to accept it",
 				STR_FMT(str_first(by, 200)));
-	return accept(c, &row, by, e);
+	return accept(c, &row, digest, by, e);
 }
 
 bool definition_accept(struct control *c, struct str tool, struct str digest, struct str by,
@@ -132,7 +148,7 @@ static bool withdraw(struct control *c, struct str tool, struct str by, struct a
 	if (!definition_store_put(c->definitions->store, &row, e) || !definitions_publish(c, e))
 		return false;
 	if (record_act(c, "tool.withdraw", &row, was.accepted.n ? was.accepted : was.proposed, by,
-		       STR(""), e))
+		       "done", e))
 		return true;
 	return err_prefix(e, "nothing is accepted any more, but this act is not on record");
 }

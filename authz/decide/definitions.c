@@ -176,6 +176,7 @@ bool definitions_publish(struct control *c, struct err *e)
 	if (!ok) {
 		if (v)
 			shared_release(&v->shared);
+		d->policies = UINT64_MAX; /* the next look tries again */
 		return false;
 	}
 	slot_publish(&c->core->definitions, &v->shared);
@@ -362,14 +363,27 @@ static bool store(struct observation *o, struct err *e)
 
 static bool observe(struct observation *o, struct err *e)
 {
+	struct err unrecorded = { 0 };
+	bool published;
+
 	o->news = arena_alloc(&o->arena, (o->nlist + 1) * sizeof(*o->news));
 	if (!o->news)
 		return err_set(e, ERR_NOMEM, "no memory for the definitions of tools");
 	for (size_t i = 0; i < o->nlist; i++)
 		if (!look(o, &o->list[i], e))
 			return false;
-	return !o->n || (record_turns(o, RESTORED, e) && store(o, e) &&
-			 definitions_publish(o->c, e) && record_turns(o, CHANGED, e));
+	if (!o->n)
+		return true;
+	if (!record_turns(o, RESTORED, e) || !store(o, e))
+		return false;
+	/* What is stored is on record, even if the fronts are told only by the next look. */
+	published = definitions_publish(o->c, e);
+	if (!record_turns(o, CHANGED, published ? e : &unrecorded)) {
+		log_event(LOG_ERROR, "tool.unrecorded", "why=\"%s\"",
+			  published ? e->msg : unrecorded.msg);
+		return false;
+	}
+	return published;
 }
 
 bool definitions_observe(struct control *c, const struct definition_sighting *list, size_t n,

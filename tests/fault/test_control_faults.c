@@ -8,12 +8,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 /* cmocka wants the standard headers first */
 #include <cmocka.h>
 #include <sqlite3.h>
 
 #include "authz/decide/admin.h"
+#include "authz/decide/definitions.h"
 #include "authz/decide/issue.h"
 #include "authz/decide/rollout_acts.h"
 #include "tests/decide/desk.h"
@@ -433,6 +435,132 @@ static void try_leaf(struct trial *t)
 	assert_true(control_renew_leaf(t->d->control, &e));
 }
 
+/* ---- pinned tools ---- */
+
+#define PIN "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+/* A digest of its own for each trial. */
+static void digest_of_trial(const struct trial *t, char out[80])
+{
+	snprintf(out, 80, "sha256:%064ld", t->nth);
+}
+
+static void pin_tool(struct trial *t)
+{
+	char path[160];
+	struct err e = { 0 };
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/catalogue", t->d->policies);
+	(void)mkdir(path, 0700);
+	snprintf(path, sizeof(path), "%s/catalogue/tools.lua", t->d->policies);
+	f = fopen(path, "we");
+	assert_non_null(f);
+	fprintf(f, "tool 'a/b' { effect = 'read', args = {}, digest = '" PIN "' }\n");
+	fclose(f);
+	write_policy(t->d, "pinned");
+	if (!control_activate_folder(t->d->control, STR("unix:0"), &e))
+		fail_msg("pinned: %s", e.msg);
+	definitions_tick(t->d->control);
+}
+
+static bool see_tool(struct trial *t, struct err *e)
+{
+	char digest[80];
+	struct definition_sighting s = { .tool = STR_INIT("a/b"), .text = STR_INIT("{}") };
+
+	digest_of_trial(t, digest);
+	s.digest = str_c(digest);
+	t->d->rig.time.ms += DEFINITION_PAUSE_MS;
+	return definitions_observe(t->d->control, &s, 1, STR("gateway"), e);
+}
+
+/* By which digest decisions think that it is listed; and is one accepted? */
+static bool seen_so(struct trial *t, bool *accepted)
+{
+	struct definition_view *v = (struct definition_view *)slot_acquire(
+		&t->d->rig.core.definitions);
+	size_t i = definition_find(v, STR("a/b"));
+	bool so = false;
+	char digest[80];
+
+	digest_of_trial(t, digest);
+	if (i < v->n) {
+		so = str_eq(v->known[i].observed, str_c(digest));
+		*accepted = str_eq(v->known[i].accepted, str_c(digest));
+	}
+	shared_release(&v->shared);
+	return so;
+}
+
+static void look_again(struct trial *t)
+{
+	struct err e = { 0 };
+
+	heal(t);
+	slot_publish(&t->d->rig.core.policies, NULL);
+	if (!control_activate_stored(t->d->control, &e))
+		fail_msg("control_activate_stored: %s", e.msg);
+	definitions_tick(t->d->control);
+}
+
+/* In force, stored and on record; or the list that told of it is not shown, and the next one tells
+ * it again. */
+static void try_seen(struct trial *t)
+{
+	struct err e = { 0 };
+	bool ok, accepted;
+
+	pin_tool(t);
+	arm(t);
+	ok = see_tool(t, &e);
+	disarm(t);
+	if (ok && !seen_so(t, &accepted))
+		fail_msg("seen %ld: said so, is not", t->nth);
+	if (ok)
+		assert_int_equal(desk_records(t->d, t->from, "tool.definition", "changed"), 1);
+	else
+		assert_true(t->failed && e.msg[0]);
+	look_again(t);
+	if (ok && !seen_so(t, &accepted))
+		fail_msg("seen %ld: not after a restart", t->nth);
+	if (!ok && !see_tool(t, &e))
+		fail_msg("after seen %ld: %s", t->nth, e.msg);
+	assert_true(seen_so(t, &accepted));
+}
+
+/* Two persons: what was said to be accepted is so, and nothing else is. */
+static void try_accept(struct trial *t)
+{
+	struct err e = { 0 };
+	bool ok, second = false, accepted = false;
+	char digest[80];
+
+	digest_of_trial(t, digest);
+	pin_tool(t);
+	if (!see_tool(t, &e) ||
+	    !definition_accept(t->d->control, STR("a/b"), str_c(digest), STR("ann"), &second, &e))
+		fail_msg("accept %ld: %s", t->nth, e.msg);
+	assert_false(second);
+	arm(t);
+	ok = definition_accept(t->d->control, STR("a/b"), str_c(digest), STR("ben"), &second, &e);
+	disarm(t);
+	(void)seen_so(t, &accepted);
+	if (ok != accepted)
+		fail_msg("accept %ld: said %d, is not so", t->nth, ok);
+	if (ok)
+		assert_int_equal(desk_records(t->d, t->from, "tool.accept", "\"ben\""), 1);
+	else
+		assert_true(t->failed && e.msg[0]);
+	look_again(t);
+	(void)seen_so(t, &accepted);
+	if (ok && !accepted)
+		fail_msg("accept %ld: not after a restart", t->nth);
+	if (!accepted &&
+	    !definition_accept(t->d->control, STR("a/b"), str_c(digest), STR("ben"), &second, &e))
+		fail_msg("after accept %ld: %s", t->nth, e.msg);
+}
+
 static const struct act {
 	const char *name;
 	void (*run)(struct trial *t);
@@ -442,6 +570,7 @@ static const struct act {
 	{ "token", try_token, true },	    { "attest", try_attest, true },
 	{ "activate", try_activate, true }, { "rollout", try_rollout, true },
 	{ "abort", try_abort, true },	    { "leaf", try_leaf, false },
+	{ "seen", try_seen, true },	    { "accept", try_accept, true },
 };
 
 /* All of one act: each call fails in turn until none does. */
