@@ -338,7 +338,8 @@ struct dry {
 	struct arena arena;
 	struct policy_request request;
 	struct policy_attribute attributes[ATTRIBUTES_MAX];
-	struct answer agent;
+	struct answer agent, tools;
+	struct policy_definition definition;
 	struct buf facts;
 };
 
@@ -396,6 +397,50 @@ static bool live_agent(struct cli *c, struct dry *d, int *exit_code)
 	return true;
 }
 
+/* What is known of the tool's definition, if it is pinned. */
+static bool live_definition(struct cli *c, struct dry *d, int *exit_code)
+{
+	const struct json *id = json_get_type(d->request.resource, STR("id"), JSON_STRING);
+	const struct json *list;
+
+	if (!id || !str_eq(answer_text(d->request.resource, "type"), STR("tool")))
+		return true;
+	if (!api_call(c, API_ADMIN, "GET", "/v1/tools", (struct str){ 0 }, &d->tools, exit_code))
+		return false;
+	list = json_get_type(d->tools.value, STR("tools"), JSON_ARRAY);
+	for (uint32_t i = 0; list && i < list->n; i++) {
+		const struct json *t = &list->items[i];
+
+		if (!str_eq(answer_text(t, "tool"), id->s) || !json_get(t, STR("observed")))
+			continue;
+		d->definition = (struct policy_definition){ .tool = id->s,
+							    .observed = answer_text(t, "observed"),
+							    .pinned = answer_text(t, "pinned"),
+							    .accepted = answer_text(t, "accepted"),
+							    .changes = answer_text(t, "changes") };
+		d->request.definitions = &d->definition;
+		d->request.ndefinitions = 1;
+	}
+	return true;
+}
+
+static void put_definition(const struct dry *d, struct buf *b)
+{
+	const struct policy_definition *k = &d->definition;
+
+	buf_lit(b, "\"definition\":{\"accepted\":");
+	buf_json(b, k->accepted);
+	buf_lit(b, ",\"changes\":");
+	buf_json(b, k->changes);
+	buf_lit(b, ",\"observed\":");
+	buf_json(b, k->observed);
+	buf_lit(b, ",\"pinned\":");
+	buf_json(b, k->pinned);
+	buf_lit(b, ",\"tool\":");
+	buf_json(b, k->tool);
+	buf_lit(b, "},");
+}
+
 static void write_facts(struct dry *d)
 {
 	const struct policy_request *q = &d->request;
@@ -418,6 +463,8 @@ static void write_facts(struct dry *d)
 		buf_json(b, q->agent_owner);
 		buf_lit(b, ",\"state\":\"active\"},");
 	}
+	if (q->ndefinitions)
+		put_definition(d, b);
 	buf_printf(b, "\"now\":%" PRId64 "}", q->now_ms);
 }
 
@@ -489,6 +536,9 @@ static int explain_dry(struct cli *c, const struct policy_data *data)
 		exit_code = cli_fail(c, &e);
 	if (ok && d.request.agent_id.p && !cli_value(c, "--set"))
 		ok = live_agent(c, &d, &exit_code);
+	/* Not where nothing else is asked of the server either. */
+	if (ok && !cli_value(c, "--set") && (d.request.agent_id.p || !set))
+		ok = live_definition(c, &d, &exit_code);
 	if (ok && !set)
 		ok = set_in_force(c, &data->limits, &set, policies, sizeof(policies), &exit_code);
 	if (ok)
@@ -496,6 +546,7 @@ static int explain_dry(struct cli *c, const struct policy_data *data)
 	if (set)
 		shared_release(&set->shared);
 	answer_clear(&d.agent);
+	answer_clear(&d.tools);
 	arena_clear(&d.arena);
 	return exit_code;
 }

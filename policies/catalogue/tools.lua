@@ -3,6 +3,7 @@
 --
 --   effect   read write delete spend send execute admin: what the call does to the world
 --   args     name = type; string number integer boolean object array any, with ? if optional
+--   digest   "sha256:...", pins the tool's definition as its server lists it: see `writ tool pin`
 --
 -- Any other name is an attribute of yours: rules see it in `on` and in q.tool.
 

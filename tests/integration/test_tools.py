@@ -96,6 +96,17 @@ def a_diff_is_for_people_and_harmless():
 
 
 @test
+def a_denial_is_explained():
+    d = server()
+    request = d.write("request.json", json.dumps({
+        "subject": {"type": "agent", "id": AGENT}, "action": {"name": "tools/call"}, "resource": {"type": "tool", "id": "files/read"}}))
+    r = d.http("POST", "/access/v1/evaluation", json.loads(open(request, encoding="utf-8").read()))
+    for how in ([r.json["context"]["evaluation_id"]], ["--dry", request]):
+        said = d.writ("policy", "explain", *how).stdout
+        check("tool_definition_changed" in said and "is not the one that was reviewed: description changed" in said, said)
+
+
+@test
 def two_persons_accept():
     d = server()
     equal(called("files/read"), "tool_definition_changed", "before")

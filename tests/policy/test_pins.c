@@ -7,6 +7,7 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/policy/policy_help.h"
@@ -227,12 +228,70 @@ static void calls_are_held_to_pins(void **state)
 	shared_release(&set->shared);
 }
 
+/* Bytes of the arena that one evaluation takes, and of calls of the allocator in *taken. */
+static size_t cost(struct policy_state *st, const char *tool, const struct policy_definition *known,
+		   size_t n, struct policy_help_alloc *pool, struct arena *a, size_t *taken)
+{
+	struct policy_request request_of, *q = &request_of;
+	struct policy_result r;
+	char request[300];
+	const char *from;
+
+	snprintf(request, sizeof(request), CALL("%s", ""), tool);
+	policy_help_request(request, a, q);
+	q->definitions = known;
+	q->ndefinitions = n;
+	from = a->next;
+	*taken = pool->calls;
+	policy_evaluate(st, q, a, &r);
+	*taken = pool->calls - *taken;
+	assert_int_equal(r.decision, DECISION_PERMIT);
+	return (size_t)(a->next - from);
+}
+
+/* On the path of a decision a pin is a comparison: it allocates nothing more. */
+static void a_pin_costs_no_allocation(void **state)
+{
+	struct policy_help_alloc pool;
+	struct policy_definition known[100];
+	struct policy_set *set = policy_help_load(
+		NULL, "p.lua", "policy 'p' { permit 'a' { on = { action = 'tools/call' } } }",
+		"catalogue/c.lua",
+		"tool 'a/pin' { effect = 'read', args = {}, digest = '" TWO "' }\n"
+		"tool 'a/not' { effect = 'read', args = {} }\n",
+		NULL);
+	struct policy_state *st;
+	size_t taken, plain;
+	struct arena a;
+
+	(void)state;
+	policy_help_alloc_init(&pool);
+	arena_init(&a, &pool.alloc, (size_t)1024 * 1024);
+	st = policy_state_new(set, &pool.alloc, &clock_system, NULL);
+	assert_non_null(st);
+	for (size_t i = 0; i < ARRAY_LEN(known); i++)
+		known[i] = (struct policy_definition){ .tool = arena_printf(&a,
+									    i == 50  ? "a/pin"
+									    : i < 50 ? "a/a%zu"
+										     : "a/z%02zu",
+									    10 + i),
+						       .observed = STR(TWO) };
+	plain = cost(st, "a/not", NULL, 0, &pool, &a, &taken);
+	for (size_t n = 0; n <= ARRAY_LEN(known); n += ARRAY_LEN(known))
+		if (cost(st, "a/pin", known, n, &pool, &a, &taken) != plain || taken)
+			fail_msg("%zu known: not %zu bytes, or %zu allocations", n, plain, taken);
+	arena_clear(&a);
+	policy_state_free(st);
+	shared_release(&set->shared);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pins_are_checked),
 		cmocka_unit_test(pins_are_found),
 		cmocka_unit_test(calls_are_held_to_pins),
+		cmocka_unit_test(a_pin_costs_no_allocation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
