@@ -120,8 +120,8 @@ static bool send_request(struct transport *tr, const struct target *t,
 	buf_lit(&b,
 		"\r\nConnection: close\r\nAccept: */*\r\nUser-Agent: writ/" WRIT_VERSION "\r\n");
 	if (q->body.p)
-		buf_printf(&b, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
-			   q->body.n);
+		buf_printf(&b, "Content-Type: %s\r\nContent-Length: %zu\r\n",
+			   q->type ? q->type : "application/json", q->body.n);
 	else if (strcmp(q->method, "POST") == 0)
 		buf_lit(&b, "Content-Length: 0\r\n");
 	buf_lit(&b, "\r\n");
@@ -188,26 +188,39 @@ static enum err_class class_of(int status)
 	return status >= 400 && status < 500 ? ERR_INVALID : ERR_INTERNAL;
 }
 
+/* {"error":{"code","message"}}, or {"error","error_description"} of OAuth (RFC 6749 5.2). */
+static bool read_error(const struct json *v, struct str *code, struct str *message)
+{
+	const struct json *error = json_get(v, STR("error"));
+	bool oauth = error && error->type == JSON_STRING;
+	const struct json *c = oauth ? error : json_get_type(error, STR("code"), JSON_STRING);
+	const struct json *m = json_get_type(oauth ? v : error,
+					     oauth ? STR("error_description") : STR("message"),
+					     JSON_STRING);
+
+	if (!c || !m)
+		return false;
+	*code = c->s;
+	*message = m->s;
+	return true;
+}
+
 /* The sentence of {"error":{...}} and its code behind it: programs of others chose the code, so
  * it cannot be the static one of a struct err. */
 static bool say_error(const struct client_reply *r, struct err *e)
 {
 	struct arena a;
-	const struct json *v = NULL, *error, *code, *message;
+	const struct json *v = NULL;
+	struct str code, message;
 	enum err_class class = class_of(r->status);
 
 	arena_init(&a, &mem_system, ERROR_ARENA);
-	if (json_parse(buf_str(&r->body), &json_default_limits, &a, &v, NULL)) {
-		error = json_get_type(v, STR("error"), JSON_OBJECT);
-		code = json_get_type(error, STR("code"), JSON_STRING);
-		message = json_get_type(error, STR("message"), JSON_STRING);
-		if (code && message) {
-			err_code(e, class, "server_refused", "%.*s (%d %.*s)",
-				 STR_FMT(str_first(message->s, 320)), r->status,
-				 STR_FMT(str_first(code->s, 40)));
-			arena_clear(&a);
-			return false;
-		}
+	if (json_parse(buf_str(&r->body), &json_default_limits, &a, &v, NULL) &&
+	    read_error(v, &code, &message)) {
+		err_code(e, class, "server_refused", "%.*s (%d %.*s)",
+			 STR_FMT(str_first(message, 320)), r->status, STR_FMT(str_first(code, 40)));
+		arena_clear(&a);
+		return false;
 	}
 	arena_clear(&a);
 	return err_code(e, class, "server_refused",

@@ -42,7 +42,8 @@ struct client_tls {
 
 struct client_request {
 	const char *method, *path; /* path with its query, already encoded */
-	struct str body;	   /* JSON; p == NULL: none */
+	struct str body;	   /* p == NULL: none */
+	const char *type;	   /* of the body; NULL: JSON */
 	/* Takes a body of status 200 bit by bit instead of keeping it; NULL: keep. */
 	bool (*sink)(void *ctx, struct str bytes, struct err *e);
 	void *ctx;
@@ -59,7 +60,7 @@ MUST_USE bool client_call(const struct target *t, const struct client_tls *tls,
 			  const struct client_request *q, struct client_reply *r, struct err *e);
 
 /* client_call, and any status but 2xx is an error: its class from the status, code and message
- * from the body's {"error":...}. */
+ * from the body's {"error":...}, or as OAuth has them. */
 MUST_USE bool client_ask(const struct target *t, const struct client_tls *tls,
 			 const struct client_request *q, struct client_reply *r, struct err *e);
 

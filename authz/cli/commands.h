@@ -33,6 +33,10 @@ int run_agent_export(struct cli *c);
 int run_svid_x509(struct cli *c);
 /* svid_jwt.c */
 int run_svid_jwt(struct cli *c);
+/* token.c */
+int run_token_exchange(struct cli *c);
+int run_token_introspect(struct cli *c);
+int run_token_revoke(struct cli *c);
 /* svid_watch.c */
 int run_svid_watch(struct cli *c);
 /* tool.c */

@@ -128,6 +128,30 @@ static const struct option jwt_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option exchange_options[] = {
+	{ "--subject-token", "TOKEN", "for whom the agent acts; or @FILE; required", 0, false },
+	{ "--type", "TYPE", "of it: access_token, id_token or jwt (access_token)", 0, false },
+	{ "--audience", "ID", "whom the new token is for; required", 0, false },
+	{ "--scope", "NAME", "what it is to be good for", 0, true },
+	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
+	{ "--output", "FILE", "write the token there (mode 0600)", 'o', false },
+	END_OPTIONS,
+};
+
+static const struct option introspect_options[] = {
+	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
+	END_OPTIONS,
+};
+
+static const struct option revoke_options[] = {
+	{ "--dir", "DIR", "where svid.pem, key.pem and bundle.pem are (.)", 0, false },
+	{ "--jti", "ID", "instead, as an admin: the token of this name", 0, false },
+	{ "--user", "NAME", "instead, as an admin: all tokens for this user ...", 0, false },
+	{ "--issuer", "URL", "... of this issuer", 0, false },
+	{ "--reason", "TEXT", "goes on record; of an admin", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option federation_add_options[] = {
 	{ "--profile", "PROFILE", "https_web or https_spiffe; required, never guessed", 0, false },
 	{ "--endpoint-id", "SPIFFE_ID", "https_spiffe: what the endpoint must present", 0, false },
@@ -285,6 +309,35 @@ static const struct command svid_commands[] = {
 	END_COMMANDS,
 };
 
+static const struct command token_commands[] = {
+	{ .name = "exchange",
+	  .help = "Exchange a user's token for one of the agent in DIR",
+	  .more = "\nOver mutual TLS with the X.509-SVID in DIR, which the new token is bound to. "
+		  "What it may be\nfor, the policies say (action token/exchange).",
+	  .options = exchange_options,
+	  .connects = true,
+	  .run = run_token_exchange },
+	{ .name = "introspect",
+	  .operands = "TOKEN",
+	  .least = 1,
+	  .most = 1,
+	  .help = "Tell what a delegated token is, and whether it is good (or @FILE)",
+	  .more = "\nExit code: 0 it is active, 1 it is not or failed, 2 wrong usage.",
+	  .options = introspect_options,
+	  .connects = true,
+	  .run = run_token_introspect },
+	{ .name = "revoke",
+	  .operands = "[TOKEN]",
+	  .most = 1,
+	  .help = "Take a delegated token back, and all that came from it (or @FILE)",
+	  .more = "\nThe agent in DIR revokes its own; an admin any, by --jti or --user and "
+		  "--issuer.",
+	  .options = revoke_options,
+	  .connects = true,
+	  .run = run_token_revoke },
+	END_COMMANDS,
+};
+
 static const struct command federation_commands[] = {
 	{ .name = "list",
 	  .help = "List foreign trust domains and how fresh their bundles are",
@@ -341,6 +394,7 @@ const struct command cli_commands[] = {
 	  .run = run_evaluate },
 	{ .name = "agent", .help = "Register agents", .sub = agent_commands },
 	{ .name = "svid", .help = "Fetch identities", .sub = svid_commands },
+	{ .name = "token", .help = "Act for a user, by delegated tokens", .sub = token_commands },
 	{ .name = "authority", .help = "Rotate signing keys", .sub = authority_commands },
 	{ .name = "policy",
 	  .help = "Check, apply and compare policies",

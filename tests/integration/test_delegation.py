@@ -3,11 +3,14 @@
 import base64
 import json
 import os
+import re
+import shlex
+import shutil
 import threading
 import time
 import urllib.parse
 
-from harness import Deployment, TRUST_DOMAIN, call, check, equal, is_error, join_token, leaves, main, openssl, test
+from harness import ROOT, Deployment, TRUST_DOMAIN, call, check, equal, is_error, join_token, leaves, main, openssl, test
 from token_double import Key
 
 TD = f"spiffe://{TRUST_DOMAIN}"
@@ -524,6 +527,57 @@ def metadata_say_what_there_is():
     plain = Deployment(policies=POLICIES, caller=None).start()
     is_error(plain.http("GET", path), 404, "no issuer by https")
     plain.close()
+
+
+# --- the command line, and the document -----------------------------------------------------------
+
+@test
+def the_document_keeps_its_word():
+    w = world()
+    with open(os.path.join(ROOT, "spiffe", "DELEGATION.md"), encoding="utf-8") as f:
+        text = f.read()
+    commands = re.findall(r"(?:^    |`)writ (token [^`\n]*)", text, re.M)
+    equal(len(commands), 5, "commands of the document")
+    for name, source in zip(("svid.pem", "key.pem"), w.certs[HELPDESK]):
+        shutil.copy(source, w.d.path(name))
+    shutil.copy(w.d.path("writ-data", "bundle.pem"), w.d.path("bundle.pem"))
+    w.d.write("id-token", w.user_token() + "\n")
+    w.d.writ(*shlex.split(commands[0]), code=0)
+    with open(w.d.path("token"), encoding="utf-8") as f:
+        token = f.read()
+    equal(os.stat(w.d.path("token")).st_mode & 0o777, 0o600, "mode")
+    said = w.d.writ(*shlex.split(commands[1]), code=0).stdout
+    for part in ("alice", CRM, HELPDESK, "crm.read", claims(token)["jti"]):
+        check(part in said, f"{part}: {said}")
+    w.d.writ(*shlex.split(commands[2]), code=0)
+    check("not active" in w.d.writ(*shlex.split(commands[1]), code=1).stdout, "revoked")
+    equal(json.loads(w.d.writ("token", "introspect", "--json", "@token", code=1).stdout), {"active": False}, "--json")
+    other = w.token(subject=w.user_token(sub="dave"))
+    w.d.writ(*shlex.split(commands[3].replace("ID", claims(other)["jti"])), code=0)
+    equal(w.form("/oauth2/introspect", {"token": other}).json["active"], False, "--jti")
+    w.d.writ(*shlex.split(commands[4].replace("alice", "dave")), code=0)
+    # What is refused is told in OAuth's words.
+    no = w.d.writ("token", "exchange", "--subject-token", "@id-token", "--type", "id_token", "--audience",
+                  "https://mail.example/", code=1)
+    check("invalid_target" in no.stderr, no.stderr)
+    for wrong in (("exchange", "--audience", CRM), ("exchange", "--subject-token", "x"),
+                  ("exchange", "--subject-token", "x", "--audience", CRM, "--type", "saml"), ("revoke",),
+                  ("revoke", "--user", "alice"), ("revoke", "x", "--jti", "y"), ("revoke", "x", "--reason", "y")):
+        w.d.writ("token", *wrong, code=2)
+    # The rule that it shows is one, and permits what it says.
+    rule = re.search(r"```lua\n(policy .*?)```", text, re.S).group(1)
+    folder = w.d.path("shown")
+    os.makedirs(folder)
+    w.d.write("shown/delegation.lua", rule)
+    w.d.write("shown/delegation_test.lua", f"""
+test "the document" {{ action = "token/exchange", resource = "audience:{CRM}", agent = {{ team = "support" }},
+  {{ args = {{ scope = {{ "crm.read" }} }}, user = {{ id = "alice", issuer = "{IDP}" }}, expect = "permit" }},
+  {{ args = {{ scope = {{ "crm.admin" }} }}, user = {{ id = "alice", issuer = "{IDP}" }}, expect = "deny" }},
+  {{ args = {{ scope = {{ "crm.read" }} }}, user = {{ id = "alice", issuer = "https://x" }}, expect = "deny" }},
+  {{ args = {{ scope = {{ "crm.read" }} }}, expect = "deny" }},
+}}
+""")
+    w.d.writ("policy", "test", folder, code=0)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ DOCUMENTS = (
     "SECURITY.md",
     "policies/README.md",
     "spiffe/README.md",
+    "spiffe/DELEGATION.md",
     "spiffe/FEDERATION.md",
     "spiffe/PKCS11.md",
     "authz/README.md",
