@@ -93,6 +93,25 @@ def kgateway():
     equal((auth["failureMode"], auth["forwardBody"]), ("FailClosed", {"maxSize": BODY_LIMIT}), "fails closed, with bodies")
 
 
+@test
+def traefik():
+    """By the options of Traefik 3's ForwardAuth."""
+    [doc] = documents("traefik.yaml")
+    http = doc["http"]
+    only(http, ("middlewares", "routers", "services", "serversTransports"), "http")
+    [(name, middleware)] = http["middlewares"].items()
+    auth = middleware["forwardAuth"]
+    only(auth, ("address", "addAuthCookiesToResponse", "authRequestHeaders", "authResponseHeaders", "authResponseHeadersRegex",
+                "authSigninURL", "forwardBody", "headerField", "maxBodySize", "maxResponseBodySize", "preserveLocationHeader",
+                "preserveRequestMethod", "tls", "trustForwardHeader"), "forwardAuth")
+    only(auth["tls"], ("ca", "caOptional", "cert", "insecureSkipVerify", "key"), "tls")
+    path = auth["address"].partition("/ext-authz/")[2].split(",")
+    equal((path[0], {s.partition("=")[0] for s in path[1:]} <= SETTINGS), ("traefik", True), "the settings in the path")
+    equal((auth["trustForwardHeader"], auth["forwardBody"], auth["maxBodySize"]), (False, True, 1048576), "whose headers, and the body")
+    [router] = http["routers"].values()
+    equal((router["middlewares"], router["service"] in http["services"]), ([name], True), "the router asks")
+
+
 GATEWAY = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "models"}
 WRIT_PORT = [{"name": "writ", "namespace": "writ", "port": 8443}]
 
