@@ -183,8 +183,18 @@ def refused(client, what):
     check(re.search(r"permission.?denied|no identity", said.get("error", ""), re.I), f"{what}: {said}")
 
 
-def play(name, prepare):
-    """A folder's run: one test, "ok NAME"."""
+def calls(command):
+    """A program that gets the endpoint's URI and its agent, and ends with 0."""
+    d = Deployment().start()
+    d.register(ID, selectors=[f"unix:uid:{os.geteuid()}"])
+    done = subprocess.run([*command, f"unix://{d.workload_socket}", ID], capture_output=True, text=True, timeout=SECONDS,
+                          check=False, stdin=subprocess.DEVNULL)
+    check(done.returncode == 0, f"it ended with {done.returncode}: {done.stderr[-600:]}")
+    d.close()
+
+
+def play(name, prepare, *programs):
+    """A folder's run: "ok NAME" for the scenario, "ok NAME_PROGRAM" for each that stands in for the client's last word."""
     try:
         command = prepare()
     except Missing as e:
@@ -196,4 +206,9 @@ def play(name, prepare):
     one.__name__ = name.replace("-", "_")
     harness.TEST_SECONDS = 4 * SECONDS
     harness.test(one)
+    for program in programs:
+        def more(program=program):
+            calls([*command[:-1], os.path.join(os.path.dirname(command[-1]), program)])
+        more.__name__ = f"{one.__name__}_{program.partition('.')[0]}"
+        harness.test(more)
     harness.main()
