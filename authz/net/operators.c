@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "authz/net/operators_inside.h"
 #include "include/writ/words.h"
 
+#define NICE 10	       /* of the door's threads: decisions and the log go first */
 #define FINISH_MS 5000 /* operators_stop waits so long for pending calls */
 #define SEND_MS 2000   /* and then for their replies to leave */
 
@@ -202,10 +204,21 @@ static void end_home(struct task *t)
 	LINK_OF(t, struct operators, end)->ended = true;
 }
 
+/* Linux gives each thread a priority of its own. If it is refused we are only less polite. */
+static void stand_back(void)
+{
+	static _Thread_local bool done;
+
+	if (!done)
+		(void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+	done = true;
+}
+
 static void *run_home(void *arg)
 {
 	struct operators *o = arg;
 
+	stand_back();
 	while (!o->ended) {
 		struct chain c;
 
@@ -276,6 +289,7 @@ static void notify_connection(void *cls, struct MHD_Connection *connection, void
 	struct opdoor *d = cls;
 	struct opclient *c = *socket_cls;
 
+	stand_back();
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
 		begin_client(d, connection, socket_cls);
 	} else if (c) {
