@@ -133,13 +133,13 @@ static bool on_message(struct reader *rd, struct str name, const struct json *pa
 		return false;
 	if (!message || !parts)
 		return malformed(rd, "%s needs params.message with parts", name.p);
-	field_json(&f, "message", message);
-	field_str(&f, "task_id", task);
-	field_str(&f, "context_id", context);
-	field_str(&f, "message_id", id);
-	field_str(&f, "tenant", tenant);
-	field_str(&f, "push_url", url);
-	field_json(&f, "urls", &urls);
+	field_json(&f, STR("message"), message);
+	field_str(&f, STR("task_id"), task);
+	field_str(&f, STR("context_id"), context);
+	field_str(&f, STR("message_id"), id);
+	field_str(&f, STR("tenant"), tenant);
+	field_str(&f, STR("push_url"), url);
+	field_json(&f, STR("urls"), &urls);
 	args = fields_object(rd->a, &f);
 	if (!args)
 		return refuse_memory(rd);
@@ -162,7 +162,7 @@ static bool on_task(struct reader *rd, const struct operation *op, struct str id
 		if (!url.n)
 			return malformed(rd, "%s needs the URL to call", op->name.p);
 	}
-	field_str(&f, "push_url", url);
+	field_str(&f, STR("push_url"), url);
 	args = fields_object(rd->a, &f);
 	if (!args)
 		return refuse_memory(rd);

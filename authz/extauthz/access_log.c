@@ -95,15 +95,15 @@ static const struct json *detail_of(struct stream *s, struct arena *a)
 	const struct access_log_entry *entry = &s->entry;
 	struct fields f = { .n = 0 };
 
-	field_str(&f, "source", STR("access_log"));
-	field_str(&f, "log", s->log_name);
-	field_int(&f, "status", entry->status);
-	field_str(&f, "details", excerpt(entry->details));
-	field_str(&f, "cluster", excerpt(entry->cluster));
-	field_int(&f, "request_bytes", bytes(entry->request_bytes));
-	field_int(&f, "response_bytes", bytes(entry->response_bytes));
+	field_str(&f, STR("source"), STR("access_log"));
+	field_str(&f, STR("log"), s->log_name);
+	field_int(&f, STR("status"), entry->status);
+	field_str(&f, STR("details"), excerpt(entry->details));
+	field_str(&f, STR("cluster"), excerpt(entry->cluster));
+	field_int(&f, STR("request_bytes"), bytes(entry->request_bytes));
+	field_int(&f, STR("response_bytes"), bytes(entry->response_bytes));
 	if (entry->flags)
-		field_json(&f, "flags", flags_of(a, entry->flags));
+		field_json(&f, STR("flags"), flags_of(a, entry->flags));
 	return fields_object(a, &f);
 }
 
@@ -113,20 +113,20 @@ static const struct json *report_of(struct stream *s, struct arena *a, struct st
 	const struct access_log_entry *entry = &s->entry;
 	struct fields f = { .n = 0 };
 
-	field_str(&f, "evaluation_id", id);
+	field_str(&f, STR("evaluation_id"), id);
 	if (kind == CLOSING_OUTCOME) {
-		field_str(&f, "outcome", str_c(access_log_outcome(entry)));
-		field_json(&f, "detail", detail_of(s, a));
+		field_str(&f, STR("outcome"), str_c(access_log_outcome(entry)));
+		field_json(&f, STR("detail"), detail_of(s, a));
 		if (entry->duration_ms >= 0)
-			field_int(&f, "duration_ms", entry->duration_ms);
+			field_int(&f, STR("duration_ms"), entry->duration_ms);
 		return fields_object(a, &f);
 	}
 	if (entry->input_tokens >= 0)
-		field_int(&f, "input_tokens", entry->input_tokens);
+		field_int(&f, STR("input_tokens"), entry->input_tokens);
 	if (entry->output_tokens >= 0)
-		field_int(&f, "output_tokens", entry->output_tokens);
+		field_int(&f, STR("output_tokens"), entry->output_tokens);
 	if (entry->cost_micros >= 0)
-		field_int(&f, "cost_micros", entry->cost_micros);
+		field_int(&f, STR("cost_micros"), entry->cost_micros);
 	return fields_object(a, &f);
 }
 

@@ -307,7 +307,7 @@ static void decided(struct evaluation *d, const struct decision_answer *a)
 
 /* ---- the questions ---- */
 
-static const struct json *pair(struct arena *a, const char *first, struct str v, const char *second,
+static const struct json *pair(struct arena *a, struct str first, struct str v, struct str second,
 			       struct str w)
 {
 	struct fields f;
@@ -326,8 +326,8 @@ static const struct json *action_of(struct run *r, const struct traffic_action *
 	struct json *v = arena_alloc(r->c->arena, sizeof(*v));
 
 	f.n = 0;
-	field_str(&f, "name", t->name);
-	field_json(&f, "properties", t->args);
+	field_str(&f, STR("name"), t->name);
+	field_json(&f, STR("properties"), t->args);
 	made = fields_object(r->c->arena, &f);
 	if (!made || !v)
 		return NULL;
@@ -369,15 +369,15 @@ static const struct json *resource_of(struct run *r, const struct traffic_action
 	const struct json *properties;
 
 	if (!r->c->definition.n || !str_eq(t->type, STR("tool")))
-		return pair(a, "id", t->id, "type", t->type);
+		return pair(a, STR("id"), t->id, STR("type"), t->type);
 	said.n = f.n = 0;
-	field_str(&said, "definition_digest", r->c->definition);
+	field_str(&said, STR("definition_digest"), r->c->definition);
 	properties = fields_object(a, &said);
 	if (!properties)
 		return NULL;
-	field_str(&f, "id", t->id);
-	field_json(&f, "properties", properties);
-	field_str(&f, "type", t->type);
+	field_str(&f, STR("id"), t->id);
+	field_json(&f, STR("properties"), properties);
+	field_str(&f, STR("type"), t->type);
 	return fields_object(a, &f);
 }
 
@@ -407,8 +407,9 @@ static bool prepare(struct run *r)
 {
 	struct check *c = r->c;
 	bool known = r->agent.id.n != 0;
-	const struct json *subject = pair(c->arena, "id", known ? r->agent.id : STR("anonymous"),
-					  "type", known ? STR("agent") : STR("anonymous"));
+	const struct json *subject = pair(c->arena, STR("id"),
+					  known ? r->agent.id : STR("anonymous"), STR("type"),
+					  known ? STR("agent") : STR("anonymous"));
 
 	r->n = r->traffic.n;
 	r->asked = arena_zero(c->arena, r->n * sizeof(*r->asked));

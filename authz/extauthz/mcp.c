@@ -287,7 +287,7 @@ static bool on_tool(struct mcp *m, const struct method *t, const struct json *pa
 	    !check_params(m, arguments) || !tool_id(m, name, &id))
 		return false;
 	if (task)
-		field_bool(&m->rd->facts, "task", true);
+		field_bool(&m->rd->facts, STR("task"), true);
 	return add_action(m->rd, t->name, STR("tool"), id, arguments);
 }
 
@@ -322,7 +322,7 @@ static bool on_reference(struct mcp *m, const struct method *t, const struct jso
 		return malformed(m, "ref.type must be \"ref/prompt\" or \"ref/resource\"");
 	if (!member_text(m->rd, ref, prompt ? "name" : "uri", &id))
 		return false;
-	field_json(&f, "argument", argument);
+	field_json(&f, STR("argument"), argument);
 	args = fields_object(m->rd->a, &f);
 	if (!args)
 		return refuse_memory(m->rd);
@@ -458,7 +458,7 @@ static bool read_message(struct mcp *m, const struct json *v)
 	if (!t->notification && !check_meta(m, params))
 		return false;
 	if (json_get(params, STR("inputResponses")) || json_get(params, STR("requestState")))
-		field_bool(&m->rd->facts, "retry", true);
+		field_bool(&m->rd->facts, STR("retry"), true);
 	m->rd->out->tool_call = t->target == ON_TOOL;
 	return dispatch(m, t, params);
 }

@@ -233,7 +233,7 @@ static bool read_responses(struct reader *rd, struct str model)
 	for (size_t i = 0; hides[i]; i++)
 		if (json_get(rd->body, str_c(hides[i])) &&
 		    json_get(rd->body, str_c(hides[i]))->type != JSON_NULL)
-			field_bool(&rd->facts, hides[i], true);
+			field_bool(&rd->facts, str_c(hides[i]), true);
 	return model_done(rd, m);
 }
 

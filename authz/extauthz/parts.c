@@ -219,31 +219,31 @@ bool member_text(struct reader *rd, const struct json *v, const char *name, stru
 
 /* ---- building ---- */
 
-static struct json *field(struct fields *f, const char *name, enum json_type t)
+static struct json *field(struct fields *f, struct str name, enum json_type t)
 {
 	struct json *v = &f->items[f->n < FIELDS_MAX ? f->n++ : FIELDS_MAX - 1];
 
-	*v = (struct json){ .type = t, .name = str_c(name) };
+	*v = (struct json){ .type = t, .name = name };
 	return v;
 }
 
-void field_str(struct fields *f, const char *name, struct str s)
+void field_str(struct fields *f, struct str name, struct str s)
 {
 	if (s.n)
 		field(f, name, JSON_STRING)->s = s;
 }
 
-void field_int(struct fields *f, const char *name, int64_t i)
+void field_int(struct fields *f, struct str name, int64_t i)
 {
 	field(f, name, JSON_INT)->i = i;
 }
 
-void field_bool(struct fields *f, const char *name, bool b)
+void field_bool(struct fields *f, struct str name, bool b)
 {
 	field(f, name, JSON_BOOL)->b = b;
 }
 
-void field_json(struct fields *f, const char *name, const struct json *v)
+void field_json(struct fields *f, struct str name, const struct json *v)
 {
 	struct json *m;
 
@@ -251,7 +251,7 @@ void field_json(struct fields *f, const char *name, const struct json *v)
 		return;
 	m = field(f, name, v->type);
 	*m = *v;
-	m->name = str_c(name);
+	m->name = name;
 }
 
 const struct json *fields_object(struct arena *a, struct fields *f)

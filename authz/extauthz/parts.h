@@ -112,10 +112,10 @@ MUST_USE bool percent_decode(struct arena *a, struct str in, struct str *out);
 
 /* ---- building ---- */
 
-void field_str(struct fields *f, const char *name, struct str s); /* left out if empty */
-void field_int(struct fields *f, const char *name, int64_t i);
-void field_bool(struct fields *f, const char *name, bool b);
-void field_json(struct fields *f, const char *name, const struct json *v); /* NULL: left out */
+void field_str(struct fields *f, struct str name, struct str s); /* left out if empty */
+void field_int(struct fields *f, struct str name, int64_t i);
+void field_bool(struct fields *f, struct str name, bool b);
+void field_json(struct fields *f, struct str name, const struct json *v); /* NULL: left out */
 /* The end of @f, whose items are moved about. NULL: no memory. */
 const struct json *fields_object(struct arena *a, struct fields *f);
 

@@ -392,17 +392,17 @@ static bool describe(struct reader *rd)
 	if (!headers)
 		return rd->e->class != ERR_NONE ? false : refuse_memory(rd);
 	/* In the order that they will have. */
-	field_str(f, "body", str_c(states[rd->state]));
-	field_int(f, "body_bytes", (int64_t)rd->r->body.n);
-	field_json(f, "headers", headers);
-	field_str(f, "host", rd->r->host);
-	field_str(f, "method", rd->r->method);
-	field_str(f, "path", rd->path);
-	field_str(f, "protocol", traffic_protocol_names[rd->out->protocol]);
-	field_str(f, "query", masked_query(rd));
-	field_str(f, "scheme", rd->r->scheme);
-	field_str(f, "server", rd->r->route.server);
-	field_str(f, "version", rd->out->version);
+	field_str(f, STR("body"), str_c(states[rd->state]));
+	field_int(f, STR("body_bytes"), (int64_t)rd->r->body.n);
+	field_json(f, STR("headers"), headers);
+	field_str(f, STR("host"), rd->r->host);
+	field_str(f, STR("method"), rd->r->method);
+	field_str(f, STR("path"), rd->path);
+	field_str(f, STR("protocol"), traffic_protocol_names[rd->out->protocol]);
+	field_str(f, STR("query"), masked_query(rd));
+	field_str(f, STR("scheme"), rd->r->scheme);
+	field_str(f, STR("server"), rd->r->route.server);
+	field_str(f, STR("version"), rd->out->version);
 	rd->out->http = fields_object(rd->a, f);
 	return rd->out->http || refuse_memory(rd);
 }

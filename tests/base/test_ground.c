@@ -322,6 +322,25 @@ static void writes_every_character(void **state)
 			}
 }
 
+/* Texts of each length, equal and with one other byte at each place. */
+static void equal_or_not(void **state)
+{
+	(void)state;
+	for (size_t n = 0; n < 40; n++) {
+		char a[40], b[40];
+
+		memset(a, 'x', sizeof(a));
+		for (size_t at = 0; at < sizeof(b); at++) {
+			memset(b, 'x', sizeof(b));
+			b[at] = 'y'; /* also behind the text */
+			if (str_eq((struct str){ a, n }, (struct str){ b, n }) != (at >= n))
+				fail_msg("byte %zu of %zu", at, n);
+		}
+		assert_false(n && str_eq((struct str){ a, n }, (struct str){ a, n - 1 }));
+	}
+	assert_true(str_eq((struct str){ NULL, 0 }, STR("")));
+}
+
 static void order_of_names(void **state)
 {
 	static const struct str names[] = { STR_INIT(""),     STR_INIT("a"),	STR_INIT("aa"),
@@ -582,6 +601,7 @@ int main(void)
 		cmocka_unit_test(hex_of_all_bytes),
 		cmocka_unit_test(looks_at_every_byte),
 		cmocka_unit_test(writes_every_character),
+		cmocka_unit_test(equal_or_not),
 		cmocka_unit_test(order_of_names),
 		cmocka_unit_test(salts_differ),
 		cmocka_unit_test(clock_writes_rfc_3339),

@@ -219,7 +219,7 @@ static bool take(void *ctx, struct str bytes, struct err *e)
 static void a_sink_gets_more_than_memory_would_hold(void **state)
 {
 	struct taken t = { 0 };
-	const struct client_request q = { "GET", "/", { NULL, 0 }, take, &t };
+	const struct client_request q = { .method = "GET", .path = "/", .sink = take, .ctx = &t };
 	struct scripted s = { 0 };
 	char *p = make(OK "Content-Length: 20000000\r\n\r\n", 'x', 20000000, &s.answer);
 	struct err e = { 0 };
@@ -245,7 +245,7 @@ static void a_sink_gets_more_than_memory_would_hold(void **state)
 static void an_error_never_reaches_the_sink(void **state)
 {
 	struct taken t = { 0 };
-	const struct client_request q = { "GET", "/", { NULL, 0 }, take, &t };
+	const struct client_request q = { .method = "GET", .path = "/", .sink = take, .ctx = &t };
 	struct scripted s = { .answer = STR("HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n"
 					    "{\"error\":{\"status\":403,\"code\":\"forbidden\","
 					    "\"message\":\"you may not\"}}") };
