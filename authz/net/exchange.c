@@ -128,14 +128,23 @@ void exchange_refuse(struct exchange *x, int status, const struct err *e)
 	call_fail_as(&x->call, status, e);
 }
 
+bool exchange_proven(struct exchange *x, struct err *e)
+{
+	struct conn *c = x->conn;
+	const struct tls_verifier *v = c->peer.chain
+					       ? tls_verifier_of(c->shard->server->settings.tls)
+					       : NULL;
+
+	return !v || !v->still_valid || v->still_valid(v->ctx, &c->peer, e);
+}
+
 bool exchange_hand(struct exchange *x)
 {
 	struct conn *c = x->conn;
 	struct server *s = c->shard->server;
-	const struct tls_verifier *v = c->peer.chain ? tls_verifier_of(s->settings.tls) : NULL;
 	struct err e;
 
-	if (v && v->still_valid && !v->still_valid(v->ctx, &c->peer, &e)) {
+	if (!exchange_proven(x, &e)) {
 		call_challenge(&x->call);
 		exchange_refuse(x, 401, &e);
 		x->call.reply.close = true;

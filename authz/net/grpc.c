@@ -330,7 +330,13 @@ static void hand(struct exchange *x)
 {
 	struct grpc_call *g = x->call.grpc;
 	struct str message = str_from(buf_str(&x->h2.body), GRPC_PREFIX);
+	struct err e;
 
+	if (x->handed && !exchange_proven(x, &e)) {
+		grpc_cut(g, GRPC_UNAUTHENTICATED, e.msg);
+		http2_drain(x->conn);
+		return;
+	}
 	if (x->handed) {
 		g->events->message(&x->call, message);
 		if (!g->held)

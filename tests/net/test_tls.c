@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "authz/net/grpc.h"
 #include "tests/net/h2client.h"
 #include "tests/net/pki.h"
 
@@ -254,6 +255,62 @@ static void speaks_http2_by_alpn(void **state)
 	end();
 }
 
+static int streamed, stream_ended;
+
+static void on_message(struct call *call, struct str message)
+{
+	(void)call;
+	(void)message;
+	streamed++;
+}
+
+static void on_ended(struct call *call)
+{
+	stream_ended++;
+	call_finish(call);
+}
+
+static void open_stream(struct call *call)
+{
+	static const struct grpc_events events = { .message = on_message, .ended = on_ended };
+
+	grpc_stream(call, &events);
+}
+
+/* A stream may outlive the trust in whoever opened it. */
+static void trust_is_asked_before_each_message(void **state)
+{
+	static const char *const headers[] = {
+		":method",   "POST",	 ":scheme",	"https",	":authority",
+		"localhost", ":path",	 "/t.S/Stream", "content-type", "application/grpc",
+		"te",	     "trailers", NULL
+	};
+	SSL_CTX *ctx = pki_client("good", "\x02h2");
+	static struct h2_client c;
+	struct h2_reply *r;
+
+	(void)state;
+	begin(NULL);
+	streamed = stream_ended = 0;
+	t.grpc = open_stream;
+	h2_open(&c, &t, &t.tls, ctx);
+	r = h2_send(&c, headers, "\0\0\0\0\1a\0\0\0\0\1b\0\0\0\0\1c", 12);
+	r->hold = true;
+	h2_pump(&c);
+	assert_int_equal(streamed, 1); /* and the first one */
+	pki.distrust = true;
+	r->body_n = 18;
+	nghttp2_session_resume_data(c.session, h2_id(&c, r));
+	h2_pump(&c);
+	assert_int_equal(streamed, 1);
+	assert_int_equal(stream_ended, 1);
+	assert_non_null(strstr(r->text, "grpc-status: 16"));
+	assert_true(c.goaway);
+	h2_close(&c);
+	SSL_CTX_free(ctx);
+	end();
+}
+
 static void old_versions_and_plain_text_are_refused(void **state)
 {
 	SSL_CTX *ctx = pki_client(NULL, NULL);
@@ -348,6 +405,7 @@ int main(void)
 		cmocka_unit_test(nothing_is_resumed),
 		cmocka_unit_test(certificates_rotate_under_open_connections),
 		cmocka_unit_test(speaks_http2_by_alpn),
+		cmocka_unit_test(trust_is_asked_before_each_message),
 		cmocka_unit_test(old_versions_and_plain_text_are_refused),
 		cmocka_unit_test(handshakes_have_a_deadline),
 		cmocka_unit_test(large_replies_and_pending_calls),
