@@ -272,14 +272,13 @@ const struct finding *setup_findings(const struct config *c, struct arena *a, si
 			"too, so whoever may add a relationship can make it reach inside";
 	}
 	if (c->authority.pkcs11.module) {
-		f[*n].name = "signer_opens_files";
+		f[*n].name = "pkcs11_module";
 		f[(*n)++].message =
 			c->authority.pkcs11.network
-				? "authority.pkcs11.network is set: the signer, which holds the "
-				  "log's key, may open files and connect to other machines, as "
-				  "the token's module does"
-				: "authority.pkcs11 is set: the signer, which holds the log's key, "
-				  "may open files and local sockets, as the token's module does";
+				? "authority.pkcs11.network is set: the process with the token's "
+				  "module may open files and connect to other machines"
+				: "authority.pkcs11 is set: the process with the token's module "
+				  "may open files and local sockets, which the signer may not";
 	}
 #ifdef WRIT_BENCH_UNRECORDED
 	f[*n].name = "no_records";

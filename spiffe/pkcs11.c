@@ -399,12 +399,12 @@ bool pkcs11_sign(struct pkcs11_key *k, const uint8_t digest[static SHA256_LEN],
 		 uint8_t out[static PKCS11_SIGNATURE], struct err *e)
 {
 	struct sign_step step = { .key = k, .out = out };
+	struct err why = { 0 };
 
 	memcpy(step.digest, digest, SHA256_LEN);
-	k->failed = (struct err){ 0 };
-	if (pkcs11_with_session(k->token, sign, &step, &k->failed))
+	if (pkcs11_with_session(k->token, sign, &step, &why))
 		return true;
 	if (e)
-		*e = k->failed;
+		*e = why;
 	return false;
 }

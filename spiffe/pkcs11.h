@@ -58,7 +58,6 @@ struct pkcs11_key {
 	uint8_t id[PKCS11_ID_LEN];
 	unsigned long handle; /* private */
 	unsigned generation;  /* private */
-	struct err failed;    /* of the last signature; ERR_NONE: it succeeded */
 };
 
 /* Refusals, as of the two above: ERR_UNAVAILABLE with the token's own word, code "token_failed",

@@ -7,8 +7,14 @@
 
 #include "spiffe/crypto.h"
 
+struct held {
+	struct pkcs11_way way;
+	uint8_t id[PKCS11_ID_LEN];
+	struct err failed; /* of the last signature; ERR_NONE: it succeeded */
+};
+
 static EC_KEY_METHOD *method;
-static int slot = -1; /* of an EC_KEY, for the struct pkcs11_key */
+static int slot = -1; /* of an EC_KEY, for the struct held */
 
 static void drop(void *parent, void *p, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
 {
@@ -23,14 +29,17 @@ static void drop(void *parent, void *p, CRYPTO_EX_DATA *data, int index, long ar
 static ECDSA_SIG *sign(const unsigned char *digest, int n, const BIGNUM *kinv, const BIGNUM *rp,
 		       EC_KEY *ec)
 {
-	struct pkcs11_key *k = EC_KEY_get_ex_data(ec, slot);
+	struct held *k = EC_KEY_get_ex_data(ec, slot);
 	uint8_t raw[PKCS11_SIGNATURE];
 	ECDSA_SIG *sig;
 	BIGNUM *r, *s;
 
 	(void)kinv;
 	(void)rp;
-	if (!k || n != SHA256_LEN || !pkcs11_sign(k, digest, raw, NULL))
+	if (!k || n != SHA256_LEN)
+		return NULL;
+	k->failed = (struct err){ 0 };
+	if (!k->way.sign(k->way.ctx, k->id, digest, raw, &k->failed))
 		return NULL;
 	sig = ECDSA_SIG_new();
 	r = BN_bin2bn(raw, PKCS11_SIGNATURE / 2, NULL);
@@ -63,7 +72,7 @@ static bool make_method(struct err *e)
 }
 
 /* The key with its public half, and the token's way to sign. */
-static EVP_PKEY *wrap(struct pkcs11_key *k, EVP_PKEY *public)
+static EVP_PKEY *wrap(struct held *k, EVP_PKEY *public)
 {
 	EC_KEY *ec = EC_KEY_new_by_curve_name(NID_X9_62_prime256v1);
 	EVP_PKEY *key = EVP_PKEY_new();
@@ -105,10 +114,10 @@ static bool proves_itself(EVP_PKEY *key, EVP_PKEY *public, struct err *e)
 			"token: the key of that id is another one than it was");
 }
 
-bool pkcs11_key_open(struct pkcs11_token *t, struct str id, struct str spki, EVP_PKEY **out,
+bool pkcs11_key_open(const struct pkcs11_way *way, struct str id, struct str spki, EVP_PKEY **out,
 		     struct err *e)
 {
-	struct pkcs11_key *k;
+	struct held *k;
 	AUTO_PKEY *public = NULL;
 	AUTO_PKEY *key = NULL;
 
@@ -119,7 +128,7 @@ bool pkcs11_key_open(struct pkcs11_token *t, struct str id, struct str spki, EVP
 	k = calloc(1, sizeof(*k));
 	if (!k)
 		return err_set(e, ERR_NOMEM, "no memory for a key");
-	k->token = t;
+	k->way = *way;
 	memcpy(k->id, id.p, id.n);
 	key = wrap(k, public);
 	if (!key) {
@@ -138,7 +147,7 @@ bool pkcs11_key_failed(const EVP_PKEY *key, struct err *e)
 	const EC_KEY *ec = slot >= 0 && key && EVP_PKEY_get_base_id(key) == EVP_PKEY_EC
 				   ? EVP_PKEY_get0_EC_KEY(key)
 				   : NULL;
-	const struct pkcs11_key *k = ec ? EC_KEY_get_ex_data(ec, slot) : NULL;
+	const struct held *k = ec ? EC_KEY_get_ex_data(ec, slot) : NULL;
 
 	if (!k || k->failed.class == ERR_NONE)
 		return false;

@@ -170,7 +170,7 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 	int64_t now_s = clock_wall_ms(clock) / 1000;
 	struct signer_upstream upstream = { 0 };
 	struct signer_keys keys = { 0 };
-	struct signer_token token = { 0 };
+	struct signer_token token = { .process.fd = -1 };
 	struct signer_desk *d = NULL;
 	struct err e = { 0 };
 	struct buf greeting;
@@ -185,8 +185,10 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 		buf_init(&channels[i].out, mem_system, OUTPUT_MAX);
 	}
 	buf_init(&greeting, mem_system, SIGNER_FRAME_MAX);
-	/* The upstream first: what cannot work must not leave keys behind. */
-	ok = (!c->upstream.certificate ||
+	/* The token's process before anything secret is read; then the upstream: what cannot work
+	 * must not leave keys behind. */
+	ok = (!c->token.module || signer_token_start(&c->token, &token, &e)) &&
+	     (!c->upstream.certificate ||
 	      signer_upstream_open(&c->upstream, now_s, &upstream, &e)) &&
 	     signer_keys_open(c->folder, c->trust_domain, now_s,
 			      c->authority_ttl_s ? c->authority_ttl_s : SIGNER_AUTHORITY_TTL_S,
@@ -197,7 +199,7 @@ _Noreturn void signer_child(const struct signer_config *c, const int *fds, unsig
 	     (d = signer_desk_new(c, &keys, c->upstream.certificate ? &upstream : NULL,
 				  c->token.module ? &token : NULL, clock, &e));
 	if (ok)
-		signer_desk_greet(d, signer_confine(&c->token), &greeting);
+		signer_desk_greet(d, signer_confine(CONFINE_ALL), &greeting);
 	else
 		signer_desk_regret(&e, &greeting);
 	send_greeting(fds[0], &greeting);

@@ -15,10 +15,10 @@
 _Noreturn void signer_child(const struct signer_config *c, const int *channels, unsigned n,
 			    pid_t parent);
 
-/* Forbid this process files, sockets, programs and other processes, for good (seccomp). With a
- * token's module, files and sockets of this machine are left, and those of the network if it asks
- * for them; all else is forbidden as without. False if the kernel or the machine does not offer
- * it. */
-bool signer_confine(const struct signer_token_config *token);
+/* Forbid this process files, sockets, programs and other processes, for good (seccomp). What
+ * is left to the process with a token's module are files and Unix sockets, and sockets of the
+ * network if it needs them. False if the kernel or the machine does not offer it. */
+enum confine { CONFINE_ALL, CONFINE_LOCAL, CONFINE_NETWORK };
+bool signer_confine(enum confine how);
 
 #endif

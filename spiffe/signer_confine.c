@@ -1,7 +1,8 @@
 /*
- * What the signer may never do again. A list of what is forbidden rather than of what is allowed:
- * C library and OpenSSL change the harmless calls they make (memory, time, randomness) from version
- * to version, while the ways out of a process are few and known. Forbidden calls fail with EPERM.
+ * What the signer, and the token's process, may never do again. A list of what is forbidden rather
+ * than of what is allowed: C library and OpenSSL change the harmless calls they make (memory, time,
+ * randomness) from version to version, while the ways out of a process are few and known. Forbidden
+ * calls fail with EPERM.
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -114,7 +115,7 @@ static unsigned socket_families(struct sock_filter *code, bool network)
 	return at;
 }
 
-bool signer_confine(const struct signer_token_config *token)
+bool signer_confine(enum confine how)
 {
 	/* seven instructions in front, one or two for each call, two behind */
 	struct sock_filter code[2 * ARRAY_LEN(forbidden) + 24];
@@ -129,22 +130,22 @@ bool signer_confine(const struct signer_token_config *token)
 	code[at++] = JUMP(BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 0, 1);
 	code[at++] = REFUSE;
 	for (size_t i = 0; i < ARRAY_LEN(forbidden); i++) {
-		if (token->module && forbidden[i].need == TOKEN)
+		if (how != CONFINE_ALL && forbidden[i].need == TOKEN)
 			continue;
 		code[at++] = JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)forbidden[i].call, 0, 1);
 		code[at++] = REFUSE;
 	}
-	if (token->module)
-		at += socket_families(code + at, token->network);
+	if (how != CONFINE_ALL)
+		at += socket_families(code + at, how == CONFINE_NETWORK);
 	code[at++] = ALLOW;
 	program.len = (unsigned short)at;
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 #else
-bool signer_confine(const struct signer_token_config *token)
+bool signer_confine(enum confine how)
 {
-	(void)token;
+	(void)how;
 	return false;
 }
 #endif

@@ -80,11 +80,8 @@ static void note_refusal(int dir, const char mark[static MARK_LEN])
 static bool login(struct signer_token *t, enum authority_kind kind, const char *uri, struct str pin,
 		  const struct seal *seal, int dir, struct err *e)
 {
-	struct pkcs11_uri parsed;
 	char mark[MARK_LEN];
 
-	if (!pkcs11_uri_parse(str_c(uri), &parsed, e))
-		return err_prefix(e, "authority.pkcs11.%s", authority_kind_name(kind));
 	if (!mark_of(seal, uri, pin, mark, e))
 		return false;
 	if (was_refused(dir, mark))
@@ -94,7 +91,8 @@ static bool login(struct signer_token *t, enum authority_kind kind, const char *
 			"start, and it is not tried again; write the right one to its file, "
 			"or remove keys/" SIGNER_PIN_REFUSED_FILE " if the token's was "
 			"changed to it");
-	if (pkcs11_login(t->module, &parsed, pin, &t->of[kind], e))
+	t->has[kind] = token_process_login(&t->process, kind, str_c(uri), pin, e);
+	if (t->has[kind])
 		return true;
 	if (e && e->code && strcmp(e->code, PKCS11_PIN_REFUSED) == 0)
 		note_refusal(dir, mark);
@@ -125,8 +123,7 @@ static bool open_all(const struct signer_token_config *c, struct signer_token *t
 {
 	AUTO_SECRET pin = { 0 };
 
-	if (!read_pin(c->pin_file, &pin, e) || !make_labels(t, seal, e) ||
-	    !pkcs11_load(c->module, NULL, &t->module, e))
+	if (!read_pin(c->pin_file, &pin, e) || !make_labels(t, seal, e))
 		return false;
 	for (int kind = 0; kind < AUTHORITY_KINDS; kind++)
 		if (c->uris[kind] && !login(t, (enum authority_kind)kind, c->uris[kind],
@@ -136,70 +133,94 @@ static bool open_all(const struct signer_token_config *c, struct signer_token *t
 	return true;
 }
 
-bool signer_token_open(const struct signer_token_config *c, const char *folder,
-		       const struct seal *seal, struct signer_token *out, struct err *e)
+bool signer_token_start(const struct signer_token_config *c, struct signer_token *t, struct err *e)
 {
-	struct signer_token t = { .leave = c->leave };
-	int dir = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	bool ok = dir >= 0 ? open_all(c, &t, dir, seal, e)
-			   : err_set(e, ERR_IO, "keys: cannot open the folder %s: %s", folder,
-				     strerror(errno));
+	*t = (struct signer_token){ .leave = c->leave };
+	return token_process_start(c->module, c->network, &t->process, e);
+}
 
-	if (dir >= 0)
-		close(dir);
-	if (ok)
-		*out = t;
-	else
-		signer_token_close(&t);
+bool signer_token_open(const struct signer_token_config *c, const char *folder,
+		       const struct seal *seal, struct signer_token *t, struct err *e)
+{
+	int dir = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool ok;
+
+	if (dir < 0)
+		return err_set(e, ERR_IO, "keys: cannot open the folder %s: %s", folder,
+			       strerror(errno));
+	ok = open_all(c, t, dir, seal, e);
+	close(dir);
 	return ok;
 }
 
 void signer_token_close(struct signer_token *t)
 {
-	pkcs11_unload(t->module);
-	*t = (struct signer_token){ 0 };
+	token_process_stop(&t->process);
 }
 
 /* ---- keys ---- */
 
+static bool sign_x509(void *ctx, const uint8_t id[static PKCS11_ID_LEN],
+		      const uint8_t digest[static SHA256_LEN], uint8_t out[static PKCS11_SIGNATURE],
+		      struct err *e)
+{
+	return token_process_sign(ctx, AUTHORITY_X509, id, digest, out, e);
+}
+
+static bool sign_jwt(void *ctx, const uint8_t id[static PKCS11_ID_LEN],
+		     const uint8_t digest[static SHA256_LEN], uint8_t out[static PKCS11_SIGNATURE],
+		     struct err *e)
+{
+	return token_process_sign(ctx, AUTHORITY_JWT, id, digest, out, e);
+}
+
+static struct pkcs11_way way_of(struct signer_token *t, enum authority_kind kind)
+{
+	return (struct pkcs11_way){ kind == AUTHORITY_JWT ? sign_jwt : sign_x509, &t->process };
+}
+
 bool signer_token_makes(const struct signer_token *t, enum authority_kind kind)
 {
-	return t && t->of[kind] && !t->leave;
+	return t && t->has[kind] && !t->leave;
 }
 
 bool signer_token_make(struct signer_token *t, enum authority_kind kind, struct buf *id,
 		       struct buf *spki, EVP_PKEY **out, struct err *e)
 {
+	const struct pkcs11_way way = way_of(t, kind);
 	uint8_t raw[PKCS11_ID_LEN];
 
-	if (!pkcs11_generate(t->of[kind], t->labels[kind], raw, spki, e))
+	if (!token_process_generate(&t->process, kind, t->labels[kind], raw, spki, e))
 		return false;
 	buf_add(id, (struct str){ (const char *)raw, sizeof(raw) });
 	if (!buf_ok(id))
 		return err_set(e, ERR_NOMEM, "no memory for a key");
-	return pkcs11_key_open(t->of[kind], (struct str){ (const char *)raw, sizeof(raw) },
-			       buf_str(spki), out, e);
+	return pkcs11_key_open(&way, (struct str){ (const char *)raw, sizeof(raw) }, buf_str(spki),
+			       out, e);
 }
 
 bool signer_token_use(struct signer_token *t, enum authority_kind kind, struct str id,
 		      struct str spki, EVP_PKEY **out, struct err *e)
 {
-	if (!t || !t->of[kind])
+	struct pkcs11_way way;
+
+	if (!t || !t->has[kind])
 		return err_set(e, ERR_NOT_FOUND,
 			       "the key is in a token: configure authority.pkcs11.%s as it was, "
 			       "with authority.pkcs11.leave to move to files",
 			       authority_kind_name(kind));
-	return pkcs11_key_open(t->of[kind], id, spki, out, e);
+	way = way_of(t, kind);
+	return pkcs11_key_open(&way, id, spki, out, e);
 }
 
 bool signer_token_keep(struct signer_token *t, enum authority_kind kind, struct str ids,
 		       size_t *removed, struct err *e)
 {
 	*removed = 0;
-	if (!t || !t->of[kind])
+	if (!t || !t->has[kind])
 		return true;
 	if (ids.n % PKCS11_ID_LEN)
 		return err_set(e, ERR_INVALID, "signer: ids of keys have %d bytes each",
 			       PKCS11_ID_LEN);
-	return pkcs11_keep(t->of[kind], t->labels[kind], ids, removed, e);
+	return token_process_keep(&t->process, kind, t->labels[kind], ids, removed, e);
 }

@@ -18,6 +18,7 @@
 #include "spiffe/authority.h"
 #include "spiffe/pkcs11_key.h"
 #include "spiffe/signer_seal.h"
+#include "spiffe/token_process.h"
 
 #define SIGNER_PIN_REFUSED_FILE "pin.refused"
 
@@ -30,15 +31,18 @@ struct signer_token_config {
 };
 
 struct signer_token {
-	struct pkcs11 *module;
-	struct pkcs11_token *of[AUTHORITY_KINDS]; /* NULL: none */
+	struct token_process process;
+	bool has[AUTHORITY_KINDS];
 	char labels[AUTHORITY_KINDS][PKCS11_LABEL_MAX];
 	bool leave;
 };
 
-/* Load the module, read the PIN and log in. @folder is that of the keys. */
+/* Fork the token's process: before any key is read, so that it has none. */
+MUST_USE bool signer_token_start(const struct signer_token_config *c, struct signer_token *t,
+				 struct err *e);
+/* Read the PIN and log in. @folder is that of the keys. */
 MUST_USE bool signer_token_open(const struct signer_token_config *c, const char *folder,
-				const struct seal *seal, struct signer_token *out, struct err *e);
+				const struct seal *seal, struct signer_token *t, struct err *e);
 void signer_token_close(struct signer_token *t);
 
 /* Are new keys of @kind made in a token? */

@@ -21,6 +21,8 @@ static bool record(struct authorities *a, enum authority_verb verb, const struct
 	record_str(&r.job.record, STR("kind"), STR("key.rotate"));
 	record_str(&r.job.record, STR("outcome"), str_c(outcome));
 	record_str(&r.job.record, STR("pep"), by);
+	if (of->token[0])
+		record_str(&r.job.record, STR("token"), str_c(of->token));
 	record_str(&r.job.record, STR("use"), str_c(authority_kind_name(of->kind)));
 	return act_record_append(a->c, &r, e);
 }

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -153,7 +154,7 @@ def from_the_first_start_to_a_revocation():
             check(b"PRIVATE KEY" not in f.read() or name == "log.key", name)
     first_run = [a["state"] for a in d.admin("GET", "/v1/authorities").json["left"]]
     equal(first_run, ["revoked", "revoked"], "the authorities that were files")
-    check("signer_opens_files" in [f["name"] for f in d.admin("GET", "/v1/doctor").json["findings"]], "doctor")
+    check("pkcs11_module" in [f["name"] for f in d.admin("GET", "/v1/doctor").json["findings"]], "doctor")
     check(token_id(x509)[:2] in d.writ("authority", "show", code=0).stdout, "authority show")
     # rotation: both old and new verify, and the old key leaves the token
     old, new = rotate(d, "x509")
@@ -186,7 +187,8 @@ def from_the_first_start_to_a_revocation():
     act(d, "revoke", id=prepared["id"])
     check(token_id(prepared) not in d.objects(), "revoked and gone")
     kinds = [r for _, r in leaves(d.export("all.jsonl")).values() if r["kind"] == "key.rotate"]
-    check(any(r["act"] == "revoke" and r["authority"] == prepared["id"] for r in kinds), "on record")
+    check(any(r["act"] == "revoke" and r["authority"] == prepared["id"] and r["token"] == token_id(prepared)
+              for r in kinds), "on record")
     d.close()
 
 
@@ -311,7 +313,7 @@ authority = {{
     rotate(d, "x509")
     d.restart()
     equal(renew(d, cert).status, 200, "after a rotation and a restart")
-    message = [f["message"] for f in d.admin("GET", "/v1/doctor").json["findings"] if f["name"] == "signer_opens_files"]
+    message = [f["message"] for f in d.admin("GET", "/v1/doctor").json["findings"] if f["name"] == "pkcs11_module"]
     check(message and "connect to other machines" in message[0], repr(message))
     d.close()
 
@@ -326,18 +328,12 @@ def a_token_that_goes_away():
     d = Token().start()
     cert = enrol(d, "b")
     equal(jwt(d, cert).status, 200, "before")
-    agent = f"spiffe://{TRUST_DOMAIN}/agent/b"
-    ask = {"subject": {"type": "agent", "id": agent}, "action": {"name": "tools/call"},
-           "resource": {"type": "tool", "id": "ledger/query"}}
     shutil.move(d.path("tokens"), d.path("elsewhere"))
     os.makedirs(d.path("tokens"))
     refused(jwt(d, cert), "token")
     refused(renew(d, cert), "token")
     equal(d.admin("POST", "/v1/authorities/prepare", {"kind": "jwt"}).status, 503, "a rotation")
-    # decisions go on, on record, and the log is signed
-    reply = d.https("POST", "/access/v1/evaluation", ask, cert=cert)
-    equal((reply.status, "record" in reply.json["context"]), (200, True), repr(reply))
-    d.writ("audit", "checkpoint", code=0)
+    still_decides(d, cert, "b")
     equal(d.admin("GET", "/readyz").status, 200, "ready")
     # and it comes back without a restart
     shutil.rmtree(d.path("tokens"))
@@ -348,6 +344,61 @@ def a_token_that_goes_away():
         time.sleep(0.05)
     equal(renew(d, cert).status, 200, "X.509 as well")
     rotate(d, "jwt")
+    d.close()
+
+
+def process(d, name):
+    """The pid of a process that the server forked, or its signer did."""
+    below, found = {d.process.pid}, []
+    for _ in range(2):
+        for path in glob.glob("/proc/[0-9]*/stat"):
+            try:
+                with open(path, encoding="utf-8") as f:
+                    pid, comm, parent = re.match(r"(\d+) \((.*)\) \S (\d+)", f.read()).groups()
+            except (OSError, AttributeError):
+                continue
+            if int(parent) in below:
+                below.add(int(pid))
+                if comm == name:
+                    found.append(int(pid))
+    equal(len(set(found)), 1, f"processes named {name}")
+    return found[0]
+
+
+def still_decides(d, cert, name):
+    ask = {"subject": {"type": "agent", "id": f"spiffe://{TRUST_DOMAIN}/agent/{name}"},
+           "action": {"name": "tools/call"}, "resource": {"type": "tool", "id": "ledger/query"}}
+    reply = d.https("POST", "/access/v1/evaluation", ask, cert=cert)
+    equal((reply.status, "record" in reply.json["context"]), (200, True), repr(reply))
+    d.writ("audit", "checkpoint", code=0)
+
+
+@test
+def a_module_that_hangs_or_dies():
+    d = Token().start()
+    cert = enrol(d, "h")
+    pid = process(d, "writ-token")
+    os.kill(pid, signal.SIGSTOP)
+    refused(jwt(d, cert), "did not answer within")
+    for _ in range(3):  # one wait for all of them
+        refused(renew(d, cert), "an earlier request")
+    still_decides(d, cert, "h")
+    os.kill(pid, signal.SIGCONT)
+    end = time.monotonic() + 60
+    while jwt(d, cert).status != 200:
+        check(time.monotonic() < end, "it does not come back")
+        time.sleep(0.02)
+    equal(renew(d, cert).status, 200, "X.509 as well")
+    rotate(d, "x509")
+    os.kill(process(d, "writ-token"), signal.SIGKILL)
+    refused(jwt(d, cert), "has ended")
+    refused(renew(d, cert), "has ended")
+    still_decides(d, cert, "h")
+    d.restart()
+    equal(jwt(d, cert).status, 200, "after a restart")
+    # The signer itself has neither module nor token open.
+    with open(f"/proc/{process(d, 'writ-signer')}/maps", encoding="utf-8") as f:
+        check("softhsm" not in f.read(), "the signer has the module in its memory")
     d.close()
 
 

@@ -167,12 +167,23 @@ static struct str id_of(const struct made *m)
 	return (struct str){ (const char *)m->id, sizeof(m->id) };
 }
 
+static bool sign_there(void *token, const uint8_t id[static PKCS11_ID_LEN],
+		       const uint8_t digest[static SHA256_LEN],
+		       uint8_t out[static PKCS11_SIGNATURE], struct err *e)
+{
+	struct pkcs11_key k = { .token = token };
+
+	memcpy(k.id, id, sizeof(k.id));
+	return pkcs11_sign(&k, digest, out, e);
+}
+
 static EVP_PKEY *open_key(struct pkcs11_token *t, const struct made *m)
 {
+	const struct pkcs11_way way = { sign_there, t };
 	EVP_PKEY *key = NULL;
 	struct err e = { 0 };
 
-	if (!pkcs11_key_open(t, id_of(m), buf_str(&m->spki), &key, &e))
+	if (!pkcs11_key_open(&way, id_of(m), buf_str(&m->spki), &key, &e))
 		fail_msg("%s", e.msg);
 	return key;
 }
@@ -261,6 +272,7 @@ static void keys_outlive_the_process_and_never_leave(void **state)
 	CK_ATTRIBUTE value = { CKA_VALUE, secret, sizeof(secret) };
 	EVP_PKEY *key = NULL;
 	struct err e = { 0 };
+	struct pkcs11_way way = { sign_there, NULL };
 
 	(void)state;
 	softhsm_token("writ");
@@ -272,6 +284,7 @@ static void keys_outlive_the_process_and_never_leave(void **state)
 	p = load();
 	assert_string_equal(login(p, "writ", SOFTHSM_PIN, &t), "");
 	EVP_PKEY_free(open_key(t, &m));
+	way.ctx = t;
 	assert_int_equal(real.C_GetSlotList(CK_TRUE, slots, &n), CKR_OK);
 	assert_int_equal(real.C_OpenSession(slots[0], CKF_SERIAL_SESSION, NULL, NULL, &s), CKR_OK);
 	assert_int_equal(real.C_FindObjectsInit(s, &one, 1), CKR_OK);
@@ -280,10 +293,10 @@ static void keys_outlive_the_process_and_never_leave(void **state)
 	assert_int_equal(real.C_GetAttributeValue(s, object, &value, 1), CKR_ATTRIBUTE_SENSITIVE);
 	/* an id that is not there, and a public half that is another's */
 	make(t, "writ jwt tag", &other);
-	assert_false(pkcs11_key_open(t, id_of(&m), buf_str(&other.spki), &key, &e));
+	assert_false(pkcs11_key_open(&way, id_of(&m), buf_str(&other.spki), &key, &e));
 	assert_string_equal(e.code, "token_key_differs");
 	m.id[0] ^= 1;
-	assert_false(pkcs11_key_open(t, id_of(&m), buf_str(&m.spki), &key, &e));
+	assert_false(pkcs11_key_open(&way, id_of(&m), buf_str(&m.spki), &key, &e));
 	assert_string_equal(e.code, "token_key_missing");
 	assert_null(key);
 	buf_clear(&m.spki);
