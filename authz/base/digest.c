@@ -53,6 +53,24 @@ void sha256_parts(struct sha256 *s, const struct str *parts, size_t n,
 		abort();
 }
 
+void sha256_begin(struct sha256 *s)
+{
+	if (EVP_DigestInit_ex2(s->ctx, NULL, NULL) != 1)
+		abort();
+}
+
+void sha256_add(struct sha256 *s, struct str piece)
+{
+	if (EVP_DigestUpdate(s->ctx, piece.p, piece.n) != 1)
+		abort();
+}
+
+void sha256_end(struct sha256 *s, uint8_t out[static SHA256_LEN])
+{
+	if (EVP_DigestFinal_ex(s->ctx, out, NULL) != 1)
+		abort();
+}
+
 void sha256_of(struct sha256 *s, struct str text, uint8_t out[static SHA256_LEN])
 {
 	sha256_parts(s, &text, 1, out);

@@ -26,6 +26,11 @@ void sha256_parts(struct sha256 *s, const struct str *parts, size_t n,
 		  uint8_t out[static SHA256_LEN]);
 void sha256_of(struct sha256 *s, struct str text, uint8_t out[static SHA256_LEN]);
 
+/* The same over what comes in pieces: begin, add ..., end. */
+void sha256_begin(struct sha256 *s);
+void sha256_add(struct sha256 *s, struct str piece);
+void sha256_end(struct sha256 *s, uint8_t out[static SHA256_LEN]);
+
 /* @n random bytes for a salt, at most 64, from a pool that RAND_bytes fills 1 KiB at a time: one
  * call of it costs more than the digest that the salt goes into. What was given out is wiped from
  * the pool. Make the context after the last fork, or two processes give out the same bytes. */
