@@ -110,7 +110,8 @@ void policy_data_key_id(const struct policy_data *d, char out[static 9])
 	buf_init(&note, mem_system, 65536);
 	out[0] = '\0';
 	if (audit_reader_open(d->config->data, &mem_system, &r, &e) &&
-	    audit_reader_checkpoint(r, 0, &note, &range, &found, &e) && found &&
+	    /* Ids are by the log's first key, and that signed the oldest checkpoint. */
+	    audit_reader_checkpoint(r, 1, &note, &range, &found, &e) && found &&
 	    note_key_id(buf_str(&note), id)) {
 		text_hex(id, sizeof(id), out);
 		out[8] = '\0';
