@@ -10,6 +10,7 @@
  * Threads    Immutable once loaded: any.
  */
 #ifndef WRIT_CONFIG_H
+#define CONFIG_FOR_EVER ((int64_t)24855 * 86400) /* the longest that a setting can say */
 #define WRIT_CONFIG_H
 
 #include <stdint.h>
@@ -191,6 +192,7 @@ struct config {
 		struct config_sinks sinks;
 		uint32_t witness_ms; /* between two that witnesses are asked to cosign */
 		struct config_parties witnesses;
+		int64_t retain_s; /* records stay at least so long; CONFIG_FOR_EVER: all of them */
 	} audit;
 	struct {
 		struct config_parties logs;

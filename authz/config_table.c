@@ -161,6 +161,8 @@ const struct setting config_settings[] = {
 
 	{ "audit.mask", SET_MASK, false, AT(audit.mask), 0, 64, "none", NULL,
 	  "what of requests is not written down: fields, and detectors of secrets" },
+	SECONDS("audit.retain", audit.retain_s, 1, CONFIG_FOR_EVER, "24855d",
+		"how long a record stays at least before `writ audit prune` may take it; 24855d: for ever"),
 	MS("audit.witness_interval", audit.witness_ms, 100, 86400000, "1m",
 	   "between two checkpoints that witnesses are asked to cosign"),
 	{ "audit.witnesses", SET_PARTIES, false, AT(audit.witnesses), 0, 16, "none", NULL,

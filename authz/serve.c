@@ -72,6 +72,9 @@ static bool prepare(struct serving *s, const char *config_path, struct err *e)
 	s->service.config_file = s->config->file;
 	s->service.public_url = s->config->public_url;
 	s->service.batch_max = s->config->limits.batch;
+	s->service.retain_s = s->config->audit.retain_s < CONFIG_FOR_EVER
+				      ? s->config->audit.retain_s
+				      : INT64_MAX;
 	s->service.ext_authz = http_front_check;
 	s->service.ext_authz_grpc = grpc_front_check;
 	s->service.ext_authz_refuse = grpc_front_refuse;

@@ -618,6 +618,7 @@ class Verifier:
         self.withheld = self.opened_count = self.redacted = self.witnessed = 0
         self.origin, self.key_id, self.root = b"", "", None
         self.commits, self.opened, self.leaf_fits, self.rotated = {}, set(), False, []
+        self.absent, self.prune, self.pruned = 0, None, None
 
     # verdicts
 
@@ -658,6 +659,8 @@ class Verifier:
                         ("origin", self.origin.decode(errors="replace"))):
             if v:
                 r[name] = v
+        if self.pruned:
+            r["pruned"], r["pruned_by"] = self.pruned
         if self.integrity == "yes":
             r["root"] = self.root.hex()
         if self.witnessed:
@@ -698,7 +701,22 @@ class Verifier:
         self.commits = commitments(value) if value else {}
         if value and self.leaf_fits:
             self.rotation(value)
+            self.pruning(value)
         return r
+
+    def pruning(self, value):
+        """Keep what a log.prune record says: its number, how far, and the root over what went."""
+        if value["kind"] == b"log.prune" and isinstance(value.get("to"), int) and value["to"] > 0 and \
+                isinstance(value.get("root"), bytes) and re.fullmatch(rb"[0-9a-f]{64}", value["root"]):
+            self.prune = value["seq"], value["to"], value["root"]
+
+    def check_pruned(self, end, root):
+        """Records [0, end) are not here: does the log say that they were pruned?"""
+        if end and self.prune and self.prune[1] == end:
+            if root.hex().encode() != self.prune[2]:
+                self.tell("fork", f"what record {self.prune[0]} says was pruned are not the first records of this log")
+            else:
+                self.pruned = end, self.prune[0]
 
     def rotation(self, value):
         """Keep what a key.rotate record of the log's own key says; a malformed one is one of no key."""
@@ -723,7 +741,7 @@ class Verifier:
             if r[0] < note.size and r not in told:
                 self.tell("signature", f"the checkpoint is not by the key that signs since record {r[0] - 1}", (r[0] - 1, r[0]))
         for r in told if not self.piecemeal and not self.withheld else ():
-            if self.first < r[0] <= self.first + self.records and r not in self.rotated:
+            if self.first + self.absent < r[0] <= self.first + self.records and r not in self.rotated:
                 self.tell("signature", f"the checkpoint names a key that is not the one of record {r[0] - 1}", (r[0] - 1, r[0]))
         if len(self.rotated) > 64:
             self.tell("signature", "the log took another key more than 64 times")
@@ -916,6 +934,8 @@ class Verifier:
         if self.fault:
             return
         self.integrity = "yes"
+        if self.first:
+            self.check_pruned(self.first, Span(self.first).root(hints))
         self.anchors(hints)
 
     def export(self, data):
@@ -978,6 +998,13 @@ class Verifier:
             return None
         return data
 
+    def bundle_there(self, index):
+        name = "%03d" % (index % 1000)
+        n = index // 1000
+        while n:
+            name, n = "x%03d/" % (n % 1000) + name, n // 1000
+        return os.path.exists(os.path.join(self.folder, "tile/entries", name))
+
     def widths(self, level):
         hashes = self.size >> 8 * level
         return [256] * (hashes // 256) + ([hashes % 256] if hashes % 256 else [])
@@ -995,6 +1022,15 @@ class Verifier:
                     self.append(h)
                 self.records += width
                 continue
+            if width == 256 and self.absent == 256 * index and not self.bundle_there(index):
+                self.absent += 256
+                self.chain = Chain(self.absent)
+                for h in hashes:
+                    self.append(h)
+                self.records += width
+                continue
+            if self.absent == 256 * index:
+                self.gone = self.span.copy()
             rest = self.tile(0, index, width, True)
             if rest is None:
                 return None
@@ -1070,6 +1106,11 @@ class Verifier:
         self.rotations(note)
         if self.fault:
             return
+        if self.absent and (not self.prune or self.prune[1] < self.absent):
+            self.tell("deletion", f"records 0 to {self.absent - 1} are not there, and none says that they were pruned", (0, self.absent))
+            return
+        if self.absent:
+            self.check_pruned(self.absent, self.gone.root([]))
         self.integrity = "yes"
         self.anchors([])
 
@@ -1200,7 +1241,7 @@ def main(argv):
         return result
     print(f"{operands[0]}: {report['result']}")
     for name in ("fault", "bad_seq", "bad_end", "message", "integrity", "completeness", "authenticity", "anchoring",
-                 "redaction", "key_from", "key_id", "origin", "root"):
+                 "redaction", "pruned", "pruned_by", "key_from", "key_id", "origin", "root"):
         if name in report:
             print(f"{name}: {report[name]}")
     return result

@@ -116,6 +116,9 @@ static bool open_parts(struct audit *a, struct err *e)
 	a->note_size = found.checkpoint_size;
 	atomic_store(&a->size, a->log->head.range.n);
 	atomic_store(&a->checkpoint_size, found.checkpoint_size);
+	atomic_store(&a->pruned, found.prune.done);
+	atomic_store(&a->prune_to, found.prune.to);
+	atomic_store(&a->prune_record, found.prune.record);
 	atomic_store(&a->forget, found.unclean); /* the run before may have been cut off at it */
 	return start(a, &a->committer, committer_main, &a->committing, e) &&
 	       write_opening(a, &found, e) &&
@@ -223,6 +226,8 @@ void audit_status(struct audit *a, struct audit_status *s)
 		.refused = atomic_load(&a->refused),
 		.unsigned_since = atomic_load(&a->unsigned_in_row),
 		.wal_pages = atomic_load(&a->wal_pages),
+		.pruned = atomic_load(&a->pruned),
+		.prune_to = atomic_load(&a->prune_to),
 	};
 	snprintf(s->log_key_id, sizeof(s->log_key_id), "%08x", a->id.id);
 }

@@ -87,6 +87,8 @@ struct audit_status {
 	size_t waiting;		  /* handed over, not yet over */
 	uint64_t batches, refused;
 	uint64_t unsigned_since; /* checkpoints that could not be signed or stored, in a row */
+	uint64_t pruned;	 /* records [0, pruned) have left the database */
+	uint64_t prune_to;	 /* and those below this are on their way */
 	uint32_t wal_pages;	 /* of the write-ahead log since it was last reset */
 	char log_key_id[9];	 /* 8 hex digits: of its first key, in evaluation ids for ever */
 };

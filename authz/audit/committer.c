@@ -9,6 +9,9 @@
 
 #include "authz/audit/erase.h"
 #include "authz/audit/parts.h"
+#include "authz/audit/prune.h"
+
+#define PRUNE_TILE_BYTES (256 * 4096) /* that pruning a tile writes to the WAL, about */
 
 /* --- waiting --- */
 
@@ -251,12 +254,16 @@ static bool run_batch(struct audit *a, struct order *store, bool last, struct er
 	return ok;
 }
 
-/* Openings and the record that says that they are gone, a new key and the record that says so: both
- * or neither. */
+/* Openings and the record that says that they are gone, a new key and the record that says so,
+ * records and the hashes that stay of them: both or neither. */
 static bool fill_alone(struct audit *a, struct order *o)
 {
 	if (o->what == ORDER_ROTATE)
 		return rotate_fill(a, o->change, &o->err);
+	if (o->what == ORDER_PRUNE)
+		return log_prune(a->log, o->prune, o->job, &o->err);
+	if (o->what == ORDER_PRUNE_TILE)
+		return log_prune_tile(a->log, o->tile, &o->err);
 	return log_erase(a->log, o->erasure, &o->err) &&
 	       log_add(a->log, &o->job->record, o->job, &o->err) == LOG_ADDED;
 }
@@ -274,9 +281,13 @@ static bool run_alone(struct audit *a, struct order *o)
 		return false;
 	if (!log_begin(a->log, e) || !fill_alone(a, o) || !log_commit(a->log, e)) {
 		log_rollback(a->log);
-		note_failure(a, e);
+		/* Pruning can wait for room; decisions need not know of it. */
+		if (o->what != ORDER_PRUNE_TILE || db_broken(a->log->db))
+			note_failure(a, e);
 		return false;
 	}
+	if (o->what == ORDER_PRUNE_TILE)
+		a->log->bytes += PRUNE_TILE_BYTES;
 	o->range = a->log->head.range;
 	atomic_store(&a->size, a->log->head.range.n);
 	return true;
@@ -341,7 +352,7 @@ static void serve_orders(struct audit *a)
 			finish_order(o, empty_the_wal(a, &o->err));
 			continue;
 		}
-		if (o->what == ORDER_ERASE || o->what == ORDER_ROTATE) {
+		if (o->what != ORDER_STORE && o->what != ORDER_LAST) {
 			finish_order(o, run_alone(a, o));
 			continue;
 		}

@@ -91,6 +91,8 @@ static bool find_one(struct audit_reader *reader, const struct erase_ask *ask, u
 			return true;
 	if (!audit_reader_start(reader, &filter, e) || !audit_reader_next(reader, 0, &row, &got, e))
 		return false;
+	if (!got && seq < audit_reader_pruned(reader))
+		return audit_reader_gone(reader, seq, e);
 	if (!got)
 		return err_code(e, ERR_NOT_FOUND, "unknown_record",
 				"there is no record %" PRIu64 " in this log", seq);

@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 
+#include "authz/audit/read.h"
+
 static const char *const schema[] = {
 	"CREATE TABLE hold(id INTEGER PRIMARY KEY AUTOINCREMENT, agent TEXT NOT NULL,"
 	" first INTEGER NOT NULL, last INTEGER NOT NULL, since INTEGER NOT NULL,"
@@ -121,6 +123,40 @@ bool holds_allow(struct db *db, const struct erase_row *rows, size_t n, struct a
 						rows[i].seq, holds[k].id,
 						STR_FMT(str_first(holds[k].reason, 120)));
 	return true;
+}
+
+/* The first record that this hold covers. */
+static bool first_of(const struct hold *h, struct audit_reader *reader, uint64_t from, uint64_t *to,
+		     struct err *e)
+{
+	const struct audit_filter f = { .agent = h->agent,
+					.since_ms = h->since_ms,
+					.until_ms = h->until_ms,
+					.from = h->from > from ? h->from : from,
+					.to = h->to && h->to < *to ? h->to : *to };
+	struct audit_row row;
+	bool got;
+
+	if (f.from >= f.to)
+		return true;
+	if (!audit_reader_start(reader, &f, e) || !audit_reader_next(reader, 0, &row, &got, e))
+		return false;
+	if (got)
+		*to = row.seq;
+	return true;
+}
+
+bool holds_first(const struct hold *holds, size_t n, const char *folder, uint64_t from, uint64_t to,
+		 uint64_t *first, struct err *e)
+{
+	struct audit_reader *reader = NULL;
+	bool ok = !n || audit_reader_open(folder, &mem_system, &reader, e);
+
+	*first = to;
+	for (size_t i = 0; ok && i < n; i++)
+		ok = first_of(&holds[i], reader, from, first, e);
+	audit_reader_close(reader);
+	return ok;
 }
 
 bool holds_filter(struct db *db, struct erase_row *rows, size_t *n, uint64_t *held, struct arena *a,

@@ -41,6 +41,11 @@ MUST_USE bool holds_list(struct db *db, struct arena *a, struct hold **out, size
 MUST_USE bool holds_allow(struct db *db, const struct erase_row *rows, size_t n, struct arena *a,
 			  struct err *e);
 
+/* The first record of [from, to) in @folder's log that is held; *first == to: none is. Reads all of
+ * them if a hold names an agent. */
+MUST_USE bool holds_first(const struct hold *holds, size_t n, const char *folder, uint64_t from,
+			  uint64_t to, uint64_t *first, struct err *e);
+
 /* Take the held ones out of @rows; *held: so many were. For erasures by age, which must not stop at
  * the first hold. */
 MUST_USE bool holds_filter(struct db *db, struct erase_row *rows, size_t *n, uint64_t *held,

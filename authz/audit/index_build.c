@@ -79,12 +79,19 @@ static bool fits(struct index_build *b, bool *yes, struct err *e)
 {
 	AUTO_RESET *q = b->leaves;
 	uint8_t hash[SHA256_LEN];
+	uint64_t pruned;
 	bool row = false;
 
 	*yes = b->head.next <= b->progress.size;
 	if (!*yes || !b->head.next)
 		return true;
 	b->reading = true;
+	if (!rows_pruned(b->log, &pruned, e))
+		return false;
+	if (b->head.next <= pruned) { /* nothing is pruned that was not indexed, but who knows */
+		b->reading = false;
+		return true;
+	}
 	db_bind_int(q, 1, (int64_t)b->head.next - 1);
 	db_bind_int(q, 2, (int64_t)b->head.next);
 	if (!db_step(q, &row, e))
@@ -204,8 +211,7 @@ static bool take_page(struct index_build *b, struct index_head *head, uint64_t e
 		if (!db_step(q, &row, e))
 			return false;
 		if (!row || (uint64_t)db_column_int(q, 0) != head->next)
-			return rows_damaged(e, "record %llu is missing",
-					    (unsigned long long)head->next);
+			return rows_gone(b->log, head->next, e);
 		leaf = db_column_blob(q, 1);
 		if (!take_row(b, leaf, head->next, e))
 			return false;
@@ -216,13 +222,19 @@ static bool take_page(struct index_build *b, struct index_head *head, uint64_t e
 	return true;
 }
 
-/* Read until the log ends or the memory is used. */
+/* Read until the log ends or the memory is used. What was pruned is not looked for. */
 static bool gather(struct index_build *b, struct index_head *head, struct err *e)
 {
+	uint64_t pruned;
+
 	index_posts_reset(&b->posts);
 	b->nmarks = 0;
 	b->reading = true;
 	*head = b->head;
+	if (!rows_pruned(b->log, &pruned, e))
+		return false;
+	if (head->next < pruned)
+		head->next = pruned;
 	while (head->next < b->progress.size && room(b)) {
 		uint64_t left = b->progress.size - head->next;
 

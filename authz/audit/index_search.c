@@ -18,7 +18,7 @@ struct index_search {
 	size_t ncursors;
 	struct buf text;
 	uint64_t lo, hi; /* [lo, hi) is left */
-	uint64_t indexed, size, work;
+	uint64_t indexed, size, pruned, work;
 	bool damaged;
 };
 
@@ -218,8 +218,12 @@ bool index_search_start(struct index_search *s, const struct index_filter *f, st
 		give_up_index(s, &why);
 	if (s->indexed > s->size) /* of another log, or of a newer copy: soon made anew */
 		drop_index(s);
+	if (!rows_pruned(s->log, &s->pruned, e))
+		return false;
 	s->hi = f->to && f->to < s->size ? f->to : s->size;
-	s->lo = f->from < s->hi ? f->from : s->hi;
+	s->lo = f->from > s->pruned ? f->from : s->pruned;
+	if (s->lo > s->hi)
+		s->lo = s->hi;
 	if (f->until_ms && !bisect(s, s->lo, s->hi, f->until_ms, &s->hi, e))
 		return false;
 	return !f->since_ms || bisect(s, s->lo, s->hi, f->since_ms, &s->lo, e);
@@ -316,5 +320,6 @@ void index_search_left(const struct index_search *s, struct index_left *left)
 				     .to = s->hi,
 				     .indexed = s->indexed,
 				     .size = s->size,
+				     .pruned = s->pruned,
 				     .damaged = s->damaged };
 }

@@ -52,6 +52,7 @@ MUST_USE bool index_search_next(struct index_search *s, struct index_hit *hit, b
 struct index_left {
 	uint64_t from, to;	/* [from, to) is left to search; empty: done */
 	uint64_t indexed, size; /* records in the index and in the log, when the search started */
+	uint64_t pruned;	/* records [0, pruned) are in archives, and are not found */
 	bool damaged;		/* index.db does not read well: it should be made anew */
 };
 void index_search_left(const struct index_search *s, struct index_left *left);

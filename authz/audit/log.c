@@ -47,6 +47,7 @@ static bool open_db(struct log *l, const char *folder, const char *vfs, struct e
 		.page_size = ROWS_PAGE,
 		.gather = true,
 		.runs = true,
+		.shrinks = true,
 	};
 	char path[4200];
 

@@ -12,6 +12,7 @@
 
 #include "authz/audit/audit.h"
 #include "authz/audit/rotation.h"
+#include "authz/audit/rows.h"
 #include "authz/audit/tree.h"
 #include "authz/store/db.h"
 
@@ -30,6 +31,7 @@ struct log_found {
 	bool no_anchor; /* checkpoints were made, but last-checkpoint is not there */
 	uint8_t root[SHA256_LEN];
 	uint64_t checkpoint_size; /* of the newest stored one */
+	struct rows_prune prune;  /* how far it is */
 	uint64_t taken;		  /* records after which log-next.key signs, but log.key is still
 				   * there: finish it; or 0 */
 	bool left;		  /* log-next.key was made for a rotation that did not happen */

@@ -117,8 +117,10 @@ static bool find_record(struct closings *c, uint64_t seq, struct arena *a,
 	struct str text;
 
 	db_bind_int(s, 1, (int64_t)seq);
-	if (!db_step(s, &out->record, e) || !out->record)
-		return e->class == ERR_NONE;
+	if (!db_step(s, &out->record, e))
+		return false;
+	if (!out->record)
+		return rows_pruned(c->db, &out->pruned, e);
 	text = arena_dup(a, db_column_blob(s, 0));
 	if (!text.p)
 		return err_set(e, ERR_NOMEM, "no memory to read record %llu",

@@ -57,6 +57,7 @@ enum closing_state {
 
 struct closing_found {
 	bool record;	  /* there is a record of this number */
+	uint64_t pruned;  /* if not: records [0, pruned) are in archives */
 	struct leaf leaf; /* its members, still escaped */
 	struct str pep;	  /* its "pep", not escaped */
 	enum closing_state state;

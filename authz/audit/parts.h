@@ -41,12 +41,23 @@ void waiter_wake(int fd);
 /* What the checkpointer and audit_close want of the committer. */
 struct order {
 	struct waiter waiter;
-	enum { ORDER_HEAD, ORDER_STORE, ORDER_LAST, ORDER_ERASE, ORDER_FORGET, ORDER_ROTATE } what;
-	struct key_change *change; /* ROTATE */
-	struct erasure *erasure;   /* ERASE: what, and */
-	struct audit_job *job;	   /* the record that says so */
-	struct tree_range range;   /* HEAD: the committed one, filled in; STORE: of the note */
-	struct str note;	   /* STORE */
+	enum {
+		ORDER_HEAD,
+		ORDER_STORE,
+		ORDER_LAST,
+		ORDER_ERASE,
+		ORDER_FORGET,
+		ORDER_ROTATE,
+		ORDER_PRUNE,
+		ORDER_PRUNE_TILE
+	} what;
+	struct key_change *change;	 /* ROTATE */
+	const struct prune_order *prune; /* PRUNE: what, with job */
+	uint64_t tile;			 /* PRUNE_TILE: its first record */
+	struct erasure *erasure;	 /* ERASE: what, and */
+	struct audit_job *job;		 /* the record that says so */
+	struct tree_range range; /* HEAD: the committed one, filled in; STORE: of the note */
+	struct str note;	 /* STORE */
 	bool ok;
 	struct err err;
 };
@@ -91,6 +102,8 @@ struct audit {
 	atomic_int state;
 	atomic_uint_fast64_t size, checkpoint_size, batches, refused, unsigned_in_row;
 	atomic_size_t waiting;
+	/* Records below pruned are gone, those below prune_to go once prune_record is signed. */
+	atomic_uint_fast64_t pruned, prune_to, prune_record;
 	atomic_uint wal_pages;
 	atomic_bool restart;	       /* set by the checkpointer: one RESTART, please */
 	atomic_bool forget;	       /* the WAL holds what was erased: empty it */
@@ -116,6 +129,9 @@ struct audit_keys {
 	struct shared shared;
 	struct key_history history;
 };
+/* --- prune.c: the checkpointer's. One tile more goes; true: there are others. --- */
+bool prune_step(struct audit *a);
+
 /* --- rotate.c --- */
 MUST_USE bool rotate_publish(struct audit *a, const struct key_history *h, struct err *e);
 /* The committer's: the old key's signature; then record and row, in an open transaction. */

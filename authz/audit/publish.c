@@ -211,7 +211,13 @@ static bool put_tile(struct publisher *p, const struct tile *t, struct err *e)
 static bool put_level(struct publisher *p, bool entries, unsigned level, struct err *e)
 {
 	struct tile t = { .entries = entries, .level = level };
+	uint64_t pruned = 0;
 
+	/* What was published before they were pruned is there; what was not is in their archive. */
+	if (entries && !tiles_pruned(p->tiles, &pruned, e))
+		return false;
+	t.index = pruned / TILE_WIDTH;
+	p->report->pruned += pruned;
 	for (;; t.index++) {
 		t.width = tile_width(level, t.index, p->report->size);
 		if (!t.width)

@@ -25,6 +25,7 @@ struct publish_options {
 };
 
 struct publish_report {
+	uint64_t pruned;	 /* records [0, pruned) are in no bundle that was written now */
 	uint64_t size, before;	 /* records of the checkpoint; of the one that was there */
 	uint64_t written, there; /* files */
 };

@@ -27,6 +27,7 @@ struct audit_reader {
 	struct db_stmt *up, *down, *time;
 	struct sha256 *sha;
 	struct audit_filter filter;
+	uint64_t pruned;
 	uint64_t from, to; /* left to walk, less what the page still holds */
 	struct buf page;
 	struct page_row rows[PAGE_ROWS];
@@ -83,6 +84,26 @@ void audit_reader_close(struct audit_reader *r)
 	mem_free(r->alloc, r, sizeof(*r));
 }
 
+uint64_t audit_reader_pruned(const struct audit_reader *r)
+{
+	return r->pruned;
+}
+
+bool audit_reader_going(struct audit_reader *r, uint64_t *upto, struct err *e)
+{
+	struct rows_prune p;
+
+	if (!rows_prune(r->db, &p, e))
+		return false;
+	*upto = p.to > p.done ? p.to : 0;
+	return true;
+}
+
+bool audit_reader_gone(struct audit_reader *r, uint64_t seq, struct err *e)
+{
+	return rows_gone(r->db, seq, e);
+}
+
 bool audit_reader_size(struct audit_reader *r, uint64_t *size, struct err *e)
 {
 	return rows_size(r->db, size, e);
@@ -128,9 +149,11 @@ bool audit_reader_start(struct audit_reader *r, const struct audit_filter *f, st
 {
 	uint64_t size, from = f->from, to;
 
-	if (!rows_size(r->db, &size, e))
+	if (!rows_size(r->db, &size, e) || !rows_pruned(r->db, &r->pruned, e))
 		return false;
 	to = f->to && f->to < size ? f->to : size;
+	if (from < r->pruned)
+		from = r->pruned;
 	if (from > to)
 		from = to;
 	if (f->until_ms && !bisect(r, from, to, f->until_ms, &to, e))
@@ -187,7 +210,7 @@ static bool load_page(struct audit_reader *r, struct err *e)
 		if (!db_step(s, &row, e))
 			return false;
 		if (!row || (uint64_t)db_column_int(s, 0) != want)
-			return rows_damaged(e, "record %llu is missing", (unsigned long long)want);
+			return rows_gone(r->db, want, e); /* while this walk went on */
 		if (!copy_row(r, s, e))
 			return false;
 		if (down)
@@ -287,6 +310,12 @@ bool audit_reader_range(struct audit_reader *r, uint64_t size, struct tree_range
 			struct err *e)
 {
 	return rows_range(r->db, r->sha, size, range, e);
+}
+
+bool audit_reader_leaf(struct audit_reader *r, uint64_t seq, struct tree_range *one, struct err *e)
+{
+	*one = (struct tree_range){ 0 };
+	return rows_subtree(r->db, r->sha, seq, seq + 1, one, e);
 }
 
 bool audit_reader_cover(struct audit_reader *r, uint64_t lo, uint64_t hi, struct tree_proof *out,

@@ -43,6 +43,14 @@ void audit_reader_close(struct audit_reader *r);
 /* Records committed by now. */
 MUST_USE bool audit_reader_size(struct audit_reader *r, uint64_t *size, struct err *e);
 
+/* Records [0, this) were pruned, as of the last start: a walk begins behind them, and a filter that
+ * asks for one of them alone finds nothing. */
+uint64_t audit_reader_pruned(const struct audit_reader *r);
+/* Records [0, *upto) that are on their way out; 0: none are. */
+MUST_USE bool audit_reader_going(struct audit_reader *r, uint64_t *upto, struct err *e);
+/* Record @seq was asked for and is not there: false with why, pruned or damaged. */
+bool audit_reader_gone(struct audit_reader *r, uint64_t seq, struct err *e);
+
 /* Start over with a filter, whose strs must live as long as the walk. Times are found by bisection
  * (they never decrease), so the walk begins where it should. */
 MUST_USE bool audit_reader_start(struct audit_reader *r, const struct audit_filter *f,
@@ -64,6 +72,10 @@ MUST_USE bool audit_reader_checkpoint(struct audit_reader *r, uint64_t least, st
 /* The compact range over the first @size records, from the nearest stored one before. */
 MUST_USE bool audit_reader_range(struct audit_reader *r, uint64_t size, struct tree_range *range,
 				 struct err *e);
+
+/* The range of the one record @seq: one->node[0] is its leaf hash. */
+MUST_USE bool audit_reader_leaf(struct audit_reader *r, uint64_t seq, struct tree_range *one,
+				struct err *e);
 
 /* Append to @out the perfect nodes that cover [lo, hi), computed from the records in it. */
 MUST_USE bool audit_reader_cover(struct audit_reader *r, uint64_t lo, uint64_t hi,

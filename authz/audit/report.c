@@ -80,6 +80,10 @@ void verify_report_json(const struct verify_report *r, struct buf *out)
 	text(out, "message", r->why.msg);
 	number(out, "openings", r->openings);
 	text(out, "origin", r->origin);
+	if (r->pruned) {
+		number(out, "pruned", r->pruned);
+		number(out, "pruned_by", r->pruned_by);
+	}
 	number(out, "redacted", r->redacted);
 	text(out, "redaction", redactions[r->redaction]);
 	text(out, "result", result_name(r->result));

@@ -28,6 +28,24 @@ static const char *const schema[] = {
 	" BEGIN SELECT RAISE(ABORT, 'rotations are never changed'); END;"
 	"CREATE TRIGGER rotation_delete BEFORE DELETE ON rotation"
 	" BEGIN SELECT RAISE(ABORT, 'rotations are never deleted'); END;",
+	/* prune: what a log.prune record has announced; pruned: how far that is done; hash: of what
+	 * went, a tile each. Only what was announced, and whose hashes are kept, can be deleted. */
+	"CREATE TABLE prune(upto INTEGER PRIMARY KEY, record INTEGER NOT NULL, archive TEXT NOT NULL)"
+	" STRICT;"
+	"CREATE TABLE pruned(id INTEGER PRIMARY KEY CHECK(id = 0), upto INTEGER NOT NULL) STRICT;"
+	"INSERT INTO pruned VALUES (0, 0);"
+	"CREATE TABLE hash(tile INTEGER PRIMARY KEY, hashes BLOB NOT NULL) STRICT;"
+	"DROP TRIGGER leaf_delete;"
+	"CREATE TRIGGER leaf_delete BEFORE DELETE ON leaf"
+	" WHEN old.seq >= (SELECT upto FROM pruned WHERE id = 0)"
+	" BEGIN SELECT RAISE(ABORT, 'records are never deleted'); END;"
+	"CREATE TRIGGER pruned_update BEFORE UPDATE ON pruned"
+	" WHEN new.upto < old.upto OR new.upto > (SELECT coalesce(max(upto), 0) FROM prune)"
+	" BEGIN SELECT RAISE(ABORT, 'only what was announced is pruned'); END;"
+	"CREATE TRIGGER hash_update BEFORE UPDATE ON hash"
+	" BEGIN SELECT RAISE(ABORT, 'hashes are never changed'); END;"
+	"CREATE TRIGGER hash_delete BEFORE DELETE ON hash"
+	" BEGIN SELECT RAISE(ABORT, 'hashes are never deleted'); END;",
 };
 
 bool rows_migrate(struct db *db, struct err *e)
@@ -151,6 +169,99 @@ bool rows_checkpoint(struct db *db, enum rows_pick pick, uint64_t size, struct b
 	return !note || add_note(db, db_column_blob(s, 1), c->range.n, note, e);
 }
 
+/* --- what has left --- */
+
+bool rows_pruned(struct db *db, uint64_t *upto, struct err *e)
+{
+	int64_t n;
+
+	if (!db_int(db, "SELECT upto FROM pruned WHERE id = 0", &n, e))
+		return false;
+	if (n < 0 || n % ROWS_TILE)
+		return rows_damaged(e, "it says that %lld records were pruned", (long long)n);
+	*upto = (uint64_t)n;
+	return true;
+}
+
+bool rows_prune(struct db *db, struct rows_prune *p, struct err *e)
+{
+	AUTO_STMT *s = NULL;
+	bool row;
+
+	*p = (struct rows_prune){ 0 };
+	if (!rows_pruned(db, &p->done, e) ||
+	    !db_prepare(db, "SELECT upto, record FROM prune ORDER BY upto DESC LIMIT 1", &s, e) ||
+	    !db_step(s, &row, e))
+		return false;
+	if (row) {
+		p->to = (uint64_t)db_column_int(s, 0);
+		p->record = (uint64_t)db_column_int(s, 1);
+	}
+	if (p->to < p->done || p->to % ROWS_TILE)
+		return rows_damaged(e, "more was pruned than was announced");
+	return true;
+}
+
+bool rows_tile(struct db *db, uint64_t tile, uint8_t out[static ROWS_TILE * SHA256_LEN],
+	       struct err *e)
+{
+	AUTO_STMT *s = NULL;
+	bool row;
+
+	if (!db_prepare(db, "SELECT hashes FROM hash WHERE tile = ?1", &s, e))
+		return false;
+	db_bind_int(s, 1, (int64_t)tile);
+	if (!db_step(s, &row, e))
+		return false;
+	return (row && read_bytes(s, 0, out, (size_t)ROWS_TILE * SHA256_LEN)) ||
+	       rows_damaged(e, "the hashes of the pruned records from %llu on are missing",
+			    (unsigned long long)tile * ROWS_TILE);
+}
+
+bool rows_gone(struct db *db, uint64_t seq, struct err *e)
+{
+	AUTO_STMT *s = NULL;
+	uint64_t upto = 0;
+	bool row;
+
+	if (!rows_pruned(db, &upto, e))
+		return false;
+	if (seq >= upto)
+		return rows_damaged(e, "record %llu is missing", (unsigned long long)seq);
+	if (!db_prepare(db,
+			"SELECT record, archive FROM prune WHERE upto > ?1 ORDER BY upto LIMIT 1",
+			&s, e))
+		return false;
+	db_bind_int(s, 1, (int64_t)seq);
+	if (!db_step(s, &row, e))
+		return false;
+	return err_code(e, ERR_NOT_FOUND, "pruned",
+			"record %llu was pruned: it is in the archive \"%.*s\" (see record %lld); "
+			"records from %llu on are here",
+			(unsigned long long)seq, STR_FMT(str_first(db_column_text(s, 1), 150)),
+			(long long)db_column_int(s, 0), (unsigned long long)upto);
+}
+
+static bool append_pruned(struct db *db, struct sha256 *sha, uint64_t *from, uint64_t to,
+			  struct tree_range *range, struct err *e)
+{
+	uint8_t hashes[ROWS_TILE * SHA256_LEN];
+	bool loaded = false;
+	uint64_t upto = 0;
+
+	if (!rows_pruned(db, &upto, e))
+		return false;
+	for (; *from < to && *from < upto; ++*from) {
+		uint64_t at = *from % ROWS_TILE;
+
+		if ((!at || !loaded) && !rows_tile(db, *from / ROWS_TILE, hashes, e))
+			return false;
+		loaded = true;
+		tree_append(range, sha, hashes + at * SHA256_LEN);
+	}
+	return true;
+}
+
 bool rows_subtree(struct db *db, struct sha256 *sha, uint64_t from, uint64_t to,
 		  struct tree_range *range, struct err *e)
 {
@@ -165,7 +276,7 @@ bool rows_subtree(struct db *db, struct sha256 *sha, uint64_t from, uint64_t to,
 		return false;
 	/* In steps: a long read would keep the WAL from being reused. */
 	while (from < to) {
-		uint64_t end = to - from > 1024 ? from + 1024 : to;
+		uint64_t end = to - from > 1024 ? from + 1024 : to, at = from;
 
 		db_bind_int(s, 1, (int64_t)from);
 		db_bind_int(s, 2, (int64_t)end);
@@ -179,7 +290,10 @@ bool rows_subtree(struct db *db, struct sha256 *sha, uint64_t from, uint64_t to,
 			from++;
 		}
 		db_reset(s);
-		if (from != end)
+		/* Pruned, perhaps just now: the hashes are there. */
+		if (from != end && !append_pruned(db, sha, &from, to, range, e))
+			return false;
+		if (from == at)
 			return rows_damaged(e, "record %llu is missing", (unsigned long long)from);
 	}
 	return true;

@@ -43,6 +43,19 @@ MUST_USE bool rows_rotations(struct db *db, uint8_t first[static 32], struct rot
 MUST_USE bool rows_add_rotation(struct db *db, const uint8_t before[static 32],
 				const struct rotation *r, struct err *e);
 
+/* Records [0, *upto) have left the database; their leaf hashes stay, in tiles of ROWS_TILE. */
+#define ROWS_TILE 256
+MUST_USE bool rows_pruned(struct db *db, uint64_t *upto, struct err *e);
+/* What was announced last, and how far all of it is done. */
+struct rows_prune {
+	uint64_t done, to, record;
+};
+MUST_USE bool rows_prune(struct db *db, struct rows_prune *p, struct err *e);
+MUST_USE bool rows_tile(struct db *db, uint64_t tile, uint8_t out[static ROWS_TILE * SHA256_LEN],
+			struct err *e);
+/* Record @seq is not there: ERR_NOT_FOUND "pruned" with where it went, else as rows_damaged. */
+bool rows_gone(struct db *db, uint64_t seq, struct err *e);
+
 /* Append the hashes of leaves [range->n, upto). A missing row is ERR_IO "storage_corrupt". */
 MUST_USE bool rows_append(struct db *db, struct sha256 *sha, uint64_t upto,
 			  struct tree_range *range, struct err *e);

@@ -50,6 +50,7 @@ struct sink {
 	int folder;
 	char cursor[SINK_NAME_MAX + 8]; /* the file's name */
 	bool placed;			/* the cursor has been read */
+	bool fresh;			/* there was none */
 	uint32_t in_row;
 	int64_t since_ms;
 	atomic_uint_fast64_t next, sent, failures;
@@ -80,6 +81,7 @@ static bool read_cursor(struct sink *s, struct err *e)
 		if (e->class != ERR_NOT_FOUND)
 			return false;
 		err_none(e);
+		s->fresh = true;
 		s->placed = true;
 		return true;
 	}
@@ -134,6 +136,29 @@ static bool add_row(struct sink *s, const struct audit_row *row, struct err *e)
 	return true;
 }
 
+/* A sink without a cursor begins with what there is; one with a cursor was promised the rest. */
+static bool skip_pruned(struct sink *s, uint64_t *from, struct err *e)
+{
+	const struct audit_filter f = { .from = *from };
+	uint64_t pruned;
+
+	if (!audit_reader_start(s->reader, &f, e))
+		return false;
+	pruned = audit_reader_pruned(s->reader);
+	if (*from >= pruned)
+		return true;
+	if (!s->fresh) {
+		(void)audit_reader_gone(s->reader, *from, e);
+		return err_prefix(e,
+				  "%s in the data folder is of an older copy: remove it to go on "
+				  "with what is there",
+				  s->cursor);
+	}
+	*from = pruned;
+	atomic_store(&s->next, pruned);
+	return true;
+}
+
 static bool gather(struct sink *s, struct err *e)
 {
 	struct audit_filter f = { .from = atomic_load(&s->next) };
@@ -151,6 +176,8 @@ static bool gather(struct sink *s, struct err *e)
 			       "its cursor is at record %llu and the log has %llu: they are not of "
 			       "one history",
 			       (unsigned long long)f.from, (unsigned long long)size);
+	if (!skip_pruned(s, &f.from, e))
+		return false;
 	if (f.from == size)
 		return true;
 	f.to = size - f.from > s->out.rows ? f.from + s->out.rows : size;
@@ -164,9 +191,8 @@ static bool gather(struct sink *s, struct err *e)
 			return false;
 		if (!got)
 			break;
-		if (row.seq != f.from + p->n) /* pruned, or damaged: never silently */
-			return err_set(e, ERR_INTERNAL, "record %llu is not in the log any more",
-				       (unsigned long long)(f.from + p->n));
+		if (row.seq != f.from + p->n) /* never silently */
+			return audit_reader_gone(s->reader, f.from + p->n, e);
 		if (!add_row(s, &row, e))
 			return false;
 	}

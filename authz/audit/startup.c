@@ -72,8 +72,31 @@ static bool read_head(struct log *l, struct log_found *found, struct err *e)
 	return read_last(l, l->head.range.n, found, e);
 }
 
+/* What was pruned has its hashes, and a record that announced it. */
+static bool check_prune(struct log *l, struct log_found *found, struct err *e)
+{
+	const struct rows_prune *p = &found->prune;
+	int64_t tiles, first;
+
+	if (!rows_prune(l->db, &found->prune, e))
+		return false;
+	if (!p->to)
+		return true;
+	if (!db_int(l->db, "SELECT coalesce(max(tile) + 1, 0) FROM hash", &tiles, e) ||
+	    !db_int(l->db, "SELECT coalesce(min(seq), -1) FROM leaf", &first, e))
+		return false;
+	if (p->to > l->head.range.n || p->record >= l->head.range.n || p->record < p->to ||
+	    (uint64_t)tiles != p->done / ROWS_TILE || (uint64_t)first != p->done)
+		return rows_damaged(e,
+				    "its records begin with %" PRId64 ", %" PRIu64
+				    " were pruned, and there are hashes of %" PRId64,
+				    first, p->done, tiles * ROWS_TILE);
+	return true;
+}
+
 /* The record that each rotation is told in must be there, and tell it. */
-static bool check_rotations(struct log *l, const struct rotations *r, struct err *e)
+static bool check_rotations(struct log *l, const struct rotations *r, uint64_t pruned,
+			    struct err *e)
 {
 	AUTO_STMT *s = NULL;
 	struct rotation told;
@@ -82,6 +105,8 @@ static bool check_rotations(struct log *l, const struct rotations *r, struct err
 	if (!db_prepare(l->db, "SELECT body FROM leaf WHERE seq = ?1", &s, e))
 		return false;
 	for (size_t i = 0; i < r->n; i++) {
+		if (r->at[i].size <= pruned)
+			continue; /* its signature was checked, and its record is in the archive */
 		db_bind_int(s, 1, (int64_t)r->at[i].size - 1);
 		if (!db_step(s, &row, e))
 			return false;
@@ -130,7 +155,7 @@ static bool find_keys(struct log *l, const struct audit_config *c, struct log_fo
 	memcpy(first, c->public_key, sizeof(first));
 	if (!rows_rotations(l->db, first, &past, e) ||
 	    !key_history_make(str_c(c->origin), first, &past, &l->keys, e) ||
-	    !check_rotations(l, &past, e))
+	    !check_rotations(l, &past, found->prune.done, e))
 		return false;
 	if (memcmp(l->keys.current.public_key, c->public_key, 32) == 0) {
 		found->left = memcmp(c->next_key, none, 32) != 0;
@@ -262,7 +287,7 @@ bool log_check(struct log *l, const struct audit_config *c, struct log_found *fo
 	       struct buf *note, struct err *e)
 {
 	*found = (struct log_found){ 0 };
-	return read_head(l, found, e) && check_ahead(l, c, e) && find_keys(l, c, found, e) &&
-	       check_stored(l, found, note, e) && check_anchor(l, found, e) &&
-	       check_first_key(l, e);
+	return read_head(l, found, e) && check_prune(l, found, e) && check_ahead(l, c, e) &&
+	       find_keys(l, c, found, e) && check_stored(l, found, note, e) &&
+	       check_anchor(l, found, e) && check_first_key(l, e);
 }

@@ -53,20 +53,15 @@ int tiles_folder(int dir, const char *path, mode_t mode, const char **name)
  * named by the first record's hash, which holds a random boot number. */
 static void open_kept(struct tiles *t, const char *folder)
 {
-	uint8_t first[SHA256_LEN];
+	struct tree_range first = { 0 };
 	char path[64], hex[17] = { 0 };
 	const char *name;
-	bool row = false;
 	int data;
 
 	t->kept = -1;
-	db_bind_int(t->rows, 1, 0);
-	db_bind_int(t->rows, 2, 1);
-	if (!db_step(t->rows, &row, NULL) || !row)
+	if (!rows_subtree(t->db, t->sha, 0, 1, &first, NULL))
 		return;
-	tree_leaf_hash(t->sha, db_column_blob(t->rows, 1), first);
-	db_reset(t->rows);
-	text_hex(first, 8, hex);
+	text_hex(first.node[0], 8, hex);
 	data = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (data < 0)
 		return;
@@ -119,6 +114,11 @@ void tiles_close(struct tiles *t)
 }
 
 /* --- what is kept --- */
+
+bool tiles_pruned(struct tiles *t, uint64_t *upto, struct err *e)
+{
+	return rows_pruned(t->db, upto, e);
+}
 
 void tiles_distrust(struct tiles *t)
 {
@@ -213,6 +213,8 @@ static void keep_grown(struct tiles *t, unsigned level, uint64_t index, unsigned
 static bool from_rows(struct tiles *t, uint64_t from, unsigned width, struct held *h, struct err *e)
 {
 	AUTO_RESET *s = t->rows;
+	uint8_t pruned[ROWS_TILE * SHA256_LEN];
+	uint64_t upto;
 	bool row;
 
 	db_bind_int(s, 1, (int64_t)from);
@@ -220,9 +222,15 @@ static bool from_rows(struct tiles *t, uint64_t from, unsigned width, struct hel
 	for (unsigned i = 0; i < width; i++) {
 		if (!db_step(s, &row, e))
 			return false;
-		if (!row || (uint64_t)db_column_int(s, 0) != from + i)
-			return rows_damaged(e, "record %llu is missing",
-					    (unsigned long long)from + i);
+		if (!row || (uint64_t)db_column_int(s, 0) != from + i) {
+			if (!rows_pruned(t->db, &upto, e) || from >= upto)
+				return rows_damaged(e, "record %llu is missing",
+						    (unsigned long long)from + i);
+			if (!rows_tile(t->db, from / ROWS_TILE, pruned, e))
+				return false;
+			memcpy(h->hash, pruned, (size_t)width * SHA256_LEN);
+			return true;
+		}
 		tree_leaf_hash(t->sha, db_column_blob(s, 1), h->hash[i]);
 	}
 	return true;
@@ -288,8 +296,10 @@ static bool read_entries(struct tiles *t, const struct tile *which, struct buf *
 		if (!db_step(s, &row, e))
 			return false;
 		body = row ? db_column_blob(s, 1) : (struct str){ 0 };
-		if (!row || (uint64_t)db_column_int(s, 0) != from + i || body.n > UINT16_MAX)
-			return rows_damaged(e, "record %llu is missing or too long",
+		if (!row || (uint64_t)db_column_int(s, 0) != from + i)
+			return rows_gone(t->db, from + i, e);
+		if (body.n > UINT16_MAX)
+			return rows_damaged(e, "record %llu is too long",
 					    (unsigned long long)from + i);
 		buf_char(out, (char)(body.n >> 8));
 		buf_char(out, (char)body.n);

@@ -26,6 +26,9 @@ MUST_USE bool tiles_open(const char *folder, const struct alloc *alloc, struct t
 			 struct err *e);
 void tiles_close(struct tiles *t);
 
+/* Records [0, *upto) were pruned: their hashes are here, bundles of them are not. */
+MUST_USE bool tiles_pruned(struct tiles *t, uint64_t *upto, struct err *e);
+
 /* What is kept has not made the signed root: compute all anew from here on, and keep that. */
 void tiles_distrust(struct tiles *t);
 

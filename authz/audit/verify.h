@@ -76,7 +76,9 @@ struct verify_report {
 	bool piecemeal; /* tiles without records, or the proof of one */
 
 	uint64_t first, count, size; /* range [first, first + count) of a tree of @size */
-	uint64_t withheld;	     /* records present as a hash only */
+	uint64_t pruned;    /* records [0, pruned) are not here, and that they were pruned */
+	uint64_t pruned_by; /* is said by this record, with the right root; pruned 0: nothing */
+	uint64_t withheld;  /* records present as a hash only */
 	uint64_t openings, redacted; /* commitments opened; commitments without an opening */
 	char origin[256];
 	char key_id[9];	      /* of the key that verified; empty: none */

@@ -106,6 +106,31 @@ static void check_held(struct verifier *v, const struct tree_proof *hints)
 		     m);
 }
 
+void verify_pruned(struct verifier *v, uint64_t end, const uint8_t root[static SHA256_LEN])
+{
+	if (!end || v->prune.to != end)
+		return;
+	if (memcmp(root, v->prune.root, SHA256_LEN) != 0) {
+		verify_fault(v, FAULT_FORK,
+			     "the %" PRIu64 " records that record %" PRIu64
+			     " says were pruned are not the first ones of this log",
+			     end, v->prune.seq);
+		return;
+	}
+	v->report.pruned = end;
+	v->report.pruned_by = v->prune.seq;
+}
+
+/* What is before an export that does not begin at 0. */
+static void check_pruned(struct verifier *v, const struct tree_proof *hints)
+{
+	struct tree_span before = { .from = v->first };
+	uint8_t root[SHA256_LEN];
+
+	if (v->first && tree_span_root(&before, v->sha, hints, root))
+		verify_pruned(v, v->first, root);
+}
+
 void verify_anchors(struct verifier *v, const struct tree_proof *hints)
 {
 	if (v->at_least > v->size) {
@@ -251,7 +276,7 @@ void verify_rotations(struct verifier *v, const struct checkpoint *c, struct str
 	/* Of a record that is not here, or withheld, the note's word is enough: the old key signed
 	 * it. */
 	for (size_t i = 0; i < told.n && !v->report.piecemeal && !v->report.withheld; i++)
-		if (told.at[i].size > v->first && told.at[i].size <= end &&
+		if (told.at[i].size > v->first + v->absent && told.at[i].size <= end &&
 		    !is_among(seen, &told.at[i]))
 			rotation_differs(v, &told.at[i], "it names a key that is not the one of");
 	if (v->rotated_often)
@@ -341,5 +366,6 @@ void verify_trailer(struct verifier *v, struct str line, size_t prefix)
 	if (v->report.fault)
 		return;
 	v->report.integrity = VERDICT_YES;
+	check_pruned(v, &hints);
 	verify_anchors(v, &hints);
 }

@@ -148,6 +148,8 @@ static bool join(struct verifier *v, struct verifier *s)
 		v->rotated_often = true;
 	for (size_t i = 0; i < s->rotated.n && v->rotated.n < ROTATIONS_MAX; i++)
 		v->rotated.at[v->rotated.n++] = s->rotated.at[i];
+	if (s->prune.to)
+		v->prune = s->prune;
 	v->records += s->records;
 	v->chain.expect = s->chain.expect;
 	v->chain.before = s->chain.before;

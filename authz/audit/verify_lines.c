@@ -83,6 +83,28 @@ void verify_rotation(struct verifier *v, struct str line)
 		v->rotated_often = true;
 }
 
+void verify_prune(struct verifier *v, struct str line, uint64_t seq)
+{
+	uint8_t root[SHA256_LEN];
+	bool has_root = false;
+	int64_t to = 0;
+	struct flat_member m;
+	struct flat f;
+
+	flat_begin(&f, line);
+	while (flat_next(&f, &m)) {
+		if (str_eq(m.name, STR("root")) && m.is_string)
+			has_root = text_unhex(m.value, root, sizeof(root));
+		else if (str_eq(m.name, STR("to")) && !m.is_string)
+			to = m.integer;
+	}
+	if (!has_root || to <= 0)
+		return;
+	v->prune.seq = seq;
+	v->prune.to = (uint64_t)to;
+	memcpy(v->prune.root, root, sizeof(root));
+}
+
 void verify_leaf(struct verifier *v, struct str line)
 {
 	struct chain_record r = { .present = true, .is_leaf = true };
@@ -99,6 +121,8 @@ void verify_leaf(struct verifier *v, struct str line)
 	on_record(v, &r);
 	if (v->leaf_fits && str_eq(leaf.kind, STR("key.rotate")))
 		verify_rotation(v, line);
+	else if (v->leaf_fits && str_eq(leaf.kind, STR("log.prune")))
+		verify_prune(v, line, leaf.seq);
 	for (enum opening o = OPENING_ANSWER; r.shaped && o < OPENING_COUNT; o++) {
 		if (!leaf.commits[o].n)
 			continue;

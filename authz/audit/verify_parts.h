@@ -42,6 +42,11 @@ struct verifier {
 	struct rotations rotated;	/* that records tell of */
 	bool rotated_often;		/* more of them than a log can have */
 	uint64_t records;
+	uint64_t absent; /* of tiles: records [0, absent) have no bundle */
+	struct {
+		uint64_t seq, to; /* of the last log.prune record; to 0: there is none */
+		uint8_t root[SHA256_LEN];
+	} prune;
 	char commits[OPENING_COUNT][2 * SHA256_LEN]; /* of the last leaf */
 	unsigned committed, opened;		     /* bits of them */
 	bool leaf_fits;				     /* the last record is a leaf that fits */
@@ -81,6 +86,10 @@ bool verify_keys(const struct verifier *v, const struct note *note, const struct
 		 struct rotation_trust *t, struct err *e);
 /* Do the records tell of the same keys as the note, which verify_note accepted? */
 void verify_rotations(struct verifier *v, const struct checkpoint *c, struct str note);
+/* Keep what a `log.prune` record says. */
+void verify_prune(struct verifier *v, struct str leaf, uint64_t seq);
+/* Records [0, @end) are not here; @root is over them. Does the log say that they were pruned? */
+void verify_pruned(struct verifier *v, uint64_t end, const uint8_t root[static SHA256_LEN]);
 /* Does the log reach as far as was demanded, and go on from the checkpoint held before? @hints as
  * of tree_span_root for v->at_held. */
 void verify_anchors(struct verifier *v, const struct tree_proof *hints);

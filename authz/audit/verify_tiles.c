@@ -20,6 +20,7 @@ struct walk {
 	struct buf hashes, entries, below;
 	uint64_t differs; /* first record that is not the one of its tile */
 	bool has_differs;
+	struct tree_span pruned; /* over what has no bundle */
 };
 
 /* --- files --- */
@@ -139,6 +140,22 @@ static void feed_hashes(struct walk *w, unsigned width)
 	}
 }
 
+/* The first bundles may be gone: the log will have to say so. */
+static bool is_absent(struct walk *w, const struct tile *t)
+{
+	uint64_t first = t->index * TILE_WIDTH;
+	char path[TILE_PATH_MAX];
+	struct stat st;
+
+	tile_path(t, path);
+	if (t->width < TILE_WIDTH || w->v->absent != first || fstatat(w->dir, path, &st, 0) == 0 ||
+	    errno != ENOENT)
+		return false;
+	w->v->absent = first + TILE_WIDTH;
+	chain_start(&w->v->chain, w->v->absent);
+	return true;
+}
+
 static bool walk_records(struct walk *w)
 {
 	struct tile t = { .level = 0 };
@@ -155,8 +172,14 @@ static bool walk_records(struct walk *w)
 			continue;
 		}
 		t.entries = true;
+		if (is_absent(w, &t)) {
+			feed_hashes(w, t.width);
+			continue;
+		}
 		if (!read_tile(w, &t, &w->entries))
 			return false;
+		if (w->v->absent == t.index * TILE_WIDTH)
+			w->pruned = w->v->span;
 		feed_bundle(w, t.index * TILE_WIDTH, t.width);
 		if (w->v->chain.stage == CHAIN_BROKEN)
 			return true;
@@ -242,6 +265,26 @@ static void check_records(struct walk *w)
 	}
 }
 
+/* Bundles that are not there were pruned, and a record says so. */
+static void check_absent(struct walk *w)
+{
+	const struct tree_proof none = { 0 };
+	struct verifier *v = w->v;
+	uint8_t root[SHA256_LEN];
+
+	if (!v->absent)
+		return;
+	if (v->prune.to < v->absent) {
+		verify_fault(v, FAULT_DELETION,
+			     "records 0 to %" PRIu64
+			     " are not there, and none says that they were pruned",
+			     v->absent - 1);
+		verify_bad_record(v, 0, v->absent);
+	} else if (tree_span_root(&w->pruned, v->sha, &none, root)) {
+		verify_pruned(v, v->absent, root);
+	}
+}
+
 static void check_root(struct walk *w, const struct checkpoint *c, struct str note)
 {
 	const struct tree_proof none = { 0 };
@@ -261,6 +304,9 @@ static void check_root(struct walk *w, const struct checkpoint *c, struct str no
 	}
 	verify_rotations(v, c, note);
 	if (v->report.fault)
+		return;
+	check_absent(w);
+	if (v->report.fault && v->report.fault != FAULT_FORK)
 		return;
 	v->report.integrity = VERDICT_YES;
 	verify_anchors(v, &none);

@@ -59,6 +59,7 @@ int run_federation_refresh(struct cli *c);
 int run_audit_open(struct cli *c);
 int run_audit_reconcile(struct cli *c); /* reconcile.c */
 int run_audit_redact(struct cli *c);
+int run_audit_prune(struct cli *c); /* prune.c */
 int run_audit_hold(struct cli *c);
 /* The option's time in ms, RFC 3339 or so long ago; *ms stays if it is not given. False: misuse. */
 bool cli_moment(struct cli *c, const char *option, int64_t *ms, int *exit_code);

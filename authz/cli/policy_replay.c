@@ -23,6 +23,7 @@ struct group {
 };
 
 struct report {
+	uint64_t pruned; /* records before it */
 	uint64_t counts[REPLAY_VERDICTS], settlers[REPLAY_SETTLERS], total;
 	struct group groups[GROUPS_MAX];
 	size_t ngroups, ids;
@@ -117,6 +118,7 @@ static bool replay_all(struct replay *replay, struct report *r, bool progress, s
 	struct replay_row row;
 	bool got = true;
 
+	r->pruned = replay_pruned(replay);
 	if (progress)
 		put_progress(r, 0, all);
 	while (replay_next(replay, &row, &got, e) && got) {
@@ -164,6 +166,8 @@ static void put_json(struct cli *c, const struct report *r, const char *folder, 
 	buf_lit(&b, ",\"policies\":");
 	buf_json(&b, str_c(with));
 	buf_printf(&b, ",\"decisions\":%" PRIu64, r->total);
+	if (r->pruned)
+		buf_printf(&b, ",\"pruned\":%" PRIu64, r->pruned);
 	for (int i = 0; i < REPLAY_VERDICTS; i++)
 		buf_printf(&b, ",\"%s\":%" PRIu64, replay_verdict_names[i], r->counts[i]);
 	buf_lit(&b, ",\"settled_by\":{");
@@ -216,6 +220,9 @@ static void put_text(struct cli *c, const struct report *r, const char *folder, 
 	fprintf(c->out, "%s, by %s\n", folder, with);
 	fprintf(c->out, "computed again: %" PRIu64 ", same: %" PRIu64 ", changed: %" PRIu64 "\n",
 		computed, r->counts[REPLAY_SAME], r->counts[REPLAY_CHANGED]);
+	if (r->pruned)
+		fprintf(c->out, "records before %" PRIu64 " were pruned, so not computed again\n",
+			r->pruned);
 	put_settled(c, r);
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++)
 		if (r->counts[lines[i].verdict])

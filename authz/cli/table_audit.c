@@ -89,6 +89,16 @@ static const struct option timestamp_options[] = {
 	END_OPTIONS,
 };
 
+static const struct option prune_options[] = {
+	{ "--before", "TIME", "what is older goes (RFC 3339, or 400d); else audit.retain", 0,
+	  false },
+	{ "--archive", "FILE", "where it goes to; must not be there", 0, false },
+	{ "--no-openings", NULL, "archive the records alone, not what they commit to", 0, false },
+	{ "--reason", "TEXT", "goes on record, as an opening", 0, false },
+	{ "--dry-run", NULL, "only say what would go", 0, false },
+	END_OPTIONS,
+};
+
 static const struct option key_options[] = {
 	{ "--witness", NULL, "of the key that cosigns other logs, instead", 0, false },
 	{ "--all", NULL, "all keys the log has had, and what each of them signed", 0, false },
@@ -204,6 +214,15 @@ const struct command cli_audit_commands[] = {
 	  .options = redact_options,
 	  .connects = true,
 	  .run = run_audit_redact },
+	{ .name = "prune",
+	  .help = "Archive the oldest records, then let them leave the database",
+	  .more = "\nThe archive is an export of what goes; it is written, flushed and verified before "
+		  "anything goes.\nLeaf hashes stay, so all proofs can still be made. What is under a "
+		  "legal hold, or was not sent by a\nsink yet, stays, and what is younger than "
+		  "audit.retain.",
+	  .options = prune_options,
+	  .connects = true,
+	  .run = run_audit_prune },
 	{ .name = "hold",
 	  .operands = "add|list|remove [HOLD]",
 	  .least = 1,

@@ -63,6 +63,9 @@ static void print_report(struct cli *c, const char *file, const struct verify_re
 		"redaction: %s\n",
 		word(r->integrity), word(r->completeness), word(r->authenticity),
 		word(r->anchoring), redactions[r->redaction]);
+	if (r->pruned)
+		fprintf(c->out, "pruned: records 0 to %" PRIu64 ", as record %" PRIu64 " says\n",
+			r->pruned - 1, r->pruned_by);
 	if (r->witnessed_s) {
 		clock_rfc3339((int64_t)(r->witnessed_s & INT32_MAX) * 1000, at);
 		fprintf(c->out, "witnessed: %s\n", at);

@@ -116,6 +116,11 @@ bool outcome_read(struct outcome_report *o, const struct json *body, struct err 
 static bool check_decision(const struct outcome_report *o, const struct closing_found *f,
 			   struct err *e)
 {
+	if (!f->record && o->seq < f->pruned)
+		return err_code(e, ERR_NOT_FOUND, "pruned",
+				"decision %" PRIu64 " was pruned: it is in an archive, and nothing "
+				"can be reported on it any more",
+				o->seq);
 	if (!f->record || !str_eq(f->leaf.kind, STR("authz.decision")))
 		return err_code(e, ERR_NOT_FOUND, "unknown_evaluation",
 				"there is no decision %" PRIu64 " in this log", o->seq);

@@ -144,6 +144,11 @@ void replay_close(struct replay *r)
 	mem_free(r->c.alloc, r, sizeof(*r));
 }
 
+uint64_t replay_pruned(const struct replay *r)
+{
+	return audit_reader_pruned(r->reader);
+}
+
 uint64_t replay_left(const struct replay *r)
 {
 	uint64_t from, to;

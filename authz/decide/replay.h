@@ -82,6 +82,9 @@ MUST_USE bool replay_explain(struct replay *r, struct policy_trace *out, struct 
 /* Its openings as they are on record, for people; empty if erased. */
 struct str replay_opening(const struct replay *r, enum opening which);
 
+/* Records [0, this) were pruned: what was decided there is not looked at. */
+uint64_t replay_pruned(const struct replay *r);
+
 /* Records that are left to look at. */
 uint64_t replay_left(const struct replay *r);
 

@@ -172,6 +172,8 @@ void handle_export(struct request *r);
 void handle_checkpoint(struct request *r);
 void handle_log_key(struct request *r);
 void handle_log_key_rotate(struct request *r);
+void handle_prune_plan(struct request *r);
+void handle_prune(struct request *r);
 
 /* sinks.c: their part of /v1/status, /metrics and /v1/doctor. */
 void sinks_add_status(struct request *r, struct buf *b);

@@ -247,6 +247,9 @@ static void add_audit_status(struct buf *b, struct request *r)
 		   ",\"waiting\":%zu,\"key_id\":\"%s\"",
 		   ready ? "true" : "false", log.size, log.checkpoint_size, log.waiting,
 		   log.log_key_id);
+	if (log.prune_to)
+		buf_printf(b, ",\"pruned\":%" PRIu64 ",\"prune_to\":%" PRIu64, log.pruned,
+			   log.prune_to);
 	if (!ready) {
 		buf_lit(b, ",\"why\":");
 		buf_json(b, str_c(e.msg));

@@ -151,6 +151,8 @@ static bool list_open(struct request *r, struct audit_reader *reader, struct clo
 	buf_char(b, ']');
 	if (from < to && from)
 		buf_printf(b, ",\"next\":%" PRIu64, from - 1);
+	if (audit_reader_pruned(reader))
+		buf_printf(b, ",\"pruned\":%" PRIu64, audit_reader_pruned(reader));
 	buf_char(b, '}');
 	return true;
 }

@@ -209,6 +209,8 @@ static void write_end(struct request *r, const struct inquiry *q, const struct i
 		   core->log_key_id);
 	if (!newest)
 		buf_printf(b, ",\"next\":%" PRIu64, left->from ? left->from - 1 : 0);
+	if (left->pruned)
+		buf_printf(b, ",\"pruned\":%" PRIu64, left->pruned);
 	if (left->from < left->to) {
 		buf_lit(b, ",\"next_page\":\"");
 		page_token_write(b, &next, core->search_key, q->request, r->worker->sha);
@@ -348,7 +350,9 @@ static bool write_show(struct request *r, uint64_t seq, struct buf *b, struct er
 	if (!audit_reader_open(r->site->service->folder, &mem_system, &reader, e))
 		return false;
 	ok = audit_reader_start(reader, &f, e) && audit_reader_next(reader, 1, &row, &got, e);
-	if (ok && !got)
+	if (ok && !got && seq < audit_reader_pruned(reader))
+		ok = audit_reader_gone(reader, seq, e);
+	else if (ok && !got)
 		ok = err_code(e, ERR_NOT_FOUND, "not_found",
 			      "the log has no record %" PRIu64 " yet", seq);
 	if (ok) {

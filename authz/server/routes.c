@@ -119,6 +119,8 @@ const struct route routes[] = {
 	{ "POST", "/v1/audit/holds/remove", SIDE_OPERATORS, ROLE_ADMIN, handle_hold_remove },
 	{ "GET", "/v1/audit/key", SIDE_OPERATORS, READS_LOG, handle_log_key },
 	{ "POST", "/v1/audit/key/rotate", SIDE_OPERATORS, ROLE_ADMIN, handle_log_key_rotate },
+	{ "GET", "/v1/audit/prune", SIDE_OPERATORS, READS_LOG, handle_prune_plan },
+	{ "POST", "/v1/audit/prune", SIDE_OPERATORS, ROLE_ADMIN, handle_prune },
 	{ "POST", "/v1/audit/timestamp", SIDE_OPERATORS, ROLE_ADMIN, handle_timestamp },
 	{ "GET", "/v1/audit/witnesses", SIDE_OPERATORS, READS_LOG, handle_witnesses },
 	{ "GET", "/v1/status", SIDE_OPERATORS, READS_METRICS, handle_status },

@@ -46,6 +46,7 @@ struct service {
 	atomic_bool draining;
 	struct signer *signer;
 	struct sinks *sinks;	   /* NULL: none is configured */
+	int64_t retain_s;	   /* audit.retain; INT64_MAX: for ever */
 	struct index *index;	   /* of the log; set before the doors open */
 	struct readers readers;	   /* the operators' home thread's */
 	struct cosigner *cosigner; /* of our witnesses; NULL: there are none */
