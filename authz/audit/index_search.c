@@ -6,13 +6,15 @@
 
 #include "authz/audit/flat.h"
 #include "authz/audit/index_cursor.h"
+#include "authz/audit/record.h"
 #include "authz/audit/rows.h"
 #include "authz/base/buf.h"
+#include "authz/base/json.h"
 #include "include/writ/words.h"
 
 struct index_search {
 	struct db *log, *index; /* index NULL: not usable */
-	struct db_stmt *leaf, *before, *from;
+	struct db_stmt *leaf, *facts, *before, *from;
 	struct index_filter filter;
 	struct index_cursor cursors[INDEX_SEARCH_TERMS];
 	size_t ncursors;
@@ -74,7 +76,8 @@ bool index_search_open(const char *folder, struct index_search **out, struct err
 	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
 		err_set(e, ERR_INVALID, "the data folder's path is too long");
 	else if (db_open(path, &o, &s->log, e) &&
-		 db_prepare(s->log, "SELECT body FROM leaf WHERE seq = ?1", &s->leaf, e)) {
+		 db_prepare(s->log, "SELECT body FROM leaf WHERE seq = ?1", &s->leaf, e) &&
+		 db_prepare(s->log, "SELECT facts FROM opening WHERE seq = ?1", &s->facts, e)) {
 		open_index(s, folder);
 		*out = s;
 		return true;
@@ -89,6 +92,7 @@ void index_search_close(struct index_search *s)
 		return;
 	drop_index(s);
 	db_finish(s->leaf);
+	db_finish(s->facts);
 	db_close(s->log);
 	buf_clear(&s->text);
 	free(s);
@@ -274,6 +278,42 @@ static bool candidate(struct index_search *s, uint64_t *seq, bool *got, struct e
 	return true;
 }
 
+/* The canonical text of the user's name in an opening, without its quotes. */
+static struct str user_of(struct str facts, struct arena *a)
+{
+	static const struct json_limits limits = {
+		.string = LIMIT_BODY, .depth = 16, .members = 65536, .values = LIMIT_VALUES
+	};
+	const struct json *v = NULL, *id;
+	struct err ignored;
+
+	if (!json_parse(facts, &limits, a, &v, &ignored))
+		return (struct str){ NULL, 0 };
+	v = json_get_type(v, STR("delegation"), JSON_OBJECT);
+	id = json_get_type(json_get(v, STR("user")), STR("id"), JSON_STRING);
+	return id && id->raw.n >= 2 ? (struct str){ id->raw.p + 1, id->raw.n - 2 }
+				    : (struct str){ NULL, 0 };
+}
+
+/* Is record @seq on behalf of @user? Not if nobody can say so any more. */
+static bool is_for(const struct index_search *s, uint64_t seq, struct str user)
+{
+	AUTO_RESET *q = s->facts;
+	struct arena a;
+	struct str facts;
+	struct err ignored;
+	bool row = false, is;
+
+	db_bind_int(q, 1, (int64_t)seq);
+	if (!db_step(q, &row, &ignored) || !row)
+		return false;
+	facts = str_from(db_column_blob(q, 0), SALT_LEN);
+	arena_init(&a, &mem_system, (size_t)16 * LIMIT_BODY);
+	is = facts.n && str_eq(user_of(facts, &a), user);
+	arena_clear(&a);
+	return is;
+}
+
 static bool matches(const struct index_search *s, const struct index_hit *hit)
 {
 	const struct index_filter *f = &s->filter;
@@ -283,7 +323,8 @@ static bool matches(const struct index_search *s, const struct index_hit *hit)
 	    (f->until_ms && leaf.time_ms >= f->until_ms))
 		return false;
 	for (size_t i = 0; i < f->n; i++)
-		if (!index_leaf_has(hit->text, f->is[i].name, f->is[i].value))
+		if (!index_leaf_has(hit->text, f->is[i].name, f->is[i].value) ||
+		    (str_eq(f->is[i].name, STR("user")) && !is_for(s, hit->seq, f->is[i].value)))
 			return false;
 	return true;
 }

@@ -13,7 +13,7 @@
 
 #include "authz/audit/index_store.h"
 
-#define INDEX_SEARCH_TERMS 12	/* members that one search can name */
+#define INDEX_SEARCH_TERMS 15	/* members that one search can name */
 #define INDEX_SEARCH_WORK 20000 /* records and blocks looked at for one page */
 
 struct index_wanted {

@@ -20,7 +20,7 @@
 #include "authz/store/db.h"
 
 #define INDEX_FILE "index.db"
-#define INDEX_VERSION 1 /* another one in the file: it is made anew */
+#define INDEX_VERSION 2 /* another one in the file: it is made anew */
 #define INDEX_BLOCK_BYTES 960
 #define INDEX_BLOCK_ENTRIES 1024 /* more are in no block */
 #define INDEX_MARK_EVERY 1024	 /* records between two marks of time */

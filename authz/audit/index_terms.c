@@ -3,8 +3,8 @@
 #include "authz/audit/flat.h"
 
 const char *const index_members[INDEX_MEMBERS + 1] = {
-	"trace_id",   "agent",	"rule",	   "tool",     "model", "reason", "pep",
-	"generation", "action", "rollout", "decision", "kind",	NULL
+	"trace_id", "delegation", "user",	"delegate", "agent",   "rule",	   "tool", "model",
+	"reason",   "pep",	  "generation", "action",   "rollout", "decision", "kind", NULL
 };
 
 /* Its place, or INDEX_MEMBERS. Called for each member of each record: most are told apart by their
@@ -42,7 +42,7 @@ static uint64_t hash(struct str name, struct str value)
 
 struct index_term index_term_of(struct str name, struct str value)
 {
-	uint64_t h = hash(name, value);
+	uint64_t h = hash(name, str_eq(name, STR("user")) ? STR("") : value);
 	char bucket = (char)(h & 0xff);
 
 	if (!str_eq(name, STR("trace_id")))
@@ -82,41 +82,77 @@ static struct index_term term_by_memo(struct index_memo *memo, size_t at,
 	return term;
 }
 
+/* The next of names with one blank between them. */
+static bool next_word(struct str *rest, struct str *word)
+{
+	if (!rest->n)
+		return false;
+	if (!str_cut(*rest, ' ', word, rest)) {
+		*word = *rest;
+		rest->n = 0;
+	}
+	return true;
+}
+
+/* Terms that are not of one member and its one value. */
+static void add_others(const struct flat_member *m, struct index_term *out, size_t *n)
+{
+	struct str rest = m->value, word;
+	char text[64];
+
+	if (str_eq(m->name, STR("kind")) && (rest = family(m->value, text)).n)
+		out[(*n)++] = index_term_of(m->name, rest);
+	else if (str_eq(m->name, STR("delegation")))
+		out[(*n)++] = index_term_of(STR("user"), STR(""));
+	else if (str_eq(m->name, STR("actors")))
+		while (*n < INDEX_TERMS_MAX && next_word(&rest, &word))
+			out[(*n)++] = index_term_of(STR("delegate"), word);
+}
+
 bool index_terms(struct str leaf, struct index_memo *memo,
 		 struct index_term out[static INDEX_TERMS_MAX], size_t *n)
 {
 	struct flat f;
 	struct flat_member m;
-	char text[64];
-	struct str of;
 
 	*n = 0;
 	flat_begin(&f, leaf);
 	while (flat_next(&f, &m)) {
 		size_t at = m.value.n ? member_at(m.name) : INDEX_MEMBERS;
 
-		if (at == INDEX_MEMBERS || *n + 2 > INDEX_TERMS_MAX)
+		if (!m.value.n || *n + 2 > INDEX_TERMS_MAX)
 			continue;
-		out[(*n)++] = term_by_memo(memo, at, &m);
-		of = str_eq(m.name, STR("kind")) ? family(m.value, text) : (struct str){ NULL, 0 };
-		if (of.n)
-			out[(*n)++] = index_term_of(m.name, of);
+		if (at < INDEX_MEMBERS)
+			out[(*n)++] = term_by_memo(memo, at, &m);
+		add_others(&m, out, n);
 	}
 	return !f.failed;
 }
 
+static bool has_word(struct str words, struct str value)
+{
+	struct str word;
+
+	while (next_word(&words, &word))
+		if (str_eq(word, value))
+			return true;
+	return false;
+}
+
 bool index_leaf_has(struct str leaf, struct str name, struct str value)
 {
+	bool user = str_eq(name, STR("user")), delegate = str_eq(name, STR("delegate"));
 	struct flat f;
 	struct flat_member m;
 
+	name = user ? STR("delegation") : delegate ? STR("actors") : name;
 	flat_begin(&f, leaf);
 	while (flat_next(&f, &m)) {
 		if (!str_eq(m.name, name))
 			continue;
 		if (str_eq(name, STR("kind")) && str_ends(value, STR(".*")))
 			return str_starts(m.value, str_first(value, value.n - 1));
-		return str_eq(m.value, value);
+		return user || (delegate ? has_word(m.value, value) : str_eq(m.value, value));
 	}
 	return false;
 }

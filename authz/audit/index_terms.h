@@ -5,7 +5,10 @@
  *            index holds no text at all: nothing of a record can be read out of it, and two values
  *            that share a hash cost one look at a record, which is what decides in the end.
  *            Terms come from the flat leaf only, never from an opening: what is personal is not
- *            in the index, and erasing it needs no second place.
+ *            in the index, and erasing it needs no second place. So "user" has one term for all
+ *            records that were made on somebody's behalf, and the opening tells them apart; once
+ *            it is erased no search finds the record by its user. "delegate" has a term for each
+ *            agent of the leaf's "actors".
  * Ownership  Nothing is kept.
  * Threads    No state: call from any thread.
  */
@@ -16,8 +19,8 @@
 
 #include "include/writ/str.h"
 
-#define INDEX_TERMS_MAX 16 /* of one record */
-#define INDEX_MEMBERS 12   /* that have terms */
+#define INDEX_TERMS_MAX 32 /* of one record */
+#define INDEX_MEMBERS 15   /* that have terms */
 
 /* Nearly every record has a trace id of its own. Such a member shares 256 terms, and each entry
  * has 16 further bits of the value's hash with it. */
@@ -51,7 +54,8 @@ struct index_memo {
 MUST_USE bool index_terms(struct str leaf, struct index_memo *memo,
 			  struct index_term out[static INDEX_TERMS_MAX], size_t *n);
 
-/* Does the leaf's member @name have this @value (or, of "kind", belong to the family)? */
+/* Does the leaf's member @name have this @value (or, of "kind", belong to the family)? Of "user"
+ * the leaf knows only that there may be one. */
 bool index_leaf_has(struct str leaf, struct str name, struct str value);
 
 #endif

@@ -20,13 +20,23 @@ static bool put_filters(struct cli *c, struct buf *b)
 	static const struct {
 		const char *option, *name;
 	} filters[] = {
-		{ "--agent", "agent" },	      { "--tool", "tool" },
-		{ "--model", "model" },	      { "--action", "action" },
-		{ "--decision", "decision" }, { "--reason", "reason" },
-		{ "--rule", "rule" },	      { "--generation", "generation" },
-		{ "--rollout", "rollout" },   { "--trace-id", "trace_id" },
-		{ "--pep", "pep" },	      { "--kind", "kind" },
-		{ "--since", "since" },	      { "--until", "until" },
+		{ "--agent", "agent" },
+		{ "--tool", "tool" },
+		{ "--model", "model" },
+		{ "--action", "action" },
+		{ "--decision", "decision" },
+		{ "--reason", "reason" },
+		{ "--rule", "rule" },
+		{ "--generation", "generation" },
+		{ "--rollout", "rollout" },
+		{ "--trace-id", "trace_id" },
+		{ "--pep", "pep" },
+		{ "--kind", "kind" },
+		{ "--user", "user" },
+		{ "--delegate", "delegate" },
+		{ "--delegation", "delegation" },
+		{ "--since", "since" },
+		{ "--until", "until" },
 	};
 
 	buf_printf(b, "/v1/audit/records?order=%s", cli_flag(c, "--oldest") ? "oldest" : "newest");

@@ -283,11 +283,12 @@ static void act_search(struct request *r, struct control *c)
 
 void handle_records(struct request *r)
 {
-	static const char *const known[] = { "after",	   "limit",  "page",	"order",    "since",
-					     "until",	   "from",   "to",	"trace_id", "agent",
-					     "rule",	   "tool",   "model",	"reason",   "pep",
-					     "generation", "action", "rollout", "decision", "kind",
-					     NULL };
+	static const char *const known[] = { "after",	 "limit",    "page",	   "order",
+					     "since",	 "until",    "from",	   "to",
+					     "trace_id", "agent",    "rule",	   "tool",
+					     "model",	 "reason",   "pep",	   "generation",
+					     "action",	 "rollout",  "decision",   "kind",
+					     "user",	 "delegate", "delegation", NULL };
 	struct inquiry *q;
 	struct err e = { 0 };
 

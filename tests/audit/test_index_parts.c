@@ -8,6 +8,7 @@
 
 #include "authz/audit/index_pace.h"
 #include "authz/audit/index_posts.h"
+#include "authz/base/buf.h"
 #include "include/writ/str.h"
 
 /* Looks at a log, in order: seconds, its size, the records in the index; does it wait? */
@@ -120,12 +121,86 @@ static void known_values_change_nothing(void **state)
 		}
 }
 
+static bool has_term(const char *leaf, const char *name, const char *value)
+{
+	const struct index_term t = index_term_of(str_c(name), str_c(value));
+	struct index_term terms[INDEX_TERMS_MAX];
+	struct index_memo memo = { 0 };
+	size_t n;
+
+	assert_true(index_terms(str_c(leaf), &memo, terms, &n));
+	for (size_t i = 0; i < n; i++)
+		if (terms[i].hash == t.hash)
+			return true;
+	return false;
+}
+
+/* What the index says, the leaf must say, and the other way round. */
+static void delegations_have_terms(void **state)
+{
+	static const char leaf[] = "{\"actors\":\"spiffe://a/1 spiffe://a/22\",\"agent\":"
+				   "\"spiffe://a/22\",\"delegation\":\"AA\",\"jti\":\"BB\"}",
+			  plain[] = "{\"agent\":\"spiffe://a/1\",\"kind\":\"authz.decision\"}";
+	static const struct {
+		const char *leaf, *name, *value;
+		bool has;
+	} rows[] = {
+		{ leaf, "delegate", "spiffe://a/1", true },
+		{ leaf, "delegate", "spiffe://a/22", true },
+		{ leaf, "delegate", "spiffe://a/2", false },
+		{ leaf, "delegate", "spiffe://a/1 spiffe://a/22", false },
+		{ leaf, "delegation", "AA", true },
+		{ leaf, "delegation", "BB", false },
+		{ leaf, "user", "anybody", true }, /* the opening tells */
+		{ leaf, "agent", "spiffe://a/1", false },
+		{ plain, "delegate", "spiffe://a/1", false },
+		{ plain, "user", "anybody", false },
+		{ plain, "delegation", "", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (has_term(rows[i].leaf, rows[i].name, rows[i].value) != rows[i].has ||
+		    index_leaf_has(str_c(rows[i].leaf), str_c(rows[i].name),
+				   str_c(rows[i].value)) != rows[i].has)
+			fail_msg("%s %s", rows[i].name, rows[i].value);
+}
+
+/* Eight agents of a chain and every member: there is room for all terms. */
+static void all_terms_fit(void **state)
+{
+	static const char *const others[] = { "agent",	    "decision", "delegate", "delegation",
+					      "generation", "kind",	"model",    "pep",
+					      "reason",	    "rollout",	"rule",	    "tool",
+					      "trace_id",   "user" };
+	struct index_term terms[INDEX_TERMS_MAX];
+	struct index_memo memo = { 0 };
+	struct buf b;
+	size_t n;
+
+	(void)state;
+	buf_init(&b, mem_system, 4096);
+	buf_lit(&b, "{\"action\":\"x\",\"actors\":\"");
+	for (int i = 0; i < 8; i++)
+		buf_printf(&b, "%sspiffe://a/%d", i ? " " : "", i);
+	buf_char(&b, '"');
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		buf_printf(&b, ",\"%s\":\"x.y\"", others[i]);
+	buf_char(&b, '}');
+	assert_true(index_terms(buf_str(&b), &memo, terms, &n));
+	/* each member, the family of the kind, that there is a user, and the chain */
+	assert_int_equal(n, INDEX_MEMBERS + 2 + 8);
+	buf_clear(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_waits_while_records_come_fast),
 		cmocka_unit_test(entries_by_term),
 		cmocka_unit_test(known_values_change_nothing),
+		cmocka_unit_test(delegations_have_terms),
+		cmocka_unit_test(all_terms_fit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

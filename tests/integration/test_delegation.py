@@ -529,6 +529,45 @@ def metadata_say_what_there_is():
     plain.close()
 
 
+# --- searching, and erasing -----------------------------------------------------------------------
+
+@test
+def the_log_is_searched_by_user_and_delegate():
+    w = World()
+
+    def find(*options):
+        out = w.d.writ("audit", "search", "--json", "--oldest", *options, code=0).stdout
+        return [json.loads(line) for line in out.splitlines()]
+
+    erin = w.user_token(sub="erin")
+    first = w.token(subject=erin, audience=RESEARCHER)
+    second = w.token(subject=first, kind="access_token", agent=RESEARCHER, audience=WRITER)
+    w.token()
+    w.exchange(subject=w.svid(HELPDESK), kind="jwt", audience=SERVER)
+    root = claims(first)["jti"]
+
+    def look():
+        equal([r["kind"] for r in find("--user", "erin")], ["authz.decision", "token.issue"] * 2, "erin's")
+        equal(len(find("--user", "erin", "--agent", RESEARCHER, "--kind", "token.*")), 1, "and an agent")
+        equal(find("--user", "eri") + find("--user", "nobody"), [], "nobody else's")
+        through = find("--delegate", HELPDESK, "--kind", "token.issue")
+        equal({r["jti"] for r in through if r["agent"] == RESEARCHER}, {claims(second)["jti"]}, "through the helpdesk")
+        equal({r["jti"] for r in find("--delegation", root)}, {root, claims(second)["jti"]}, "one delegation")
+    look()
+    end = time.monotonic() + 30  # once more, when the index has them
+    while w.d.admin("GET", "/v1/audit/records?user=erin").json["indexed"] < 5:
+        check(time.monotonic() < end, "the index follows")
+    look()
+    # Erasing a person takes the openings that name her; the log still verifies, and no search finds her.
+    w.d.writ("audit", "redact", "--person", "erin", "--basis", "gdpr-17", "--reason", "case 7", code=0)
+    equal(find("--user", "erin"), [], "after erasure")
+    equal(len(find("--delegation", root)), 4, "the records stay")
+    w.d.writ("audit", "verify", "--key", w.d.log_key(), w.d.export("after.jsonl"), code=0)
+    check(b"erin" not in b"".join(open(w.d.path("writ-data", n), "rb").read() for n in ("log.db", "index.db", "writ.db")),
+          "nothing of her on disk")
+    w.d.close()
+
+
 # --- the command line, and the document -----------------------------------------------------------
 
 @test
