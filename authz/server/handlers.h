@@ -132,6 +132,8 @@ void handle_tools(struct request *r);
 void handle_tool(struct request *r);
 void handle_tool_accept(struct request *r);
 void handle_tool_withdraw(struct request *r);
+/* tools_observe.c */
+void handle_tools_observe(struct request *r);
 /* Their part of /metrics and /v1/doctor. */
 void tools_add_metrics(struct request *r, struct buf *b);
 void tools_add_findings(struct request *r, struct buf *b);

@@ -95,6 +95,7 @@ const struct route routes[] = {
 	  handle_tool_accept },
 	{ "POST", "/v1/tools/withdraw", SIDE_OPERATORS, ROLE_ADMIN | ROLE_APPROVER,
 	  handle_tool_withdraw },
+	{ "POST", "/v1/tools/observe", BOTH, ROLE_PEP, handle_tools_observe },
 	{ "GET", "/v1/authorities", SIDE_OPERATORS, ROLE_ADMIN | ROLE_AUDITOR, handle_authorities },
 	{ "POST", "/v1/authorities/prepare", SIDE_OPERATORS, ROLE_ADMIN, handle_authority_prepare },
 	{ "POST", "/v1/authorities/activate", SIDE_OPERATORS, ROLE_ADMIN,

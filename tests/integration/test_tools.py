@@ -154,6 +154,31 @@ def what_was_accepted_ends_with_the_pin_or_by_hand():
 
 
 @test
+def a_pep_can_show_what_it_was_told():
+    d = server()
+
+    def told(*tools, name="files"):
+        r = d.http("POST", "/v1/tools/observe", {"server": name, "tools": tools})
+        equal(r.status, 200, repr(r))
+        return {t["tool"]: t["state"] for t in r.json["tools"]}
+    mine = dict(WRITE, title="W")
+    equal(told(mine, {"name": "free"}, {"name": "other"}),
+          {"files/write": "reviewed", "files/free": "unpinned", "files/other": "unknown"}, "as they stand")
+    equal(called("files/write"), "permitted", "as pinned")
+    equal(told(dict(mine, description="x")), {"files/write": "changed"}, "changed")
+    equal((called("files/write"), states()["files/write"]), ("tool_definition_changed", "changed"), "in force with the answer")
+    equal(told(mine), {"files/write": "reviewed"}, "this list is good")
+    equal(called("files/write"), "tool_definition_changed", "and not believed so soon")
+    equal(told(), {}, "an empty list")
+    equal(told({"name": "write"}, name="mail"), {"mail/write": "unknown"}, "another server's")
+    for body in ({"tools": []}, {"server": "files"}, {"server": "", "tools": []}, {"server": "a/b", "tools": []},
+                 {"server": "files", "tools": {}}, {"server": "files", "tools": [1]}, {"server": "files", "tools": [], "x": 1},
+                 {"server": "files", "tools": [{"name": "a"}, {"name": "a"}]}, {"server": 1, "tools": []}, []):
+        equal(d.http("POST", "/v1/tools/observe", body).status, 400, f"{body}")
+    equal(d.admin("POST", "/v1/tools/observe", {"server": "files", "tools": []}).status, 403, "no PEP")
+
+
+@test
 def who_may_and_what_is_refused():
     d = server()
     equal(d.http("GET", "/v1/tools").status, 404, "not at the agents' door")
