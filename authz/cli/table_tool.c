@@ -10,6 +10,8 @@ static const struct option pin_options[] = {
 	{ "--tool", "NAME", "only this tool", 0, true },
 	{ "--write", "FILE", "write the pins there, such as policies/catalogue/pins-files.lua", 0,
 	  false },
+	{ "--check", "FILE", "only compare with the pins there; exit code 1 if anything differs", 0,
+	  false },
 	{ "--digests", NULL, "digests alone, without the definitions", 0, false },
 	END_OPTIONS,
 };

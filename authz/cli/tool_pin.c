@@ -297,23 +297,39 @@ static int print_json(struct pinning *p, const char *path)
 	return buf_ok(&b) ? CLI_DONE : CLI_FAILED;
 }
 
-static int finish(struct pinning *p, const char *path)
+static int finish_file(struct pinning *p, const char *path, bool check)
 {
 	struct err e = { 0 };
+	int exit_code = CLI_DONE;
 
-	if (path && (!read_old(p, path, &e)))
+	if (!read_old(p, path, &e))
 		return cli_fail(p->c, &e);
-	if (path)
-		compare_all(p);
-	if (path && !file_replace_path(path, buf_str(&p->text), 0644, &e))
+	if (check && !p->old) {
+		err_code(&e, ERR_NOT_FOUND, "no_pins", "%.200s holds no pins to check against",
+			 path);
 		return cli_fail(p->c, &e);
+	}
+	compare_all(p);
+	if (!check && !file_replace_path(path, buf_str(&p->text), 0644, &e))
+		return cli_fail(p->c, &e);
+	if (check && p->added + p->changed + p->gone)
+		exit_code = CLI_FAILED;
 	if (p->c->json)
-		return print_json(p, path);
-	if (path)
-		fprintf(p->c->out, "wrote %s: %zu pins, %zu new, %zu changed, %zu gone\n", path,
-			p->n, p->added, p->changed, p->gone);
-	else
-		fwrite(p->text.p, 1, p->text.n, p->c->out);
+		return print_json(p, path) == CLI_DONE ? exit_code : CLI_FAILED;
+	fprintf(p->c->out, "%s %s: %zu pins, %zu new, %zu changed, %zu gone\n",
+		check ? "checked" : "wrote", path, p->n, p->added, p->changed, p->gone);
+	return exit_code;
+}
+
+static int finish(struct pinning *p)
+{
+	const char *file = cli_value(p->c, "--write"), *check = cli_value(p->c, "--check");
+
+	if (file || check)
+		return finish_file(p, file ? file : check, check != NULL);
+	if (p->c->json)
+		return print_json(p, NULL);
+	fwrite(p->text.p, 1, p->text.n, p->c->out);
 	return CLI_DONE;
 }
 
@@ -333,9 +349,11 @@ int run_tool_pin(struct cli *c)
 		return cli_misuse(c, "expected -f FILE, or --server URL of the MCP server");
 	if (cli_value(c, "--token") && !url)
 		return cli_misuse(c, "--token belongs to --server");
+	if (cli_value(c, "--write") && cli_value(c, "--check"))
+		return cli_misuse(c, "--write changes a file and --check does not; give one");
 	if ((url ? ask_server(&p, url, &e) : read_files(&p, &e)) && take_digests(&p, &e) &&
 	    make_text(&p, &e))
-		exit_code = finish(&p, cli_value(c, "--write"));
+		exit_code = finish(&p);
 	else
 		exit_code = cli_fail(c, &e);
 	pinning_clear(&p);

@@ -262,6 +262,13 @@ def a_file_of_pins_is_reviewed_and_replaced():
     check("\\u202e \\udb40\\udc41 ]=] ]==]" in get(name), "what cannot be seen is written as its number")
     equal(json.loads(pin("files", "-f", "list.json", "--write", name, "--json"))["changed"], 1, "JSON")
     before = get(name)
+    equal(pin("files", "-f", "list.json", "--check", name), f"checked {name}: 4 pins, 0 new, 0 changed, 0 gone\n", "as it stands")
+    done = subprocess.run([WRIT, "tool", "pin", "files", "-f", "changed.json", "--check", name], cwd=WORK, capture_output=True, text=True,
+                          timeout=60, check=False)
+    equal((done.returncode, get(name)), (1, before), "something differs, and nothing is written")
+    check("files/write changed\nannotations added" in done.stdout and "0 new, 1 changed, 1 gone" in done.stdout, done.stdout)
+    check("holds no pins to check against" in pin("files", "-f", "list.json", "--check", "none.lua", code=1), "no file to check against")
+    pin("files", "-f", "list.json", "--check", name, "--write", name, code=2)
     check("was not written by `writ tool pin mail`" in pin("mail", "-f", "list.json", "--write", name, code=1), "another server's")
     put("mine.lua", "-- mine\n")
     check("it is left as it is" in pin("files", "-f", "list.json", "--write", "mine.lua", code=1), "somebody else's file")
