@@ -7,8 +7,10 @@
 /* cmocka wants the standard headers first */
 #include <cmocka.h>
 
+#include "authz/audit/read.h"
 #include "authz/base/text.h"
 #include "authz/decide/definitions.h"
+#include "authz/decide/rollout_run.h"
 #include "tests/decide/desk.h"
 
 #define GATE STR("spiffe://test.example/mesh/gw")
@@ -238,6 +240,59 @@ static void one_name_twice(void **state)
 	close_desk(&d);
 }
 
+/* The opening `facts` of the newest record. */
+static const char *newest_facts(struct desk *d)
+{
+	uint64_t seq = rig_size(&d->rig) - 1;
+	struct audit_filter f = { .from = seq, .to = seq + 1, .openings = true };
+	struct audit_reader *reader = NULL;
+	struct audit_row row = { 0 };
+	struct err e = { 0 };
+	struct str facts = { NULL, 0 };
+	bool got = false;
+
+	if (!audit_reader_open(d->rig.folder, &mem_system, &reader, &e) ||
+	    !audit_reader_start(reader, &f, &e) || !audit_reader_next(reader, 0, &row, &got, &e) ||
+	    !got || !row.openings[OPENING_FACTS].held)
+		fail_msg("no facts of %llu: %s", (unsigned long long)seq, e.msg);
+	else
+		facts = arena_dup(&arena, row.openings[OPENING_FACTS].value);
+	audit_reader_close(reader);
+	return facts.p ? facts.p : "";
+}
+
+/* What one of the two sets went by is among the facts, whichever has the pin. */
+static void a_roll_out_may_have_the_pin_alone(void **state)
+{
+	struct rollout *r;
+	struct desk d;
+
+	(void)state;
+	open_desk(&d);
+	pin(&d, V1, true, 1);
+	expect(&d, "files/read", GOOD);
+	assert_null(strstr(newest_facts(&d), "\"definition\"")); /* nothing is known */
+	see(&d, "files/read", V2);
+	expect(&d, "files/read", CHANGED("description"));
+	assert_non_null(strstr(newest_facts(&d),
+			       "{\"definition\":{\"accepted\":\"\",\"changes\":\"description "
+			       "changed\",\"observed\":\"sha256:"));
+	r = rollout_new((struct policy_set *)slot_acquire(&d.rig.core.policies), NULL);
+	assert_non_null(r);
+	r->id = 3;
+	r->kind = ROLLOUT_SHADOW;
+	r->base = 2;
+	slot_publish(&d.rig.core.rollouts, &r->shared);
+	rig_policies(&d.rig, rules, "tool 'files/read' { effect = 'read' }", 2);
+	definitions_tick(d.control);
+	expect(&d, "files/read", GOOD);
+	assert_int_equal(desk_records(&d, rig_size(&d.rig) - 1, "\"decision\":\"permit\"",
+				      "\"shadow_reason\":\"tool_definition_changed\""),
+			 1);
+	assert_non_null(strstr(newest_facts(&d), "{\"definition\":{\"accepted\""));
+	close_desk(&d);
+}
+
 /* ---- accepting ---- */
 
 static void accept(struct desk *d, const char *text, struct str by, const char *code, bool accepted)
@@ -392,6 +447,7 @@ int main(void)
 		cmocka_unit_test(only_pinned_tools_are_kept),
 		cmocka_unit_test(another_pin_counts_at_once),
 		cmocka_unit_test(one_name_twice),
+		cmocka_unit_test(a_roll_out_may_have_the_pin_alone),
 		cmocka_unit_test(two_persons_accept),
 		cmocka_unit_test(what_is_proposed_is_bound_to_what_was_seen),
 		cmocka_unit_test(what_was_accepted_can_be_withdrawn),
