@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 
+#include "authz/audit/outcome.h"
 #include "authz/base/text.h"
 #include "authz/decide/issue.h"
 #include "spiffe/jws.h"
@@ -351,14 +352,19 @@ static bool write_record(struct token_exchange *x, struct pending *p)
 	const struct delegated_token *t = &x->delegation.token;
 	struct record *r = &p->job.record;
 	struct str asked = asked_json(x, NULL, &p->arena);
+	struct closing *closing = arena_zero(&p->arena, sizeof(*closing));
 	struct buf facts;
 
 	buf_in_arena(&facts, &p->arena, LIMIT_BODY);
 	buf_char(&facts, '{');
 	delegation_write_facts(&facts, &x->delegation);
 	buf_printf(&facts, "\"now\":%" PRId64 "}", t->issued_s * 1000);
-	if (!asked.p || !buf_ok(&facts))
+	if (!closing || !asked.p || !buf_ok(&facts))
 		return false;
+	/* What came of the permit is this token: nobody else has to report it. */
+	*closing = (struct closing){ .seq = x->decision, .kind = CLOSING_OUTCOME };
+	closing_say(closing, x->worker->sha, t->id);
+	p->job.closing = closing;
 	delegation_record_actors(r, &x->delegation, &p->arena);
 	record_str(r, STR("agent"), x->caller->id);
 	delegation_record_names(r, &x->delegation);

@@ -21,6 +21,7 @@ CRM = "https://crm.acme.example/"
 GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 TYPE = "urn:ietf:params:oauth:token-type:"
 HELPDESK, RESEARCHER, WRITER = f"{TD}/agent/helpdesk", f"{TD}/agent/researcher", f"{TD}/agent/writer"
+GATEWAY = f"{TD}/mesh/gateway"
 
 RULES = f"""
 policy "delegation" {{
@@ -48,7 +49,9 @@ shared = None
 
 class World:
     def __init__(self):
-        d = self.d = Deployment(policies=POLICIES, caller=None)
+        d = self.d = Deployment(policies=POLICIES, caller=None, config=f"""
+callers = {{ {{ unix_user = "root", role = "admin" }}, {{ spiffe_id = "{GATEWAY}", role = "pep" }} }}
+""")
         d.config += f"""
 limits = {{ attest_rate = 10000, attest_burst = 10000, agent_rate = 10000, agent_burst = 10000 }}
 delegation = {{ issuer = "{ISSUER}", depth = 3,
@@ -64,6 +67,7 @@ attest = {{ oidc = {{ {{ issuer = "https://ci.acme.example", audience = "writ", 
         for agent in (HELPDESK, RESEARCHER, WRITER):
             d.register(agent, attributes={"team": "support"})
             self.certs[agent] = self.enrol(agent)
+        d.register(GATEWAY)
 
     def enrol(self, agent):
         name = agent.rsplit("/", 1)[1] + os.urandom(3).hex()
@@ -413,6 +417,36 @@ def decisions_know_the_user():
 
 
 @test
+def a_proxy_hands_it_on():
+    """ext_authz: the forwarded request's token, beside what the proxy tells of the client's certificate."""
+    w = world()
+    token, crm = w.token(audience=SERVER), w.token()
+    der = openssl("x509", "-in", w.certs[HELPDESK][0], "-outform", "DER")
+    digest = openssl("dgst", "-sha256", "-binary", data=der).hex()
+    gateway = w.enrol(GATEWAY)
+
+    def ask(bearer, xfcc, settings=""):
+        path = f"/ext-authz/envoy,protocol=mcp,server=crm,peer=x-forwarded-client-cert{settings}/mcp"
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "read", "arguments": {}}}
+        head = {"x-forwarded-client-cert": xfcc, "authorization": f"Bearer {bearer}" if bearer else None}
+        return w.d.https("POST", path, body, head, cert=gateway)
+    yes = ask(token, f"Hash={digest};URI={HELPDESK}")
+    equal((yes.status, yes.header("x-writ-agent")), (200, HELPDESK), repr(yes))
+    check("authorization" in yes.header("x-envoy-auth-headers-to-remove"), "it is for writ and does not reach the upstream")
+    equal(ask(token, f"URI={HELPDESK}").status, 200, "the proxy tells only whose it is")
+    for why, status, reply in (
+            ("nobody's behalf", 403, ask(None, f"URI={HELPDESK}")), ("no certificate", 401, ask(token, "By=x")),
+            ("another agent", 403, ask(token, f"URI={RESEARCHER}")),
+            ("another certificate", 401, ask(token, f"Hash={'0' * 64};URI={HELPDESK}")),
+            ("for the CRM", 401, ask(crm, f"URI={HELPDESK}"))):
+        equal(reply.status, status, f"{why}: {reply}")
+    quoted = urllib.parse.quote(CRM, safe="")
+    through = ask(crm, f"URI={HELPDESK}", f",audience={quoted}")
+    equal(through.status, 200, f"at the CRM's own route: {through}")
+    check("authorization" not in (through.header("x-envoy-auth-headers-to-remove") or ""), "which is to get it")
+
+
+@test
 def each_exchange_is_on_record():
     w = world()
     before = len(w.records("token.issue"))
@@ -423,6 +457,12 @@ def each_exchange_is_on_record():
     decision = next(r for r in w.records("authz.decision") if r["seq"] == leaf["evaluation"])
     equal((decision["action"], decision["decision"], decision["jti"]), ("token/exchange", "permit", body["jti"]), "decision")
     check("alice" not in json.dumps(leaf) and CRM not in json.dumps(leaf), "no person, no foreign word")
+    # The record of the token closes its decision; one that was refused after the decision has no token.
+    w.d.https("POST", "/access/v1/evaluation", call("crm/read", agent=HELPDESK),
+              {"Authorization": "Bearer " + w.token(audience=SERVER)}, cert=w.certs[HELPDESK])
+    used = w.records("authz.decision")[-1]["seq"]
+    still = {r["seq"] for r in w.d.admin("GET", f"/v1/audit/open?after={decision['seq'] - 1}&older=0").json["open"]}
+    check(used in still and decision["seq"] not in still, f"{decision['seq']}, {used}: {still}")
     child = claims(w.token(subject=w.token(audience=RESEARCHER), kind="access_token", agent=RESEARCHER))
     leaf = w.records("token.issue")[-1]
     equal((leaf["jti"], leaf["parent"]), (child["jti"], child[ISSUER + "/claims"]["line"][-1]), "parent")
