@@ -7,8 +7,8 @@ import tempfile
 
 from harness import ROOT, WRIT, check, equal, main, test
 
-GRPC, HTTP, LISTS = (open(os.path.join(ROOT, "scripts/deploy", f), encoding="utf-8").read()
-                     for f in ("envoy-grpc.yaml", "envoy-http.yaml", "envoy-lists.yaml"))
+GRPC, HTTP, LISTS, MODELS = (open(os.path.join(ROOT, "scripts/deploy", f"envoy-{f}.yaml"), encoding="utf-8").read()
+                             for f in ("grpc", "http", "lists", "models"))
 PROC = "message_timeout: 0.25s\n              "  # of ext_proc
 
 
@@ -79,7 +79,7 @@ ROWS = [  # file, what is changed, what it becomes, name, severity
 
 @test
 def what_is_deployed_is_clean():
-    for name, text in (("gRPC", GRPC), ("HTTP", HTTP), ("lists", LISTS)):
+    for name, text in (("gRPC", GRPC), ("HTTP", HTTP), ("lists", LISTS), ("models", MODELS)):
         equal(doctor(text)[0], {}, name)
     same = LISTS.replace("response_body_mode: BUFFERED", "responseBodyMode: 2").replace("request_header_mode: SEND", "")
     equal(doctor(same)[0], {}, "the same in other words")
