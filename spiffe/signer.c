@@ -131,8 +131,10 @@ bool signer_start(const struct signer_config *c, struct signer **out, struct err
 	if (!s)
 		return err_set(e, ERR_NOMEM, "no memory for the signer");
 	buf_init(&s->greeting, mem_system, SIGNER_FRAME_MAX + 1024);
+	for (int kind = 0; kind < AUTHORITY_KINDS; kind++)
+		slot_init(&s->why[kind]);
 	if (!make_channels(c->channels, s->fds, theirs, e)) {
-		free(s);
+		signer_stop(s);
 		return false;
 	}
 	s->n = c->channels;
@@ -169,6 +171,20 @@ bool signer_dead(const struct signer *s)
 	return atomic_load(&s->dead);
 }
 
+bool signer_failing(struct signer *s, enum authority_kind kind, char why[static 400])
+{
+	struct signer_excuse *x;
+
+	if (!atomic_load(&s->failing[kind]))
+		return false;
+	x = (struct signer_excuse *)slot_acquire(&s->why[kind]);
+	if (!x)
+		return false;
+	memcpy(why, x->text, sizeof(x->text));
+	shared_release(&x->shared);
+	return true;
+}
+
 void signer_stop(struct signer *s)
 {
 	if (!s)
@@ -177,5 +193,7 @@ void signer_stop(struct signer *s)
 	while (s->pid > 0 && waitpid(s->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 	buf_clear(&s->greeting);
+	for (int kind = 0; kind < AUTHORITY_KINDS; kind++)
+		slot_clear(&s->why[kind]);
 	free(s);
 }

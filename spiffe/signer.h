@@ -10,7 +10,7 @@
  *            without being able to read them.
  * Ownership  struct signer owns the parent's ends of the channels; a client borrows one.
  * Threads    signer_start: before any thread. A client: its owner only. signer_dead,
- *            signer_public: any.
+ *            signer_failing, signer_public: any.
  */
 #ifndef WRIT_SPIFFE_SIGNER_H
 #define WRIT_SPIFFE_SIGNER_H
@@ -73,6 +73,10 @@ pid_t signer_pid(const struct signer *s);
 
 /* Has a client seen it end? The wiring then stops the service: nothing can be signed any more. */
 bool signer_dead(const struct signer *s);
+
+/* Could the last SVID of @kind not be signed, for a reason that is not the request's? Then @why
+ * (NUL-terminated) says it. */
+bool signer_failing(struct signer *s, enum authority_kind kind, char why[static 400]);
 
 /* Close the channels (all clients must be gone) and wait for the child. NULL is fine. */
 void signer_stop(struct signer *s);

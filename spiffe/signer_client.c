@@ -142,6 +142,35 @@ void signer_flush(struct signer_client *c)
 	buf_drop(&c->out, at);
 }
 
+static void free_excuse(struct shared *s)
+{
+	free(s);
+}
+
+/* What goes wrong with every SVID is for operators to see, too. */
+static void note(struct signer *s, const struct signer_job *j)
+{
+	enum authority_kind kind = j->op == SIGNER_JWT_SVID ? AUTHORITY_JWT : AUTHORITY_X509;
+	struct signer_excuse *x;
+
+	if (j->op != SIGNER_JWT_SVID && j->op != SIGNER_X509_SVID)
+		return;
+	if (j->ok) {
+		if (atomic_load_explicit(&s->failing[kind], memory_order_relaxed))
+			atomic_store(&s->failing[kind], false);
+		return;
+	}
+	if (j->err.class != ERR_UNAVAILABLE || atomic_load(&s->failing[kind]))
+		return;
+	x = calloc(1, sizeof(*x));
+	if (!x)
+		return; /* only a report */
+	shared_init(&x->shared, free_excuse);
+	memcpy(x->text, j->err.msg, sizeof(x->text));
+	slot_publish(&s->why[kind], &x->shared);
+	atomic_store(&s->failing[kind], true);
+}
+
 /* One answer for the oldest job. False: not what a signer says. */
 static bool take_answer(struct signer_client *c, struct str body)
 {
@@ -160,6 +189,7 @@ static bool take_answer(struct signer_client *c, struct str body)
 		err_set(&j->err, class <= ERR_INTERNAL ? (enum err_class) class : ERR_INTERNAL,
 			"%.*s", STR_FMT(w.rest));
 	}
+	note(c->signer, j);
 	finish(j);
 	return true;
 }

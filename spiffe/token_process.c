@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "authz/base/text.h"
 #include "spiffe/signer_wire.h"
 #include "spiffe/token_child.h"
 
@@ -106,6 +107,8 @@ static bool judge(struct str body, struct wire *answer, struct err *e)
 	if (class == ERR_NONE)
 		return true;
 	code = wire_str(answer);
+	if (answer->bad || !text_is_utf8(answer->rest) || !text_is_printable(answer->rest))
+		return err_set(e, ERR_INTERNAL, "token: malformed answer");
 	err_set(e, class <= ERR_INTERNAL ? (enum err_class) class : ERR_INTERNAL, "%.*s",
 		STR_FMT(answer->rest));
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++)

@@ -44,12 +44,31 @@ static const char *policy_detail(const struct policy_standing *s)
 	return s->generation ? "" : "no policy set is in force: the folder is empty";
 }
 
+/* Without signatures decisions go on; so that is a word, not an error. */
+static void signer_detail(struct signer *s, bool dead, char out[static 900])
+{
+	char why[400];
+	size_t n = 0;
+
+	if (dead) {
+		snprintf(out, 900, "the process that holds the keys has ended");
+		return;
+	}
+	for (int kind = 0; kind < AUTHORITY_KINDS; kind++)
+		if (signer_failing(s, (enum authority_kind)kind, why) && n < 450)
+			n += (size_t)snprintf(out + n, 900 - n,
+					      "%sthe last %s-SVID could not be signed: %.380s",
+					      n ? "; " : "",
+					      kind == AUTHORITY_JWT ? "JWT" : "X.509", why);
+}
+
 bool health_ready(struct request *r,
 		  void (*each)(void *ctx, const char *name, bool ok, const char *why), void *ctx)
 {
 	struct policy_standing *standing = standing_of(r);
 	bool dead = signer_dead(r->site->service->signer);
 	bool draining = atomic_load(&r->site->service->draining);
+	char signer[900] = "";
 	struct err e = { 0 };
 	const struct {
 		const char *name;
@@ -58,11 +77,12 @@ bool health_ready(struct request *r,
 	} checks[] = {
 		{ "audit", audit_ready(r->worker->core->audit, &e), e.msg },
 		{ "policy", standing && standing->generation, policy_detail(standing) },
-		{ "signer", !dead, dead ? "the process that holds the keys has ended" : "" },
+		{ "signer", !dead, signer },
 		{ "serving", !draining, draining ? "the service is stopping" : "" },
 	};
 	bool all = true;
 
+	signer_detail(r->site->service->signer, dead, signer);
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++) {
 		all = all && checks[i].ok;
 		if (each)

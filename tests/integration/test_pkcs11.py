@@ -334,6 +334,8 @@ def a_token_that_goes_away():
     refused(renew(d, cert), "token")
     equal(d.admin("POST", "/v1/authorities/prepare", {"kind": "jwt"}).status, 503, "a rotation")
     still_decides(d, cert, "b")
+    said = [f["message"] for f in d.admin("GET", "/v1/doctor").json["findings"] if f["name"] == "signer"]
+    check(said and "JWT-SVID could not be signed: token: no token" in said[0] and "X.509-SVID" in said[0], repr(said))
     equal(d.admin("GET", "/readyz").status, 200, "ready")
     # and it comes back without a restart
     shutil.rmtree(d.path("tokens"))
@@ -343,6 +345,7 @@ def a_token_that_goes_away():
         check(time.monotonic() < end, "it does not come back")
         time.sleep(0.05)
     equal(renew(d, cert).status, 200, "X.509 as well")
+    equal([f for f in d.admin("GET", "/v1/doctor").json["findings"] if f["name"] == "signer"], [], "doctor")
     rotate(d, "jwt")
     d.close()
 
