@@ -29,6 +29,8 @@ struct run {
 	struct asked *asked;
 	size_t n, waiting;
 	int64_t retry_ms;
+	struct str remove[CHECK_REMOVE_MAX]; /* headers that must not reach the upstream */
+	size_t nremove;
 	struct err refused; /* why, if it was; last: see begin */
 };
 
@@ -90,13 +92,13 @@ static void set(struct check_verdict *v, const char *name, struct str value)
 		v->headers[v->nheaders++] = (struct http_header){ str_c(name), value };
 }
 
-static void take_off(struct check_verdict *v, struct str name)
+static void take_off(struct run *r, struct str name)
 {
-	for (size_t i = 0; i < v->nremove; i++)
-		if (str_eq(v->remove[i], name))
+	for (size_t i = 0; i < r->nremove; i++)
+		if (str_eq(r->remove[i], name))
 			return;
-	if (v->nremove < CHECK_REMOVE_MAX)
-		v->remove[v->nremove++] = name;
+	if (r->nremove < CHECK_REMOVE_MAX)
+		r->remove[r->nremove++] = name;
 }
 
 /* Headers of ours that writ itself does not set anew. */
@@ -108,20 +110,21 @@ static bool is_forged(struct str name)
 
 #define STRIP_OWN 3 /* authorization, the peer header, x-forwarded-client-cert */
 
-/* What a client could have forged, and what would serve the upstream as a proof to writ. */
-static void strip(const struct run *r, struct check_verdict *v)
+/* What a client could have forged, and what would serve the upstream as a proof to writ. Found
+ * before the decision: when its record is on disk, the headers have left the processor's cache. */
+static void strip(struct run *r)
 {
 	const struct traffic_request *q = &r->c->request;
 
 	if (r->agent.token_for_writ)
-		take_off(v, STR("authorization"));
+		take_off(r, STR("authorization"));
 	for (size_t i = 0; i < q->nheaders; i++)
 		if (str_eq(q->headers[i].name, r->c->peer_header) ||
 		    str_eq(q->headers[i].name, STR("x-forwarded-client-cert")))
-			take_off(v, q->headers[i].name);
+			take_off(r, q->headers[i].name);
 	for (size_t i = 0; i < q->nheaders; i++)
 		if (is_forged(q->headers[i].name))
-			take_off(v, q->headers[i].name);
+			take_off(r, q->headers[i].name);
 }
 
 /* There is room for all that strip takes off, or the request does not pass: a long row of headers
@@ -164,7 +167,8 @@ static void allow(struct run *r, struct check_verdict *v)
 	set(v, "x-writ-agent", r->agent.id.n ? r->agent.id : STR("anonymous"));
 	set(v, "x-writ-decision-id", v->evaluation_ids);
 	describe_list(r, v);
-	strip(r, v);
+	for (size_t i = 0; i < r->nremove; i++)
+		v->remove[v->nremove++] = r->remove[i];
 	r->c->done(r->c, v);
 }
 
@@ -485,6 +489,7 @@ void check_run(struct check *c)
 		refuse_run(r);
 		return;
 	}
+	strip(r);
 	if (!c->request.route.server.n)
 		c->request.route.server = c->caller->server;
 	ok = traffic_read(&c->request, &c->worker->core->json, c->arena, &r->traffic, &e);
