@@ -109,15 +109,18 @@ static bool fetch(struct prune *p, int *exit_code)
 	return api_ask(p->c, &api, &q, false, &a, exit_code);
 }
 
+/* The first one: it leads to all that followed, and the archive may be of any of them. */
 static bool ask_key(struct prune *p, int *exit_code)
 {
 	AUTO_ANSWER a = { 0 };
-	struct str vkey;
+	const struct json *keys;
 
 	if (!api_call(p->c, API_ADMIN, "GET", "/v1/audit/key", (struct str){ 0 }, &a, exit_code))
 		return false;
-	vkey = answer_text(a.value, "vkey");
-	snprintf(p->vkey, sizeof(p->vkey), "%.*s", STR_FMT(vkey));
+	keys = json_get_type(a.value, STR("keys"), JSON_ARRAY);
+	if (keys && keys->n)
+		snprintf(p->vkey, sizeof(p->vkey), "%.*s",
+			 STR_FMT(answer_text(&keys->items[0], "vkey")));
 	return true;
 }
 

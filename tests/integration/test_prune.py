@@ -203,6 +203,26 @@ def after_a_restart_and_once_more():
     d.writ("audit", "prove", "3", "--bare", "--output", d.path("p"), code=0)
 
 
+@test
+def with_the_record_of_a_new_key():
+    """The key changed in what was pruned: the first key still verifies both halves, and every start knows it."""
+    d = Deployment(config=RETAIN % "").start()
+    d.register()
+    first = d.log_key()
+    grow(d, 150)
+    second = json.loads(d.writ("audit", "key", "--rotate", "--json", code=0).stdout)
+    grow(d, 700)
+    to = prune(d, "a", 512)["to"]
+    check(second["record"] < to, "the record of the new key was pruned")
+    d.restart()
+    equal(d.log_key(), second["vkey"], "who signs")
+    d.writ("audit", "publish", "--entries", d.path("tiles"), code=0)
+    for source, key in ((d.path("a"), first), (d.export(), first), (d.path("tiles"), first), (d.path("a"), second["vkey"])):
+        equal(holds(source, "--key", key)["authenticity"], "yes", source)
+    d.writ("audit", "key", "--rotate", code=0)
+    holds(d.export("b"), "--key", first)
+
+
 # --- what stays -----------------------------------------------------------------------------
 
 @test

@@ -99,6 +99,9 @@ def judge(body, expected, out, codes):
 class Tour:
     """What `make run` starts, on free ports and with a folder of its own."""
 
+    def __init__(self, settings=""):
+        self.settings = settings
+
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="writ-tour-")
         self.home = os.path.join(self.dir, ".writ")
@@ -106,6 +109,8 @@ class Tour:
         at = {k: f"127.0.0.1:{v}" for k, v in self.ports.items()}
         subprocess.run([WRIT, "init", self.home, "--local-pep", "--http", at["8080"], "--https", at["8443"],
                         "--operators", at["8081"]], check=True, capture_output=True)
+        with open(os.path.join(self.home, "writ.lua"), "a", encoding="ascii") as f:
+            f.write(self.settings)
         os.symlink(BUILD, os.path.join(self.dir, "build"))
         self.log = os.path.join(self.dir, "server.log")
         self.start()
@@ -230,8 +235,10 @@ def the_auditors_walk():
     check(len(found) > 10, f"{len(found)} blocks")
     call = json.dumps({"subject": {"type": "agent", "id": "spiffe://example.org/agent/ann"}, "action": {"name": "tools/call"},
                        "resource": {"type": "tool", "id": "files/delete"}})
-    with Tour() as t:
+    with Tour('audit = { retain = "1s" }\n') as t:
         run([("export PATH=\"$PWD/build:$PATH\" WRIT_CONFIG=\"$PWD/.writ/writ.lua\"\n"
+              # A log of more than one tile, so that there is something to prune.
+              "curl -sf -o ignored --unix-socket .writ/writ-data/admin.sock -X POST 'http://x[1-260]/v1/audit/checkpoint'\n"
               "writ agent register spiffe://example.org/agent/ann --owner you\n"
               f"echo '{call}' | writ evaluate -    # exit code 1\n", "registered ... deny"), *found], t.dir,
             [*t.replacements(), ("scripts/verify.py", os.path.join(ROOT, "scripts/verify.py"))])
