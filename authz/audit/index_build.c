@@ -257,7 +257,7 @@ static bool step(struct index_build *b, struct err *e)
 	    !index_store_add(b->store, &b->posts, b->marks, b->nmarks, &head, e))
 		return false;
 	b->head = head;
-	return true;
+	return index_store_forget(b->store, audit_reader_pruned(b->log), e);
 }
 
 /* What every call ends with: @ok tells how it went. */

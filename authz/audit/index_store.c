@@ -106,7 +106,11 @@ bool index_store_in_place(const struct index_store *s)
 bool index_store_open(const char *folder, const char *vfs, struct index_store **out, struct err *e)
 {
 	const struct db_options options = {
-		.vfs = vfs, .create = true, .autocheckpoint = WAL_PAGES, .busy_ms = 1000
+		.vfs = vfs,
+		.create = true,
+		.autocheckpoint = WAL_PAGES,
+		.busy_ms = 1000,
+		.shrinks = true,
 	};
 	struct index_store *s = calloc(1, sizeof(*s));
 
@@ -148,6 +152,32 @@ bool index_store_head(struct index_store *s, struct index_head *head, struct err
 	head->next = (uint64_t)db_column_int(q, 0);
 	memcpy(head->hash, db_column_blob(q, 1).p, SHA256_LEN);
 	return true;
+}
+
+static bool forget(struct index_store *s, const char *sql, uint64_t upto, struct err *e)
+{
+	AUTO_STMT *q = NULL;
+
+	if (!db_prepare(s->db, sql, &q, e))
+		return false;
+	db_bind_int(q, 1, (int64_t)upto);
+	return db_run(q, e);
+}
+
+bool index_store_forget(struct index_store *s, uint64_t upto, struct err *e)
+{
+	AUTO_TX tx = { 0 };
+	int64_t oldest;
+
+	/* A look at all of the lists: once for some marks, not for each record. */
+	if (!db_int(s->db, "SELECT coalesce(min(seq), -1) FROM mark", &oldest, e))
+		return false;
+	if (oldest < 0 || (uint64_t)oldest + INDEX_MARK_EVERY > upto)
+		return true;
+	return db_begin(s->db, &tx, e) &&
+	       forget(s, "DELETE FROM posting WHERE last < ?1", upto, e) &&
+	       forget(s, "DELETE FROM mark WHERE seq < ?1", upto, e) && db_commit(&tx, e) &&
+	       db_exec(s->db, "PRAGMA incremental_vacuum", e);
 }
 
 bool index_store_clear(struct index_store *s, struct err *e)

@@ -49,6 +49,9 @@ void index_store_remove(const char *folder);
 
 MUST_USE bool index_store_head(struct index_store *s, struct index_head *head, struct err *e);
 
+/* Forget records [0, @upto), if it is worth it: they were pruned, and no search asks for them. */
+MUST_USE bool index_store_forget(struct index_store *s, uint64_t upto, struct err *e);
+
 /* Forget everything. */
 MUST_USE bool index_store_clear(struct index_store *s, struct err *e);
 

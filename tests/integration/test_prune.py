@@ -120,6 +120,27 @@ def the_disk_is_free():
 
 
 @test
+def the_index_forgets_too():
+    d = deployment()
+    path, to = os.path.join(d.data, "index.db"), shared["first"]["to"]
+
+    def oldest():
+        db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        try:
+            return db.execute("SELECT min(last) FROM posting").fetchone()[0], db.execute("SELECT min(seq) FROM mark").fetchone()[0]
+        finally:
+            db.close()
+    end = time.monotonic() + 30
+    while time.monotonic() < end and oldest()[0] < to:
+        d.evaluate()
+        threading.Event().wait(0.05)
+    check(min(oldest()) >= to, f"{oldest()}")
+    found = json.loads("[" + ",".join(d.writ("audit", "search", "--agent", AGENT, "--limit", "5000", "--json", code=0).stdout.splitlines()) + "]")
+    whole = [v["seq"] for _, v in leaves(d.export("now.jsonl")).values() if v.get("agent") == AGENT]
+    equal(sorted(r["seq"] for r in found)[:3], sorted(whole)[:3], "what is found")
+
+
+@test
 def every_proof_is_still_there():
     d = deployment()
     to, whole = shared["first"]["to"], leaves(shared["before"])
