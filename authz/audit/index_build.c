@@ -248,6 +248,7 @@ static bool gather(struct index_build *b, struct index_head *head, struct err *e
 static bool step(struct index_build *b, struct err *e)
 {
 	struct index_head head;
+	uint64_t pruned;
 
 	if (!open_both(b, e))
 		return false;
@@ -257,7 +258,7 @@ static bool step(struct index_build *b, struct err *e)
 	    !index_store_add(b->store, &b->posts, b->marks, b->nmarks, &head, e))
 		return false;
 	b->head = head;
-	return index_store_forget(b->store, audit_reader_pruned(b->log), e);
+	return rows_pruned(b->log, &pruned, e) && index_store_forget(b->store, pruned, e);
 }
 
 /* What every call ends with: @ok tells how it went. */
