@@ -197,7 +197,9 @@ static void write_opening(struct buf *b, const struct audit_row *row, enum openi
 	buf_add(b, record_opening_name(o));
 	buf_lit(b, "\",\"salt\":\"");
 	buf_hex(b, row->openings[o].salt, SALT_LEN);
-	buf_printf(b, "\",\"seq\":%llu,\"value\":", (unsigned long long)row->seq);
+	buf_lit(b, "\",\"seq\":");
+	buf_i64(b, (int64_t)row->seq);
+	buf_lit(b, ",\"value\":");
 	buf_add(b, row->openings[o].value);
 	buf_lit(b, "}}\n");
 }

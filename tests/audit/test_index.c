@@ -15,7 +15,6 @@
 #include "authz/audit/index_build.h"
 #include "authz/audit/index_cursor.h"
 #include "authz/audit/index_search.h"
-#include "authz/audit/read.h"
 #include "tests/audit/fixture.h"
 #include "tests/fault/vfs_fault.h"
 
