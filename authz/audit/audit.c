@@ -183,27 +183,38 @@ static void append_done(struct task *t)
 	waiter_wake(job->wake);
 }
 
-bool audit_append(struct audit *a, struct audit_job *job, struct err *e)
+bool audit_append_all(struct audit *a, struct audit_job *const *jobs, size_t n, struct err *e)
 {
 	struct waiter w;
 	struct chain c;
 
 	if (!waiter_init(&w, e))
 		return false;
-	job->reply_to = NULL;
-	job->wake = w.fd;
-	job->task.run = append_done;
 	chain_init(&c);
-	chain_add(&c, &job->task.link);
+	for (size_t i = 0; i < n; i++) {
+		jobs[i]->reply_to = NULL;
+		jobs[i]->wake = w.fd;
+		jobs[i]->task.run = append_done;
+		chain_add(&c, &jobs[i]->task.link);
+	}
 	if (!audit_submit(a, &c, e)) {
 		waiter_clear(&w);
 		return false;
 	}
-	waiter_wait(&w);
+	for (uint64_t done = 0; done < n;)
+		done += waiter_wait(&w);
 	waiter_clear(&w);
-	if (!job->ok)
-		*e = job->err;
-	return job->ok;
+	for (size_t i = 0; i < n; i++)
+		if (!jobs[i]->ok) {
+			*e = jobs[i]->err;
+			return false;
+		}
+	return true;
+}
+
+bool audit_append(struct audit *a, struct audit_job *job, struct err *e)
+{
+	return audit_append_all(a, &job, 1, e);
 }
 
 bool audit_ready(struct audit *a, struct err *e)

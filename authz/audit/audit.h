@@ -77,6 +77,10 @@ MUST_USE bool audit_submit(struct audit *a, struct chain *jobs, struct err *e);
 /* Append one record and wait until it is on disk. Not from a front loop. job->task and
  * job->reply_to are used up. */
 MUST_USE bool audit_append(struct audit *a, struct audit_job *job, struct err *e);
+/* The same with @n of them, at least one, at once: in order, and for few flushes. False if one of
+ * them is not on disk; each says for itself. */
+MUST_USE bool audit_append_all(struct audit *a, struct audit_job *const *jobs, size_t n,
+			       struct err *e);
 
 /* Writable right now? For /readyz; @e says why not. */
 bool audit_ready(struct audit *a, struct err *e);

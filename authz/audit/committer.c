@@ -35,12 +35,13 @@ void waiter_run(struct task *t)
 	waiter_wake(LINK_OF(t, struct waiter, task)->fd);
 }
 
-void waiter_wait(struct waiter *w)
+uint64_t waiter_wait(struct waiter *w)
 {
-	uint64_t count;
+	uint64_t count = 0;
 
 	while (read(w->fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
+	return count;
 }
 
 void waiter_clear(struct waiter *w)

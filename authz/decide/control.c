@@ -1,5 +1,6 @@
 #include "authz/decide/control.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "authz/audit/hold.h"
@@ -27,14 +28,26 @@ void act_record_begin(struct act_record *r)
 	record_begin(&r->job.record, &r->text);
 }
 
+bool act_records_append(struct control *c, struct act_record *r, size_t n, struct err *e)
+{
+	struct audit_job *jobs[ACT_RECORDS_MAX];
+	bool ok = true;
+
+	assert(n && n <= ACT_RECORDS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		jobs[i] = &r[i].job;
+		ok = ok && record_ok(&r[i].job.record);
+	}
+	ok = ok ? audit_append_all(c->core->audit, jobs, n, e)
+		: err_set(e, ERR_UNAVAILABLE, "the record of this act is too large");
+	for (size_t i = 0; i < n; i++)
+		arena_clear(&r[i].arena);
+	return ok;
+}
+
 bool act_record_append(struct control *c, struct act_record *r, struct err *e)
 {
-	bool ok = record_ok(&r->job.record)
-			  ? audit_append(c->core->audit, &r->job, e)
-			  : err_set(e, ERR_UNAVAILABLE, "the record of this act is too large");
-
-	arena_clear(&r->arena);
-	return ok;
+	return act_records_append(c, r, 1, e);
 }
 
 static bool record_refusals(void *ctx, const char *listener, const char *code, uint64_t n)

@@ -136,6 +136,10 @@ struct act_record {
 void act_record_begin(struct act_record *r);
 /* Wait until it is on disk. Clears @r, also on failure. */
 MUST_USE bool act_record_append(struct control *c, struct act_record *r, struct err *e);
+/* The same with up to ACT_RECORDS_MAX at once: who waits for the disk once for each of many keeps
+ * all other acts waiting. */
+#define ACT_RECORDS_MAX 64
+MUST_USE bool act_records_append(struct control *c, struct act_record *r, size_t n, struct err *e);
 
 /* rollout.c */
 

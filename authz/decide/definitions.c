@@ -236,17 +236,16 @@ struct observation {
 	size_t nlist;
 };
 
-static bool record_turn(struct observation *o, const struct sighted *k, struct err *e)
+static void draft_turn(struct observation *o, const struct sighted *k, struct act_record *r)
 {
-	struct act_record r;
 	struct buf b;
 
-	act_record_begin(&r);
-	record_str(&r.job.record, STR("digest"), k->row.digest);
-	record_str(&r.job.record, STR("digest_before"), k->before);
-	record_str(&r.job.record, STR("digest_pinned"), k->pin->digest);
+	act_record_begin(r);
+	record_str(&r->job.record, STR("digest"), k->row.digest);
+	record_str(&r->job.record, STR("digest_before"), k->before);
+	record_str(&r->job.record, STR("digest_pinned"), k->pin->digest);
 	if (k->turn == CHANGED) { /* the server's own words */
-		buf_in_arena(&b, &r.arena, (size_t)2 * LIMIT_BODY);
+		buf_in_arena(&b, &r->arena, (size_t)2 * LIMIT_BODY);
 		buf_lit(&b, "{\"changes\":");
 		buf_json(&b, definition_changes_of(k->pin, &k->row, &o->arena));
 		if (k->row.definition.n) {
@@ -255,24 +254,33 @@ static bool record_turn(struct observation *o, const struct sighted *k, struct e
 		}
 		buf_char(&b, '}');
 		if (buf_ok(&b))
-			record_commit(&r.job.record, OPENING_INPUT, buf_str(&b), o->c->sha);
+			record_commit(&r->job.record, OPENING_INPUT, buf_str(&b), o->c->sha);
 		else
-			r.text.failed = true;
+			r->text.failed = true;
 	}
-	record_str(&r.job.record, STR("kind"), STR("tool.definition"));
-	record_str(&r.job.record, STR("outcome"),
+	record_str(&r->job.record, STR("kind"), STR("tool.definition"));
+	record_str(&r->job.record, STR("outcome"),
 		   k->turn == CHANGED ? STR("changed") : STR("restored"));
-	record_str(&r.job.record, STR("pep"), o->by);
-	record_str(&r.job.record, STR("tool"), k->row.tool);
-	return act_record_append(o->c, &r, e);
+	record_str(&r->job.record, STR("pep"), o->by);
+	record_str(&r->job.record, STR("tool"), k->row.tool);
 }
 
+/* A server that is replaced may describe all of its tools otherwise at once. */
 static bool record_turns(struct observation *o, enum turn turn, struct err *e)
 {
-	for (size_t i = 0; i < o->n; i++)
-		if (o->news[i].turn == turn && !record_turn(o, &o->news[i], e))
+	struct act_record *r = arena_alloc(&o->arena, ACT_RECORDS_MAX * sizeof(*r));
+	size_t n = 0;
+
+	if (!r)
+		return err_set(e, ERR_NOMEM, "no memory for the records of definitions");
+	for (size_t i = 0; i < o->n; i++) {
+		if (o->news[i].turn == turn)
+			draft_turn(o, &o->news[i], &r[n++]);
+		if (n == ACT_RECORDS_MAX && !act_records_append(o->c, r, n, e))
 			return false;
-	return true;
+		n %= ACT_RECORDS_MAX;
+	}
+	return !n || act_records_append(o->c, r, n, e);
 }
 
 /* Is the same tool listed in another way as well, which does not hold? Then that one counts. */

@@ -288,6 +288,7 @@ def many_pinned_tools_in_one_list():
         return len(json.loads(m[2][0])["tools"])
     equal(listed(*tools), 400, "all as pinned")
     equal(listed(*(dict(t, title="x") if i % 2 else t for i, t in enumerate(tools))), 200, "half of them are not")
+    equal(len(records(d, '"kind":"tool.definition"')), 200, "each on record")
     d.close()
 
 
