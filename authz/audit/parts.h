@@ -34,7 +34,6 @@ struct waiter {
 };
 bool waiter_init(struct waiter *w, struct err *e);
 uint64_t waiter_wait(struct waiter *w); /* until waiter_run ran, and how often; may be used again */
-/* how often it was woken */		/* until waiter_run ran; may be used again */
 void waiter_clear(struct waiter *w);
 void waiter_run(struct task *t); /* for task.run */
 void waiter_wake(int fd);
