@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """writ tool pin against MCP servers of every era, and against what is none."""
+import atexit
 import hashlib
 import http.server
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -13,6 +15,7 @@ from harness import SANITIZER, WRIT, Deployment, Failure, check, equal, main, on
 TOOLS = [{"name": n, "description": f"Does {n} \u00e9", "inputSchema": {"type": "object", "properties": {"a": {"type": "number", "maximum": 1.50}}}}
          for n in ("write", "read", "with/slash", "Ünïcode")]
 WORK = tempfile.mkdtemp(prefix="writ-pin-")
+atexit.register(shutil.rmtree, WORK, ignore_errors=True)
 
 
 def digest(tool):
