@@ -12,7 +12,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 #include <string.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -39,41 +38,10 @@ static inline struct str str_c(const char *c)
 	return (struct str){ c, c ? strlen(c) : 0 };
 }
 
-/* memcmp(a, b, n) == 0 for names: most are short, and looking costs less than a call. */
-static inline bool str_same(const char *a, const char *b, size_t n)
-{
-	uint64_t p[2], q[2];
-	uint32_t u[2], v[2];
-	size_t i = 0;
-
-	if (n > 16)
-		return memcmp(a, b, n) == 0;
-	if (n >= 8) { /* the first eight and the last eight */
-		memcpy(&p[0], a, 8);
-		memcpy(&q[0], b, 8);
-		memcpy(&p[1], a + n - 8, 8);
-		memcpy(&q[1], b + n - 8, 8);
-		return !((p[0] ^ q[0]) | (p[1] ^ q[1]));
-	}
-	if (n >= 4) {
-		memcpy(&u[0], a, 4);
-		memcpy(&v[0], b, 4);
-		memcpy(&u[1], a + n - 4, 4);
-		memcpy(&v[1], b + n - 4, 4);
-		return !((u[0] ^ v[0]) | (u[1] ^ v[1]));
-	}
-	while (i < n && a[i] == b[i])
-		i++;
-	return i == n;
-}
-
 static inline bool str_eq(struct str a, struct str b)
 {
-	if (a.n != b.n)
-		return false;
-	/* b.n: most often that of a literal, which the compiler compares without a call. */
-	return __builtin_constant_p(b.n) ? b.n == 0 || memcmp(a.p, b.p, b.n) == 0
-					 : str_same(a.p, b.p, b.n);
+	/* b.n: most often that of a literal, so that comparing short ones needs no call. */
+	return a.n == b.n && (b.n == 0 || memcmp(a.p, b.p, b.n) == 0);
 }
 
 /* Bytewise order: negative, zero or positive. A prefix sorts first. */
