@@ -180,6 +180,9 @@ struct config {
 		int64_t ttl_s;
 	} delegation;
 	struct {
+		bool wit; /* WIT-SVIDs, incubating */
+	} workload;
+	struct {
 		int64_t keep_s; /* how long an unconfirmed foreign bundle is used */
 	} federation;
 	struct {

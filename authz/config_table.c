@@ -139,6 +139,9 @@ const struct setting config_settings[] = {
 	SECONDS("attest.keep", attest.keep_s, 60, 365 * 86400, "1d",
 		"how long such keys are used while they cannot be fetched anew"),
 
+	BOOL("workload.wit", workload.wit, false, "false",
+	     "WIT-SVIDs at the Workload API (incubating: the standard may still change)"),
+
 	SECONDS("federation.keep", federation.keep_s, 60, 365 * 86400, "7d",
 		"how long a foreign trust bundle is used while it cannot be fetched anew"),
 

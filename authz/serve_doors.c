@@ -168,6 +168,7 @@ bool serving_open_workload_door(struct serving *s, struct err *e)
 						      router_refused, NULL },
 					    .streams = s->config->limits.workload_streams,
 					    .user_streams = s->config->limits.workload_user_streams,
+					    .wit = s->config->workload.wit,
 					    .selectors = attest_unix_selectors };
 
 	if (s->nloops == s->nfronts)

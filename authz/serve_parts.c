@@ -229,6 +229,7 @@ bool serving_start_control(struct serving *s, struct err *e)
 				 .ttl_s = s->config->ttl.authority_s,
 				 .x509_ttl_max_s = s->core.x509_ttl_max,
 				 .jwt_ttl_max_s = s->core.jwt_ttl_max,
+				 .wit = s->config->workload.wit,
 				 .leeway_s = s->core.leeway_s,
 				 .upstream_bundle = s->config->authority.bundle }
 	};
@@ -240,7 +241,7 @@ bool serving_start_control(struct serving *s, struct err *e)
 		free(db);
 		return false;
 	}
-	for (int kind = 0; kind < AUTHORITY_KINDS; kind++) {
+	for (size_t kind = 0; kind < ARRAY_LEN(s->config->authority.pkcs11.uris); kind++) {
 		c.authorities.has_token[kind] = s->config->authority.pkcs11.uris[kind] != NULL;
 		c.authorities.token[kind] = c.authorities.has_token[kind] &&
 					    !s->config->authority.pkcs11.leave;

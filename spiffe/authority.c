@@ -3,7 +3,7 @@
 #define DAY 86400
 #define SLACK_S 60 /* an SVID may live so much longer than asked for: the signer's own slack */
 
-static const char *const kinds[AUTHORITY_KINDS] = { "x509", "jwt" };
+static const char *const kinds[AUTHORITY_KINDS] = { "x509", "jwt", "wit" };
 
 static const char *const states[] = {
 	[AUTHORITY_PREPARED] = "prepared", [AUTHORITY_ACTIVE] = "active",

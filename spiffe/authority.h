@@ -28,7 +28,7 @@
 /* In the bundle at one time, of one kind: further ones are refused until some have left. */
 #define AUTHORITY_MAX 16
 
-enum authority_kind { AUTHORITY_X509, AUTHORITY_JWT, AUTHORITY_KINDS };
+enum authority_kind { AUTHORITY_X509, AUTHORITY_JWT, AUTHORITY_WIT, AUTHORITY_KINDS };
 
 /* As stored: numbers are never given another meaning. */
 enum authority_state {
@@ -49,7 +49,7 @@ enum authority_verb {
 	AUTHORITY_RETIRE,
 };
 
-const char *authority_kind_name(enum authority_kind k);	  /* "x509", "jwt" */
+const char *authority_kind_name(enum authority_kind k);	  /* "x509", "jwt", "wit" */
 const char *authority_state_name(enum authority_state s); /* "prepared" ... */
 const char *authority_verb_name(enum authority_verb v);	  /* "prepare" ... */
 /* False: no such kind. */

@@ -15,7 +15,7 @@
 #include "authz/store/db.h"
 #include "spiffe/authority.h"
 
-#define AUTHORITY_ROWS_MAX (2 * AUTHORITY_MAX)
+#define AUTHORITY_ROWS_MAX (AUTHORITY_KINDS * AUTHORITY_MAX)
 #define AUTHORITY_CHAIN_MAX (12 * 1024) /* bytes of DER */
 #define AUTHORITY_ROOTS_MAX (64 * 1024)
 

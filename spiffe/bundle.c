@@ -9,16 +9,22 @@
 
 #define JWK_BYTES_MAX 1024 /* of one number in a JWK: RSA of 8192 bits */
 
+static void free_keys(struct bundle_jwt_key *keys, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		EVP_PKEY_free(keys[i].key);
+		free(keys[i].text);
+	}
+}
+
 static void bundle_free(struct bundle *b)
 {
 	if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	for (size_t i = 0; i < b->nauthorities; i++)
 		X509_free(b->authorities[i]);
-	for (size_t i = 0; i < b->njwt_keys; i++) {
-		EVP_PKEY_free(b->jwt_keys[i].key);
-		free(b->jwt_keys[i].text);
-	}
+	free_keys(b->jwt_keys, b->njwt_keys);
+	free_keys(b->wit_keys, b->nwit_keys);
 	X509_STORE_free(b->store);
 	free(b->distrusted);
 	free(b->tainted);
@@ -239,39 +245,63 @@ bool bundle_distrusts(const struct bundle *b, const X509 *ca)
 	return found;
 }
 
-bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e)
+static bool has_kid(const struct bundle_jwt_key *keys, size_t n, struct str kid)
+{
+	for (size_t i = 0; i < n; i++)
+		if (str_eq(keys[i].kid, kid))
+			return true;
+	return false;
+}
+
+static bool add_key(struct bundle *b, bool wit, struct str kid, struct str spki, struct err *e)
 {
 	const unsigned char *p = (const unsigned char *)spki.p;
-	struct bundle_jwt_key *slot = &b->jwt_keys[b->njwt_keys];
+	size_t *n = wit ? &b->nwit_keys : &b->njwt_keys;
+	struct bundle_jwt_key *slot = (wit ? b->wit_keys : b->jwt_keys) + *n;
+	const char *what = wit ? "WIT" : "JWT";
 	AUTO_PKEY *key = NULL;
 	enum bundle_key_type type;
 
-	if (b->njwt_keys == BUNDLE_JWT_KEYS_MAX)
-		return err_set(e, ERR_TOO_LARGE, "more than %d JWT keys in one bundle",
-			       BUNDLE_JWT_KEYS_MAX);
+	if (*n == BUNDLE_JWT_KEYS_MAX)
+		return err_set(e, ERR_TOO_LARGE, "more than %d %s keys in one bundle",
+			       BUNDLE_JWT_KEYS_MAX, what);
 	if (kid.n == 0 || kid.n > BUNDLE_KID_MAX || !text_is_utf8(kid) || !text_is_printable(kid))
 		return err_set(e, ERR_INVALID,
-			       "JWT key: a key id of 1 to %d printable bytes is required",
+			       "%s key: a key id of 1 to %d printable bytes is required", what,
 			       BUNDLE_KID_MAX);
-	for (size_t i = 0; i < b->njwt_keys; i++)
-		if (str_eq(b->jwt_keys[i].kid, kid))
-			return err_set(e, ERR_CONFLICT, "JWT key: key id \"%.*s\" occurs twice",
-				       STR_FMT(kid));
+	if (has_kid(b->jwt_keys, b->njwt_keys, kid) || has_kid(b->wit_keys, b->nwit_keys, kid))
+		return err_set(e, ERR_CONFLICT, "%s key: key id \"%.*s\" occurs twice", what,
+			       STR_FMT(kid));
 	if (spki.n == 0 || spki.n > CRYPTO_SPKI_MAX ||
 	    !(key = d2i_PUBKEY(NULL, &p, (long)spki.n)) ||
 	    p != (const unsigned char *)spki.p + spki.n || !key_type(key, &type)) {
 		crypto_err(NULL, "-"); /* empties the queue */
 		return err_set(e, ERR_INVALID,
-			       "JWT key \"%.*s\": neither RSA >= 2048 nor EC P-256, P-384, P-521",
-			       STR_FMT(kid));
+			       "%s key \"%.*s\": neither RSA >= 2048 nor EC P-256, P-384, P-521",
+			       what, STR_FMT(kid));
 	}
 	if (!dup_str(kid, &slot->text, &slot->kid))
-		return err_set(e, ERR_NOMEM, "no memory for a JWT key");
+		return err_set(e, ERR_NOMEM, "no memory for a %s key", what);
 	slot->key = key;
 	slot->type = type;
-	b->njwt_keys++;
+	++*n;
 	key = NULL;
 	return true;
+}
+
+bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e)
+{
+	return add_key(b, false, kid, spki, e);
+}
+
+bool bundle_add_wit_key(struct bundle *b, struct str kid, struct str spki, struct err *e)
+{
+	return add_key(b, true, kid, spki, e);
+}
+
+bool bundle_has_wit_key(const struct bundle *b, struct str kid)
+{
+	return has_kid(b->wit_keys, b->nwit_keys, kid);
 }
 
 const struct bundle *bundle_find(const struct bundle_set *s, struct str trust_domain)
@@ -375,19 +405,27 @@ void bundle_json(const struct bundle *b, struct buf *out)
 		buf_add(out, str_c(comma));
 		jwk_of_jwt_key(out, &b->jwt_keys[i], "jwt-svid", false);
 	}
+	for (size_t i = 0; i < b->nwit_keys; i++, comma = ",") {
+		buf_add(out, str_c(comma));
+		jwk_of_jwt_key(out, &b->wit_keys[i], "wit-svid", false);
+	}
 	buf_printf(out, "],\"spiffe_sequence\":%llu,\"spiffe_refresh_hint\":%u}",
 		   (unsigned long long)b->sequence, b->refresh_hint_s);
 }
 
 void bundle_jwks(const struct bundle *b, enum bundle_jwks kind, struct buf *out)
 {
-	bool oidc = kind == BUNDLE_JWKS_OIDC;
+	static const char *const uses[] = { [BUNDLE_JWKS_OIDC] = "sig",
+					    [BUNDLE_JWKS_WORKLOAD] = "jwt-svid",
+					    [BUNDLE_JWKS_WIT] = "wit-svid" };
+	bool wit = kind == BUNDLE_JWKS_WIT;
+	const struct bundle_jwt_key *keys = wit ? b->wit_keys : b->jwt_keys;
 
 	buf_lit(out, "{\"keys\":[");
-	for (size_t i = 0; i < b->njwt_keys; i++) {
+	for (size_t i = 0; i < (wit ? b->nwit_keys : b->njwt_keys); i++) {
 		if (i)
 			buf_char(out, ',');
-		jwk_of_jwt_key(out, &b->jwt_keys[i], oidc ? "sig" : "jwt-svid", oidc);
+		jwk_of_jwt_key(out, &keys[i], uses[kind], kind == BUNDLE_JWKS_OIDC);
 	}
 	buf_lit(out, "]}");
 }

@@ -53,6 +53,8 @@ struct bundle {
 	size_t nauthorities;
 	struct bundle_jwt_key jwt_keys[BUNDLE_JWT_KEYS_MAX];
 	size_t njwt_keys;
+	struct bundle_jwt_key wit_keys[BUNDLE_JWT_KEYS_MAX]; /* of WIT-SVIDs, and of those alone */
+	size_t nwit_keys;
 	X509_STORE *store; /* the authorities as trust anchors, extension caches warm */
 	char (*tainted)[BUNDLE_TAINTED_ID + 1]; /* private: see bundle_taint */
 	size_t ntainted;
@@ -105,15 +107,20 @@ bool bundle_tainted(const struct bundle *b, struct str id);
 /* Add a JWT key: @spki in DER, RSA >= 2048 or EC P-256/P-384/P-521. Copies @kid. */
 MUST_USE bool bundle_add_jwt_key(struct bundle *b, struct str kid, struct str spki, struct err *e);
 
+/* The same for a key of WIT-SVIDs; no key of another use has its kid (WIT-SVID 6.1). */
+MUST_USE bool bundle_add_wit_key(struct bundle *b, struct str kid, struct str spki, struct err *e);
+/* Is there a WIT key of this id? */
+bool bundle_has_wit_key(const struct bundle *b, struct str kid);
+
 /* The bundle of a trust domain, or NULL: then nothing of that domain is trusted. */
 const struct bundle *bundle_find(const struct bundle_set *s, struct str trust_domain);
 
 /* The SPIFFE bundle document (GET /bundle). */
 void bundle_json(const struct bundle *b, struct buf *out);
 
-/* A plain JWK Set of the JWT keys only: for OIDC (GET /keys; with alg and "use":"sig"), or for the
- * Workload API ("use":"jwt-svid", as its clients want it). */
-enum bundle_jwks { BUNDLE_JWKS_OIDC, BUNDLE_JWKS_WORKLOAD };
+/* A plain JWK Set of the WIT keys only, or of the JWT keys only: for OIDC (GET /keys; with alg and
+ * "use":"sig"), or for the Workload API ("use":"jwt-svid", as its clients want it). */
+enum bundle_jwks { BUNDLE_JWKS_OIDC, BUNDLE_JWKS_WORKLOAD, BUNDLE_JWKS_WIT };
 void bundle_jwks(const struct bundle *b, enum bundle_jwks kind, struct buf *out);
 
 /* The authorities: PEM blocks (bundle.pem), or DER one behind the other (Workload API). */

@@ -85,14 +85,15 @@ static bool read_authority(const json_t *k, struct bundle *b, struct err *e)
 	return false;
 }
 
-static bool read_jwt_key(const json_t *k, struct bundle *b, struct err *e)
+static bool read_token_key(const json_t *k, bool wit, struct bundle *b, struct err *e)
 {
 	AUTO_PKEY *key = NULL;
 	AUTO_BUF spki;
 
 	buf_init(&spki, mem_system, CRYPTO_SPKI_MAX);
 	return key_of(k, &key, e) && crypto_spki(key, &spki, e) &&
-	       bundle_add_jwt_key(b, text_of(k, "kid"), buf_str(&spki), e);
+	       (wit ? bundle_add_wit_key : bundle_add_jwt_key)(b, text_of(k, "kid"), buf_str(&spki),
+							       e);
 }
 
 static bool read_key(const json_t *k, struct bundle *b, size_t *ignored, struct err *e)
@@ -106,7 +107,9 @@ static bool read_key(const json_t *k, struct bundle *b, size_t *ignored, struct 
 	    json_object_get(k, "x5c"))
 		return read_authority(k, b, e);
 	if (str_eq(use, STR("jwt-svid")) && jwk_known(text_of(k, "kty")))
-		return read_jwt_key(k, b, e);
+		return read_token_key(k, false, b, e);
+	if (str_eq(use, STR("wit-svid")) && jwk_known(text_of(k, "kty")))
+		return read_token_key(k, true, b, e);
 	++*ignored;
 	return true;
 }
@@ -143,12 +146,14 @@ static bool read_document(const json_t *doc, struct bundle *b, struct federation
 	if (!whole(doc, "spiffe_sequence", INT64_MAX, &out->has_sequence, &sequence, e) ||
 	    !whole(doc, "spiffe_refresh_hint", HINT_MAX, &out->has_hint, &hint, e))
 		return false;
+	if (!wit_kids_alone(keys, e))
+		return false;
 	for (size_t i = 0; i < json_array_size(keys); i++)
 		if (!read_key(json_array_get(keys, i), b, &out->ignored, e))
 			return err_prefix(e, "keys[%zu]", i);
 	out->sequence = b->sequence = (uint64_t)sequence;
 	out->hint_s = b->refresh_hint_s = (uint32_t)hint;
-	return wit_kids_alone(keys, e);
+	return true;
 }
 
 /* Whatever is wrong with a key, a certificate or a kid is wrong with the bundle. */

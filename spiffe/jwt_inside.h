@@ -17,9 +17,12 @@
 #define JWT_PREPARED_MAX 32
 
 /* What kind of token a signature is under: "typ" of its header (RFC 8725 3.11). */
-enum jwt_type { JWT_TYPE_SVID, JWT_TYPE_DELEGATED, JWT_TYPES };
+enum jwt_type { JWT_TYPE_SVID, JWT_TYPE_DELEGATED, JWT_TYPE_WIT, JWT_TYPES };
 
-/* Append the token with the payload @json to @out, which is as before if that fails. */
+/* Append the token with the payload @json to @out, which is as before if that fails. A signer of
+ * jwt_signer_new has no header for WIT-SVIDs, one of wit_signer_new none for the others:
+ * ERR_INVALID.
+ */
 MUST_USE bool jwt_sign(struct jwt_signer *s, enum jwt_type type, struct str json, struct buf *out,
 		       struct err *e);
 

@@ -6,6 +6,7 @@
 
 #include "authz/base/text.h"
 #include "spiffe/jwt_inside.h"
+#include "spiffe/wit_svid.h"
 
 #define P256_BYTES 32
 #define DER_MAX 80
@@ -21,7 +22,7 @@ struct jwt_signer {
 };
 
 static const char *const types[JWT_TYPES] = {
-	[JWT_TYPE_SVID] = "JWT", [JWT_TYPE_DELEGATED] = "at+jwt"
+	[JWT_TYPE_SVID] = "JWT", [JWT_TYPE_DELEGATED] = "at+jwt", [JWT_TYPE_WIT] = "wit+jwt"
 };
 
 bool jwt_kid(const EVP_PKEY *key, char kid[static JWT_KID_LEN + 1], struct err *e)
@@ -62,9 +63,12 @@ static bool write_header(struct jwt_signer *s, struct str kid, enum jwt_type typ
 	return true;
 }
 
-struct jwt_signer *jwt_signer_new(EVP_PKEY *p256, struct str kid, struct err *e)
+/* For tokens of the types from @first to @last. */
+static struct jwt_signer *signer_of(EVP_PKEY *p256, struct str kid, enum jwt_type first,
+				    enum jwt_type last, struct err *e)
 {
 	struct jwt_signer *s = calloc(1, sizeof(*s));
+	bool ok;
 
 	if (s && !(s->sha = sha256_new(e))) {
 		jwt_signer_free(s);
@@ -74,14 +78,26 @@ struct jwt_signer *jwt_signer_new(EVP_PKEY *p256, struct str kid, struct err *e)
 		s->ctx = EVP_PKEY_CTX_new_from_pkey(NULL, p256, NULL);
 		s->md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	}
-	if (!s || !s->ctx || !s->md || !write_header(s, kid, JWT_TYPE_SVID) ||
-	    !write_header(s, kid, JWT_TYPE_DELEGATED) || EVP_PKEY_sign_init(s->ctx) != 1 ||
+	ok = s && s->ctx && s->md;
+	for (enum jwt_type t = first; ok && t <= last; t++)
+		ok = write_header(s, kid, t);
+	if (!ok || EVP_PKEY_sign_init(s->ctx) != 1 ||
 	    EVP_PKEY_CTX_set_signature_md(s->ctx, s->md) != 1) {
 		jwt_signer_free(s);
 		crypto_err(e, "cannot prepare the JWT key for signing");
 		return NULL;
 	}
 	return s;
+}
+
+struct jwt_signer *jwt_signer_new(EVP_PKEY *p256, struct str kid, struct err *e)
+{
+	return signer_of(p256, kid, JWT_TYPE_SVID, JWT_TYPE_DELEGATED, e);
+}
+
+struct jwt_signer *wit_signer_new(EVP_PKEY *p256, struct str kid, struct err *e)
+{
+	return signer_of(p256, kid, JWT_TYPE_WIT, JWT_TYPE_WIT, e);
 }
 
 void jwt_signer_free(struct jwt_signer *s)
@@ -168,6 +184,8 @@ bool jwt_sign(struct jwt_signer *s, enum jwt_type type, struct str json, struct 
 	uint8_t hash[SHA256_LEN], der[DER_MAX], raw[2 * P256_BYTES];
 	size_t n = sizeof(der), start = out->n;
 
+	if (!s->headers[type].n)
+		return err_set(e, ERR_INVALID, "this key signs no tokens of type %s", types[type]);
 	buf_add(out, (struct str){ s->headers[type].text, s->headers[type].n });
 	text_base64(out, BASE64_URL, json.p, json.n);
 	/* We must be able to read what we write: 86 characters of signature follow. */

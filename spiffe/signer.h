@@ -24,6 +24,7 @@
 #include "spiffe/delegated_token.h"
 #include "spiffe/signer_token.h"
 #include "spiffe/signer_upstream.h"
+#include "spiffe/wit_svid.h"
 #include "spiffe/x509_svid.h"
 
 #define SIGNER_CHANNELS_MAX 64
@@ -96,6 +97,7 @@ enum signer_op {
 				* as 8 bytes */
 	SIGNER_COSIGN, /* -> 64 bytes of Ed25519 signature, as a witness (tlog-cosignature) */
 	SIGNER_DELEGATED_TOKEN, /* -> the token */
+	SIGNER_WIT_SVID,	/* -> the token */
 };
 
 /* Which key to use: @sealed as SIGNER_MAKE_KEY gave it, or empty for that of the first start. */
@@ -147,6 +149,7 @@ struct signer_job {
 		struct x509_request x509;
 		struct jwt_request jwt;
 		struct delegated_token delegated;
+		struct wit_request wit;
 		struct str checkpoint;
 		uint64_t hand_over; /* records under the old key; HAND_OVER and SWITCH */
 		enum authority_kind make;

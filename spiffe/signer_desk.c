@@ -203,6 +203,25 @@ static bool sign_delegated(struct signer_desk *d, const struct signer_job *j, st
 	       jwt_made(d, delegated_token_issue(d->hold.jwt, t, out, e), e);
 }
 
+/* It lives as long as an X.509-SVID may: it is worth nothing without its key, either. */
+static bool sign_wit(struct signer_desk *d, const struct signer_job *j, struct buf *out,
+		     struct err *e)
+{
+	const struct wit_request *r = &j->wit;
+	bool server = false;
+
+	if (r->issued_s < 0 || r->expires_s < 0)
+		return err_set(e, ERR_INVALID, "signer: times are seconds since 1970");
+	if (!id_allowed(d, r->spiffe_id, &server, e) ||
+	    !life_allowed(d, r->issued_s, r->expires_s, d->x509_ttl_max_s, e))
+		return false;
+	if (!d->hold.wit || d->hold.wit_ends_s <= r->issued_s)
+		return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
+			       d->hold.wit ? "the WIT authority has expired"
+					   : "signer: no WIT authority is in use");
+	return wit_svid_issue(d->hold.wit, r, out, e);
+}
+
 /* "<origin>\n<size>\n<base64 of the root>\n", nothing more (tlog-checkpoint). */
 static bool read_checkpoint(const struct signer_desk *d, struct str text, uint64_t *size,
 			    uint8_t root[static ROOT_LEN + 3], struct err *e)
@@ -375,6 +394,7 @@ static const struct {
 	{ SIGNER_KEEP_KEYS, keep_keys },
 	{ SIGNER_COSIGN, cosign },
 	{ SIGNER_DELEGATED_TOKEN, sign_delegated },
+	{ SIGNER_WIT_SVID, sign_wit },
 };
 
 static bool sign(struct signer_desk *d, struct str body, struct buf *out, struct err *e)

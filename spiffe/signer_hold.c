@@ -4,6 +4,7 @@
 
 #include "spiffe/crypto.h"
 #include "spiffe/signer_wire.h"
+#include "spiffe/wit_svid.h"
 
 #define SECRET_ROOM (12 * 1024)
 #define LIFE_MIN_S 3600 /* an authority that ends sooner is not worth making */
@@ -73,7 +74,7 @@ static bool make(const struct signer_hold *h, enum authority_kind kind, int64_t 
 	f->ends_s = now_s + h->ttl_s;
 	if (!make_key(h, kind, f, e))
 		return false;
-	if (kind == AUTHORITY_JWT)
+	if (kind != AUTHORITY_X509)
 		return jwt_kid(f->key, f->id, e);
 	if (!certify(h, f, e))
 		return false;
@@ -146,26 +147,28 @@ static bool own_pkcs8(struct str der, EVP_PKEY **out, struct err *e)
 	return *out || crypto_err(e, "cannot read a sealed key");
 }
 
-static bool take_jwt(struct signer_hold *h, EVP_PKEY *key, int64_t ends_s, struct str id,
-		     struct err *e)
+/* A key of tokens: @wit says which. */
+static bool take_token_key(struct signer_hold *h, bool wit, EVP_PKEY *key, int64_t ends_s,
+			   struct str id, struct err *e)
 {
+	struct jwt_signer **signer = wit ? &h->wit : &h->jwt, *s;
+	EVP_PKEY **held = wit ? &h->wit_key : &h->jwt_key;
 	char kid[JWT_KID_LEN + 1];
-	struct jwt_signer *s;
 
 	if (!jwt_kid(key, kid, e))
 		return false;
 	if (!str_eq(id, str_c(kid)))
 		return err_set(e, ERR_INVALID, "signer: the key's id is %s, not %.*s", kid,
 			       STR_FMT(str_first(id, 64)));
-	s = jwt_signer_new(key, str_c(kid), e);
+	s = wit ? wit_signer_new(key, str_c(kid), e) : jwt_signer_new(key, str_c(kid), e);
 	if (!s)
 		return false;
-	jwt_signer_free(h->jwt);
-	EVP_PKEY_free(h->jwt_key);
+	jwt_signer_free(*signer);
+	EVP_PKEY_free(*held);
 	EVP_PKEY_up_ref(key);
-	h->jwt = s;
-	h->jwt_key = key;
-	h->jwt_ends_s = ends_s;
+	*signer = s;
+	*held = key;
+	*(wit ? &h->wit_ends_s : &h->jwt_ends_s) = ends_s;
 	return true;
 }
 
@@ -240,11 +243,11 @@ static bool use_first(struct signer_hold *h, enum authority_kind kind, struct st
 {
 	AUTO_BUF der = { 0 };
 
-	if (kind == AUTHORITY_JWT ? !h->keys->jwt : !h->keys->x509)
+	if (kind == AUTHORITY_WIT || (kind == AUTHORITY_JWT ? !h->keys->jwt : !h->keys->x509))
 		return err_set(e, ERR_NOT_FOUND, "signer: the first %s key is gone",
 			       authority_kind_name(kind));
 	if (kind == AUTHORITY_JWT)
-		return take_jwt(h, h->keys->jwt, INT64_MAX, id, e);
+		return take_token_key(h, false, h->keys->jwt, INT64_MAX, id, e);
 	buf_init(&der, mem_system, SIGNER_FRAME_MAX);
 	if (!first_der(h, &der))
 		return err_set(e, ERR_NOMEM, "no memory for a certificate");
@@ -301,8 +304,9 @@ bool signer_hold_use(struct signer_hold *h, enum authority_kind kind, struct str
 		     read_unsealed(buf_str(&plain), kind, &u, e) &&
 		     (u.token.n ? signer_token_use(h->token, kind, u.token, u.key, &key, e)
 				: own_pkcs8(u.key, &key, e)) &&
-		     (kind == AUTHORITY_JWT ? take_jwt(h, key, u.ends_s, id, e)
-					    : take_x509(h, key, u.chain, id, e));
+		     (kind == AUTHORITY_X509
+			      ? take_x509(h, key, u.chain, id, e)
+			      : take_token_key(h, kind == AUTHORITY_WIT, key, u.ends_s, id, e));
 	}
 	if (!ok)
 		return false;
@@ -353,6 +357,8 @@ void signer_hold_clear(struct signer_hold *h)
 {
 	jwt_signer_free(h->jwt);
 	EVP_PKEY_free(h->jwt_key);
+	jwt_signer_free(h->wit);
+	EVP_PKEY_free(h->wit_key);
 	EVP_PKEY_free(h->x509_key);
 	X509_free(h->authority);
 	buf_clear(&h->chain);

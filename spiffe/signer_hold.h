@@ -30,6 +30,9 @@ struct signer_hold {
 	int64_t jwt_ends_s;	/* INT64_MAX: not known */
 	EVP_PKEY *jwt_key;
 	uint8_t in_token[AUTHORITY_KINDS][PKCS11_ID_LEN]; /* id of the one in hand; zeros: none */
+	struct jwt_signer *wit;				  /* NULL: none */
+	int64_t wit_ends_s;
+	EVP_PKEY *wit_key;
 };
 
 /* Begin with the keys of the first start, as far as they are still there. */

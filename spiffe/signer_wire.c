@@ -148,6 +148,14 @@ static void put_delegated(struct buf *b, const struct delegated_token *t)
 	wire_put_str(b, (struct str){ (const char *)t->bound, sizeof(t->bound) });
 }
 
+static void put_wit(struct buf *b, const struct wit_request *r)
+{
+	wire_put_str(b, r->spiffe_id);
+	wire_put_str(b, r->spki);
+	wire_put_i64(b, r->issued_s);
+	wire_put_i64(b, r->expires_s);
+}
+
 bool wire_put_job(struct buf *b, const struct signer_job *j)
 {
 	size_t at = wire_begin(b);
@@ -197,6 +205,9 @@ bool wire_put_job(struct buf *b, const struct signer_job *j)
 			b->failed = true;
 		else
 			put_delegated(b, &j->delegated);
+		break;
+	case SIGNER_WIT_SVID:
+		put_wit(b, &j->wit);
 		break;
 	}
 	return wire_end(b, at);
@@ -269,6 +280,14 @@ static void read_delegated(struct wire *w, struct delegated_token *t)
 		w->bad = true;
 }
 
+static void read_wit(struct wire *w, struct wit_request *r)
+{
+	r->spiffe_id = wire_str(w);
+	r->spki = wire_str(w);
+	r->issued_s = wire_i64(w);
+	r->expires_s = wire_i64(w);
+}
+
 static enum authority_kind read_kind(struct wire *w)
 {
 	uint8_t kind = wire_u8(w);
@@ -317,6 +336,9 @@ bool wire_job(struct str body, struct signer_job *j)
 		break;
 	case SIGNER_DELEGATED_TOKEN:
 		read_delegated(&w, &j->delegated);
+		break;
+	case SIGNER_WIT_SVID:
+		read_wit(&w, &j->wit);
 		break;
 	default:
 		return false;

@@ -13,14 +13,17 @@
 static const struct {
 	const char *path;
 	void (*handle)(struct workload_api *w, struct call *c);
+	bool wit; /* with that setting only */
 } methods[] = {
-	{ SPIFFE_SERVICE "FetchX509SVID", workload_fetch_x509_svid },
-	{ SPIFFE_SERVICE "FetchX509Bundles", workload_fetch_x509_bundles },
-	{ SPIFFE_SERVICE "FetchJWTSVID", workload_fetch_jwt_svid },
-	{ SPIFFE_SERVICE "FetchJWTBundles", workload_fetch_jwt_bundles },
-	{ SPIFFE_SERVICE "ValidateJWTSVID", workload_validate_jwt_svid },
-	{ SDS_SERVICE "StreamSecrets", workload_stream_secrets },
-	{ SDS_SERVICE "FetchSecrets", workload_fetch_secrets },
+	{ SPIFFE_SERVICE "FetchX509SVID", workload_fetch_x509_svid, false },
+	{ SPIFFE_SERVICE "FetchX509Bundles", workload_fetch_x509_bundles, false },
+	{ SPIFFE_SERVICE "FetchJWTSVID", workload_fetch_jwt_svid, false },
+	{ SPIFFE_SERVICE "FetchJWTBundles", workload_fetch_jwt_bundles, false },
+	{ SPIFFE_SERVICE "ValidateJWTSVID", workload_validate_jwt_svid, false },
+	{ SPIFFE_SERVICE "FetchWITSVID", workload_fetch_wit_svid, true },
+	{ SPIFFE_SERVICE "FetchWITBundles", workload_fetch_wit_bundles, true },
+	{ SDS_SERVICE "StreamSecrets", workload_stream_secrets, false },
+	{ SDS_SERVICE "FetchSecrets", workload_fetch_secrets, false },
 };
 
 int64_t workload_now_ms(const struct workload_api *w)
@@ -78,7 +81,8 @@ void workload_api_handle(void *api, struct call *c)
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
-		if (str_eq(c->path, str_c(methods[i].path))) {
+		if (str_eq(c->path, str_c(methods[i].path)) &&
+		    (!methods[i].wit || w->settings.wit)) {
 			methods[i].handle(w, c);
 			return;
 		}

@@ -26,6 +26,7 @@ struct workload_api;
 struct workload_api_settings {
 	struct worker *worker; /* of the loop */
 	struct loop *loop;
+	bool wit;		      /* the WIT-SVID profile; else UNIMPLEMENTED */
 	size_t streams, user_streams; /* open at most: of all callers, of one user's */
 	struct handler next;	      /* answers what is neither Workload API nor SDS: health */
 	/* The selectors a process holds, in @a: attest_unix_selectors. */

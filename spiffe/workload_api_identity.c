@@ -1,8 +1,8 @@
 /*
- * X.509-SVIDs of entries. One is made when the first caller shows up, renewed when half of its life
- * is left (with jitter, so that a thousand of one moment do not come back in one moment), and at
- * once when no bundle vouches for it any more. While a new one is being made the old one is shown,
- * as long as it is valid.
+ * X.509-SVIDs and WIT-SVIDs of entries. One is made when the first caller shows up, renewed when
+ * half of its life is left (with jitter, so that a thousand of one moment do not come back in one
+ * moment), and at once when no bundle vouches for it any more. While a new one is being made the
+ * old one is shown, as long as it is valid.
  */
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ bool workload_identity_ready(const struct workload_identity *i)
 
 /* The signer ends a certificate no later than its authority, so the certificate says when; and by
  * which authority it was signed. */
-static bool read_leaf(struct str der, int64_t *ms, char authority[static X509_ID_LEN + 1],
+static bool read_leaf(struct str der, int64_t *ms, char authority[static AUTHORITY_ID_MAX + 1],
 		      struct err *e)
 {
 	AUTO_X509 *cert = NULL;
@@ -64,10 +64,19 @@ static bool read_leaf(struct str der, int64_t *ms, char authority[static X509_ID
 		return err_set(e, ERR_INTERNAL, "the signer's answer is no certificate");
 	*ms = until_s * 1000;
 	id = X509_get0_authority_key_id(cert);
-	memset(authority, 0, X509_ID_LEN + 1);
+	memset(authority, 0, AUTHORITY_ID_MAX + 1);
 	if (id && ASN1_STRING_length(id) == X509_ID_LEN / 2)
 		text_hex(ASN1_STRING_get0_data(id), X509_ID_LEN / 2, authority);
 	return true;
+}
+
+/* Of a token: its end is what was asked for, and its header names the key. */
+static bool read_token(const struct workload_identity *i, struct str token, int64_t *ms,
+		       char authority[static AUTHORITY_ID_MAX + 1], struct err *e)
+{
+	*ms = i->issue.expires_s * 1000;
+	return wit_kid_of(token, authority, AUTHORITY_ID_MAX + 1) ||
+	       err_set(e, ERR_INTERNAL, "the signer's answer is no token");
 }
 
 static bool is_tainted(const struct workload_identity *i)
@@ -80,9 +89,10 @@ static bool is_tainted(const struct workload_identity *i)
 static bool take(struct workload_identity *i, struct str der, struct err *e)
 {
 	int64_t now = workload_now_ms(i->api), ends;
-	char authority[X509_ID_LEN + 1];
+	char authority[AUTHORITY_ID_MAX + 1];
 
-	if (!read_leaf(der, &ends, authority, e))
+	if (i->kind == WORKLOAD_X509 ? !read_leaf(der, &ends, authority, e)
+				     : !read_token(i, der, &ends, authority, e))
 		return false;
 	buf_reset(&i->svid);
 	buf_add(&i->svid, der);
@@ -119,7 +129,13 @@ static void issued(struct issue *issue, bool ok, const struct err *e)
 	workload_touch_shown(i);
 }
 
-/* A new key and a certificate for it. */
+static bool put_private(struct workload_identity *i, const EVP_PKEY *key, struct err *e)
+{
+	return i->kind == WORKLOAD_WIT ? wit_jwk(key, true, &i->next_key, e)
+				       : crypto_pkcs8(key, &i->next_key, e);
+}
+
+/* A new key and a certificate for it, or a token. */
 static void make(struct workload_identity *i, const struct registry_entry *entry, int64_t uid)
 {
 	struct workload_api *w = i->api;
@@ -130,13 +146,15 @@ static void make(struct workload_identity *i, const struct registry_entry *entry
 	arena_reset(&i->arena);
 	i->busy = true;
 	i->next_ttl_s = issue_ttl(w->core, entry, false);
-	i->issue = (struct issue){
-		.worker = w->worker, .arena = &i->arena, .done = issued, .user = i, .uid = uid
-	};
+	i->issue = (struct issue){ .worker = w->worker,
+				   .arena = &i->arena,
+				   .done = issued,
+				   .user = i,
+				   .uid = uid,
+				   .wit = i->kind == WORKLOAD_WIT };
 	buf_in_arena(&spki, &i->arena, CRYPTO_SPKI_MAX);
 	buf_init(&i->next_key, mem_system, CRYPTO_SPKI_MAX);
-	if (crypto_generate(&key, &e) && crypto_spki(key, &spki, &e) &&
-	    crypto_pkcs8(key, &i->next_key, &e)) {
+	if (crypto_generate(&key, &e) && crypto_spki(key, &spki, &e) && put_private(i, key, &e)) {
 		i->issue.spki = buf_str(&spki);
 		issue_workload(&i->issue, entry);
 	} else {
@@ -162,11 +180,12 @@ static bool is_spare(const struct workload_identity *i, int64_t unused_ms)
 }
 
 /* Where the identity of @id is linked, or would be. IDs are chosen by admins alone. */
-static struct workload_identity **find(struct workload_api *w, struct str id)
+static struct workload_identity **find(struct workload_api *w, struct str id,
+				       enum workload_svid kind)
 {
 	struct workload_identity **at = &w->buckets[view_hash(0, id) % WORKLOAD_BUCKETS];
 
-	while (*at && !str_eq((*at)->id, id))
+	while (*at && ((*at)->kind != kind || !str_eq((*at)->id, id)))
 		at = &(*at)->chain;
 	return at;
 }
@@ -183,12 +202,12 @@ static void evict(struct workload_api *w, int64_t unused_ms)
 		}
 		*at = i->next;
 		w->nidentities--;
-		*find(w, i->id) = i->chain;
+		*find(w, i->id, i->kind) = i->chain;
 		free_identity(i);
 	}
 }
 
-static struct workload_identity *add(struct workload_api *w, struct str id)
+static struct workload_identity *add(struct workload_api *w, struct str id, enum workload_svid kind)
 {
 	struct workload_identity *i;
 	char *text;
@@ -204,6 +223,7 @@ static struct workload_identity *add(struct workload_api *w, struct str id)
 	memcpy(text, id.p, id.n);
 	i->id = (struct str){ text, id.n };
 	i->api = w;
+	i->kind = kind;
 	i->used_ms = workload_now_ms(w);
 	buf_init(&i->svid, mem_system, SVID_MAX);
 	i->key = i->next_key = (struct buf){ .alloc = mem_system };
@@ -211,17 +231,18 @@ static struct workload_identity *add(struct workload_api *w, struct str id)
 	i->next = w->identities;
 	w->identities = i;
 	w->nidentities++;
-	*find(w, id) = i;
+	*find(w, id, kind) = i;
 	return i;
 }
 
 struct workload_identity *workload_identity(struct workload_api *w,
-					    const struct registry_entry *entry, int64_t uid)
+					    const struct registry_entry *entry,
+					    enum workload_svid kind, int64_t uid)
 {
-	struct workload_identity *i = *find(w, entry->id);
+	struct workload_identity *i = *find(w, entry->id, kind);
 
 	if (!i)
-		i = add(w, entry->id);
+		i = add(w, entry->id, kind);
 	if (i && is_due(i, entry))
 		make(i, entry, uid);
 	return i;
@@ -251,9 +272,12 @@ void workload_identity_drop(struct workload_showing *by)
 static bool holds(const struct workload_identity *i)
 {
 	struct bundle_set *set = worker_bundle(i->api->worker);
+	const struct bundle *own = workload_own_bundle(i->api);
 	struct x509_svid svid;
 	struct err e = { 0 };
 
+	if (i->kind == WORKLOAD_WIT)
+		return own && bundle_has_wit_key(own, str_c(i->authority));
 	return set && x509_svid_verify_chain(set, buf_str(&i->svid), workload_now_ms(i->api) / 1000,
 					     &svid, &e);
 }
@@ -269,8 +293,9 @@ static bool same_issuer(const struct workload_identity *a, const struct workload
 {
 	struct str x = buf_str(&a->svid), y = buf_str(&b->svid);
 
-	return a->authority[0] && strcmp(a->authority, b->authority) == 0 &&
-	       str_eq(str_from(x, x509_chain_leaf(x).n), str_from(y, x509_chain_leaf(y).n));
+	return a->authority[0] && a->kind == b->kind && strcmp(a->authority, b->authority) == 0 &&
+	       (a->kind == WORKLOAD_WIT ||
+		str_eq(str_from(x, x509_chain_leaf(x).n), str_from(y, x509_chain_leaf(y).n)));
 }
 
 static bool is_vouched_for(const struct workload_identity *i, struct vouchers *v)

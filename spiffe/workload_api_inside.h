@@ -47,6 +47,8 @@ struct workload_parked {
 
 struct workload_subscriber;
 
+enum workload_svid { WORKLOAD_X509, WORKLOAD_WIT };
+
 /* A subscriber shows an identity: a link between the two. */
 struct workload_showing {
 	struct workload_showing *prev, *next; /* of the identity's */
@@ -58,12 +60,13 @@ struct workload_identity {
 	struct workload_identity *next, *chain; /* of all; of its bucket */
 	struct workload_api *api;
 	struct str id;
+	enum workload_svid kind;
 	struct workload_showing *showing; /* who shows it */
 	int64_t used_ms;		  /* when the last one went */
 	/* What is there; svid.n == 0: nothing yet. */
-	struct buf svid, key; /* DER; PKCS#8 */
+	struct buf svid, key; /* DER and PKCS#8; of a WIT-SVID the token and a private JWK */
 	int64_t expires_ms, renew_ms, ttl_s, next_ttl_s;
-	char authority[X509_ID_LEN + 1]; /* that signed it; empty: it does not say */
+	char authority[AUTHORITY_ID_MAX + 1]; /* that signed it; empty: it does not say */
 	/* What is being made. */
 	bool busy, stale; /* stale: not to be shown any more, whenever it ends */
 	bool tainted;	  /* its authority is: to be replaced, but it holds until then */
@@ -159,7 +162,8 @@ void workload_coming_free(struct workload_api *w);
 /* workload_api_identity.c */
 /* The identity of @entry, made if need be, and renewed; NULL: too many. */
 struct workload_identity *workload_identity(struct workload_api *w,
-					    const struct registry_entry *entry, int64_t uid);
+					    const struct registry_entry *entry,
+					    enum workload_svid kind, int64_t uid);
 bool workload_identity_ready(const struct workload_identity *i);
 void workload_identity_hold(struct workload_identity *i, struct workload_showing *by);
 void workload_identity_drop(struct workload_showing *by);
@@ -191,12 +195,16 @@ void workload_end(struct workload_subscriber *s, const struct err *e);
 void workload_ended(struct call *c); /* events->ended */
 /* Hold the identities of @entries for @s. *wait: one is being made. */
 MUST_USE bool workload_show(struct workload_subscriber *s, const struct workload_entries *entries,
-			    bool *wait, struct err *e);
+			    enum workload_svid kind, bool *wait, struct err *e);
+/* A method without parameters that streams. In workload_api_x509.c. */
+void workload_open_stream(struct workload_api *w, struct call *c, const struct workload_kind *kind);
 
 /* ERR_UNAVAILABLE: this user asks too often. */
 MUST_USE bool workload_limit(struct workload_api *w, const struct call *c, struct err *e);
 
-/* The methods: workload_api_x509.c, workload_api_jwt.c, workload_api_sds.c */
+/* The methods: workload_api_x509.c, workload_api_jwt.c, workload_api_wit.c, workload_api_sds.c */
+void workload_fetch_wit_svid(struct workload_api *w, struct call *c);
+void workload_fetch_wit_bundles(struct workload_api *w, struct call *c);
 void workload_fetch_x509_svid(struct workload_api *w, struct call *c);
 void workload_fetch_x509_bundles(struct workload_api *w, struct call *c);
 void workload_fetch_jwt_svid(struct workload_api *w, struct call *c);

@@ -150,7 +150,7 @@ static bool build(struct workload_subscriber *s, const struct workload_entries *
 {
 	struct str rest = buf_str(&sds_of(s)->names), name = { NULL, 0 };
 
-	if (!workload_show(s, entries, wait, e))
+	if (!workload_show(s, entries, WORKLOAD_X509, wait, e))
 		return false;
 	if (*wait)
 		return true;

@@ -214,12 +214,12 @@ static bool hold(struct workload_subscriber *s, struct workload_identity *const 
 
 /* The identities of @entries, each being made if need be. */
 static bool hold_all(struct workload_subscriber *s, const struct workload_entries *entries,
-		     struct err *e)
+		     enum workload_svid kind, struct err *e)
 {
 	struct workload_identity *all[WORKLOAD_ENTRIES_MAX];
 
 	for (size_t k = 0; k < entries->n; k++) {
-		all[k] = workload_identity(s->api, entries->entry[k], s->caller.peer->uid);
+		all[k] = workload_identity(s->api, entries->entry[k], kind, s->caller.peer->uid);
 		if (!all[k])
 			return err_set(e, ERR_UNAVAILABLE,
 				       "%zu identities are in use at once, which is all that are "
@@ -231,9 +231,9 @@ static bool hold_all(struct workload_subscriber *s, const struct workload_entrie
 }
 
 bool workload_show(struct workload_subscriber *s, const struct workload_entries *entries,
-		   bool *wait, struct err *e)
+		   enum workload_svid kind, bool *wait, struct err *e)
 {
-	if (!hold_all(s, entries, e))
+	if (!hold_all(s, entries, kind, e))
 		return false;
 	for (size_t k = 0; k < s->nshown; k++) {
 		const struct workload_identity *i = s->shown[k].identity;

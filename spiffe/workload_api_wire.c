@@ -73,6 +73,26 @@ bool workload_read_validate(struct str message, struct workload_validate_request
 	return true;
 }
 
+bool workload_read_wit(struct str message, struct str *spiffe_id, struct err *e)
+{
+	struct pb_reader in = pb_reader(message);
+	struct str found = { NULL, 0 };
+	struct spiffe_id id;
+	struct pb_field f;
+
+	while (pb_next(&in, &f))
+		if (f.number == 1)
+			pb_string(&in, &f, &found);
+	if (!pb_ok(&in, "WITSVIDRequest", e))
+		return false;
+	if (found.n && !spiffe_id_parse_workload(found, &id, e)) {
+		e->class = ERR_INVALID;
+		return false;
+	}
+	*spiffe_id = found;
+	return true;
+}
+
 bool workload_read_empty(struct str message, struct err *e)
 {
 	struct pb_reader in = pb_reader(message);
@@ -102,6 +122,18 @@ void workload_put_jwt_svid(struct buf *b, struct str spiffe_id, struct str token
 	pb_put_text(b, 1, spiffe_id);
 	pb_put_text(b, 2, token);
 	pb_put_text(b, 3, hint);
+	pb_end(b, svid);
+}
+
+void workload_put_wit_svid(struct buf *b, struct str spiffe_id, struct str token, struct str key,
+			   struct str hint)
+{
+	size_t svid = pb_begin(b, SVIDS);
+
+	pb_put_text(b, 1, spiffe_id);
+	pb_put_text(b, 2, token);
+	pb_put_text(b, 3, key);
+	pb_put_text(b, 4, hint);
 	pb_end(b, svid);
 }
 

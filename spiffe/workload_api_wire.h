@@ -37,6 +37,13 @@ struct workload_x509_svid {
 };
 void workload_put_x509_svid(struct buf *b, const struct workload_x509_svid *s);
 
+/* WITSVIDRequest { 1 spiffe_id }: a valid ID, or empty for all. */
+MUST_USE bool workload_read_wit(struct str message, struct str *spiffe_id, struct err *e);
+
+/* One of WITSVIDResponse.svids; @key is a private JWK. */
+void workload_put_wit_svid(struct buf *b, struct str spiffe_id, struct str token, struct str key,
+			   struct str hint);
+
 /* One of JWTSVIDResponse.svids. */
 void workload_put_jwt_svid(struct buf *b, struct str spiffe_id, struct str token, struct str hint);
 
@@ -44,6 +51,7 @@ void workload_put_jwt_svid(struct buf *b, struct str spiffe_id, struct str token
 #define WORKLOAD_X509_SVID_FEDERATED 3 /* X509SVIDResponse.federated_bundles */
 #define WORKLOAD_X509_BUNDLES 2	       /* X509BundlesResponse.bundles */
 #define WORKLOAD_JWT_BUNDLES 1	       /* JWTBundlesResponse.bundles */
+#define WORKLOAD_WIT_BUNDLES 1	       /* WITBundlesResponse.bundles */
 /* An entry of map @field: "spiffe://<trust_domain>" to @value. */
 void workload_put_bundle(struct buf *b, uint32_t field, struct str trust_domain, struct str value);
 

@@ -37,7 +37,7 @@ static bool build_svids(struct workload_subscriber *s, const struct workload_ent
 {
 	struct buf bundle;
 
-	if (!workload_show(s, entries, wait, e))
+	if (!workload_show(s, entries, WORKLOAD_X509, wait, e))
 		return false;
 	if (*wait)
 		return true;
@@ -93,7 +93,7 @@ static bool build_jwt_bundles(struct workload_subscriber *s, const struct worklo
 	return true;
 }
 
-static void open_stream(struct workload_api *w, struct call *c, const struct workload_kind *kind)
+void workload_open_stream(struct workload_api *w, struct call *c, const struct workload_kind *kind)
 {
 	struct workload_subscriber *s = NULL;
 	struct workload_caller caller;
@@ -111,7 +111,7 @@ void workload_fetch_x509_svid(struct workload_api *w, struct call *c)
 {
 	static const struct workload_kind kind = { .build = build_svids, .needs_identity = true };
 
-	open_stream(w, c, &kind);
+	workload_open_stream(w, c, &kind);
 }
 
 void workload_fetch_x509_bundles(struct workload_api *w, struct call *c)
@@ -119,7 +119,7 @@ void workload_fetch_x509_bundles(struct workload_api *w, struct call *c)
 	static const struct workload_kind kind = { .build = build_x509_bundles,
 						   .needs_identity = true };
 
-	open_stream(w, c, &kind);
+	workload_open_stream(w, c, &kind);
 }
 
 void workload_fetch_jwt_bundles(struct workload_api *w, struct call *c)
@@ -127,5 +127,5 @@ void workload_fetch_jwt_bundles(struct workload_api *w, struct call *c)
 	static const struct workload_kind kind = { .build = build_jwt_bundles,
 						   .needs_identity = true };
 
-	open_stream(w, c, &kind);
+	workload_open_stream(w, c, &kind);
 }

@@ -95,8 +95,8 @@ int run_authority_prepare(struct cli *c)
 	const char *kind = c->operands[0];
 	AUTO_BUF b = { 0 };
 
-	if (strcmp(kind, "x509") != 0 && strcmp(kind, "jwt") != 0)
-		return cli_misuse(c, "%.40s: expected x509 or jwt", kind);
+	if (strcmp(kind, "x509") != 0 && strcmp(kind, "jwt") != 0 && strcmp(kind, "wit") != 0)
+		return cli_misuse(c, "%.40s: expected x509, jwt or wit", kind);
 	buf_init(&b, mem_system, BODY_MAX);
 	buf_printf(&b, "{\"kind\":\"%s\"}", kind);
 	return change(c, "/v1/authorities/prepare", buf_str(&b));

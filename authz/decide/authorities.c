@@ -41,7 +41,7 @@ static void make_plans(struct authorities *a)
 				     .refresh_hint_s = c->refresh_hint_s,
 				     .leeway_s = c->leeway_s };
 
-	a->plan[AUTHORITY_X509] = authority_plan(&t);
+	a->plan[AUTHORITY_X509] = a->plan[AUTHORITY_WIT] = authority_plan(&t);
 	t.svid_ttl_max_s = c->jwt_ttl_max_s ? c->jwt_ttl_max_s : SIGNER_JWT_TTL_MAX_S;
 	a->plan[AUTHORITY_JWT] = authority_plan(&t);
 }
@@ -107,6 +107,8 @@ static bool add_row(struct bundle *b, const struct authority_row *r, struct err 
 {
 	if (r->a.kind == AUTHORITY_JWT)
 		return bundle_add_jwt_key(b, str_c(r->a.id), r->spki, e);
+	if (r->a.kind == AUTHORITY_WIT)
+		return bundle_add_wit_key(b, str_c(r->a.id), r->spki, e);
 	return r->roots.n ? add_all(b, r->roots, false, e) : add_all(b, r->chain, true, e);
 }
 
@@ -268,6 +270,8 @@ static enum authority_verb due(const struct authorities *a, enum authority_kind 
 	enum authority_verb verb = authority_due(&a->plan[kind], a->db.all, a->db.n, kind, now,
 						 which);
 
+	if (kind == AUTHORITY_WIT && !a->config.wit && verb != AUTHORITY_RETIRE)
+		return AUTHORITY_NOTHING;
 	if (verb != AUTHORITY_NOTHING || !is_misplaced(a, kind))
 		return verb;
 	if (!find_prepared(a, kind, which))
@@ -377,7 +381,7 @@ static bool adopt(struct authorities *a, enum authority_kind kind, struct err *e
 	struct authority_row row = { .first = true, .by = BY_CLOCK };
 	AUTO_BUF spki = { 0 };
 
-	if (has_kind(a, kind))
+	if (has_kind(a, kind) || kind == AUTHORITY_WIT) /* which the first start does not make */
 		return true;
 	buf_init(&spki, mem_system, CRYPTO_SPKI_MAX);
 	if (!p->authority.n || !p->jwt_kid.n)

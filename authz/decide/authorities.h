@@ -25,6 +25,7 @@ struct authorities_config {
 			   * rotation is refused (tests of other things) */
 	int64_t ttl_s;	  /* life of a new authority; 0: the signer's default */
 	int64_t x509_ttl_max_s, jwt_ttl_max_s;
+	bool wit; /* keys of WIT-SVIDs are wanted; else those that are there run out */
 	int64_t leeway_s;
 	uint32_t refresh_hint_s;	 /* 0: 300 */
 	bool has_token[AUTHORITY_KINDS]; /* keys of the kind may be in a token */

@@ -130,6 +130,9 @@ bool authority_prepare(struct authorities *a, enum authority_kind kind, struct s
 	struct authority_row row;
 	struct err late = { 0 };
 
+	if (kind == AUTHORITY_WIT && !a->config.wit)
+		return err_code(e, ERR_CONFLICT, "wit_off",
+				"WIT-SVIDs are switched off; set workload.wit = true");
 	if (!authority_may_prepare(a->db.all, a->db.n, kind, e) ||
 	    !make(a, kind, &answer, &made, e))
 		return false;
@@ -173,6 +176,8 @@ bool authority_use_active(struct authorities *a, enum authority_kind kind, struc
 {
 	const struct authority_row *active = authority_db_active(&a->db, kind);
 
+	if (!active && kind == AUTHORITY_WIT) /* never made, or run out after it was switched off */
+		return true;
 	if (!active)
 		return err_set(e, ERR_INTERNAL, "writ.db names no active %s authority",
 			       authority_kind_name(kind));

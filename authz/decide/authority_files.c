@@ -91,7 +91,8 @@ static bool is_ours(const char *name)
 	if (name[0] == '.')
 		return strstr(name, ".key.") != NULL;
 	return str_ends(s, STR(".key")) &&
-	       (str_starts(s, STR("x509-")) || str_starts(s, STR("jwt-")));
+	       (str_starts(s, STR("x509-")) || str_starts(s, STR("jwt-")) ||
+		str_starts(s, STR("wit-")));
 }
 
 /* The key before the certificate: the signer takes a lone certificate for a leftover, but a lone

@@ -30,7 +30,9 @@ bool issue_prepare(struct issue *i, const struct core *core, const struct regist
 	i->expires_s = now + issue_ttl(core, agent, jwt);
 	if (agent->expires_ms && i->expires_s > agent->expires_ms / 1000)
 		i->expires_s = agent->expires_ms / 1000;
-	authority_end = authorities_end_s(core->control, jwt ? AUTHORITY_JWT : AUTHORITY_X509);
+	authority_end = authorities_end_s(core->control, jwt	  ? AUTHORITY_JWT
+							 : i->wit ? AUTHORITY_WIT
+								  : AUTHORITY_X509);
 	if (authority_end > now && i->expires_s > authority_end)
 		i->expires_s = authority_end; /* past its end the signer says so */
 	if (i->expires_s <= now)
@@ -47,6 +49,12 @@ bool issue_prepare(struct issue *i, const struct core *core, const struct regist
 						   .expires_s = i->expires_s,
 						   .issuer = core->issuer };
 		memcpy(i->job.jwt.audience, i->audience, sizeof(i->audience));
+	} else if (i->wit) {
+		i->job.op = SIGNER_WIT_SVID;
+		i->job.wit = (struct wit_request){ .spiffe_id = i->id,
+						   .spki = i->spki,
+						   .issued_s = now,
+						   .expires_s = i->expires_s };
 	} else {
 		i->job.x509 = (struct x509_request){ .spiffe_id = i->id,
 						     .spki = i->spki,
@@ -111,11 +119,11 @@ void issue_record(struct issue *i, struct record *r, struct arena *a, struct sha
 	if (i->run[0])
 		record_str(r, STR("run"), str_c(i->run));
 	/* Of the leaf, whatever stands above it. */
-	if (!i->naudience && !x509_chain_next(&chain, &leaf))
+	if (!i->naudience && !i->wit && !x509_chain_next(&chain, &leaf))
 		leaf = buf_str(&i->svid);
-	if (!i->naudience)
+	if (!i->naudience && !i->wit)
 		record_str(r, STR("serial"), (struct str){ serial, serial_hex(leaf, serial) });
-	record_str(r, STR("svid"), i->naudience ? STR("jwt") : STR("x509"));
+	record_str(r, STR("svid"), i->naudience ? STR("jwt") : i->wit ? STR("wit") : STR("x509"));
 	sha256_of(sha, leaf, hash);
 	record_hash(r, STR("svid_sha256"), hash);
 }
@@ -126,6 +134,7 @@ static void on_record(void *owner, const struct recorded *r)
 
 	if (r->ok)
 		worker_count(i->naudience ? &i->worker->counters.issued_jwt
+			     : i->wit	  ? &i->worker->counters.issued_wit
 					  : &i->worker->counters.issued_x509);
 	i->done(i, r->ok, r->ok ? NULL : &r->err);
 }

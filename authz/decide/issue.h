@@ -29,7 +29,8 @@ struct issue {
 	struct worker *worker; /* NULL on the control thread */
 	struct arena *arena;
 	struct str id;	 /* whom for */
-	struct str spki; /* of an X.509-SVID: DER */
+	struct str spki; /* of an X.509-SVID, or a WIT-SVID: DER */
+	bool wit;	 /* a WIT-SVID */
 	struct str audience[JWT_AUDIENCES_MAX];
 	size_t naudience; /* more than 0: a JWT-SVID */
 	void (*done)(struct issue *i, bool ok, const struct err *e);

@@ -72,7 +72,7 @@ struct core {
 /* Counters of one worker; read by /metrics while the worker adds. */
 struct worker_counters {
 	atomic_uint_fast64_t decisions[3]; /* by enum decision */
-	atomic_uint_fast64_t unrecorded, refused, issued_x509, issued_jwt;
+	atomic_uint_fast64_t unrecorded, refused, issued_x509, issued_jwt, issued_wit;
 	/* Entries of access logs: that closed a decision (also again), that name none of ours or
 	 * are not the last of their request, and reports that were refused. */
 	atomic_uint_fast64_t log_closed, log_passed, log_refused;

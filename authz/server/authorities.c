@@ -95,7 +95,7 @@ void handle_authority_prepare(struct request *r)
 		begin(r, &a);
 		return;
 	}
-	err_code(&e, ERR_INVALID, "invalid_request", "kind must be \"x509\" or \"jwt\"");
+	err_code(&e, ERR_INVALID, "invalid_request", "kind must be \"x509\", \"jwt\" or \"wit\"");
 	request_fail(r, &e);
 }
 

@@ -188,8 +188,9 @@ static void add_decisions(struct buf *b, const struct service *s)
 	metric(b, "writ_svids_issued_total", "counter", "SVIDs issued, by type.");
 	buf_printf(b,
 		   "writ_svids_issued_total{type=\"x509\"} %" PRIu64 "\n"
-		   "writ_svids_issued_total{type=\"jwt\"} %" PRIu64 "\n",
-		   SUM(s, issued_x509), SUM(s, issued_jwt));
+		   "writ_svids_issued_total{type=\"jwt\"} %" PRIu64 "\n"
+		   "writ_svids_issued_total{type=\"wit\"} %" PRIu64 "\n",
+		   SUM(s, issued_x509), SUM(s, issued_jwt), SUM(s, issued_wit));
 }
 
 void handle_metrics(struct request *r)

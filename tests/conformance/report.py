@@ -7,8 +7,8 @@ import wire
 from der import Bad
 
 MUST, SHOULD = "MUST", "SHOULD"
-API, ENDPOINT, X509, JWT, BUNDLE, ID = ("Workload API", "Workload Endpoint", "X509-SVID", "JWT-SVID",
-                                        "Trust Domain and Bundle", "SPIFFE-ID")
+API, ENDPOINT, X509, JWT, WIT, BUNDLE, ID = ("Workload API", "Workload Endpoint", "X509-SVID", "JWT-SVID", "WIT-SVID",
+                                             "Trust Domain and Bundle", "SPIFFE-ID")
 CHECKS = []
 
 

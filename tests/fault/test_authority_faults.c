@@ -29,6 +29,9 @@
 
 /* ---- system calls of file_replace that fail in turn ---- */
 
+#define KINDS \
+	AUTHORITY_WIT /* the two that are always there; keys of WIT-SVIDs are made on request */
+
 static long call_count, call_fails; /* from 1; 0: none */
 static bool calls_stay;
 
@@ -284,7 +287,7 @@ static size_t key_files(void)
 /* What must hold at any time: one signs, and what it signs verifies. */
 static void it_works(const char *when, long nth)
 {
-	for (int k = 0; k < AUTHORITY_KINDS; k++) {
+	for (int k = 0; k < KINDS; k++) {
 		enum authority_kind kind = (enum authority_kind)k;
 		struct err e = { 0 };
 		struct buf svid;
@@ -449,7 +452,7 @@ static void no_failure(const char *name, enum authority_kind kind)
 static void each_call_of_each_step(const struct fault *f)
 {
 	for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
-		enum authority_kind kind = (enum authority_kind)(i % AUTHORITY_KINDS);
+		enum authority_kind kind = (enum authority_kind)(i % KINDS);
 		bool struck = true;
 		long nth = 0;
 
@@ -462,7 +465,7 @@ static void each_call_of_each_step(const struct fault *f)
 					struck = one_trial(f, &steps[i], kind, nth);
 				else if (!steps[k].run(kind, &e))
 					fail_msg("%s: %s", steps[k].name, e.msg);
-			kind = (enum authority_kind)((kind + 1) % AUTHORITY_KINDS);
+			kind = (enum authority_kind)((kind + 1) % KINDS);
 		}
 		print_message("%s, %s: %ld calls\n", steps[i].name, f->why, nth - 1);
 		assert_true(nth > 1 && !struck);
@@ -507,7 +510,7 @@ static void each_allocation_of_each_step_fails_in_turn(void **state)
 		long nth = 0;
 
 		while (struck && nth < 2000) {
-			enum authority_kind kind = (enum authority_kind)(nth % AUTHORITY_KINDS);
+			enum authority_kind kind = (enum authority_kind)(nth % KINDS);
 			struct err e = { 0 };
 
 			nth++;
@@ -550,29 +553,29 @@ static void at(int64_t start, int64_t ms)
 static void the_clock_rotates(void **state)
 {
 	int64_t start = d.rig.time.ms;
-	struct buf before[AUTHORITY_KINDS];
+	struct buf before[KINDS];
 	struct err e = { 0 };
 
 	(void)state;
-	for (int k = 0; k < AUTHORITY_KINDS; k++)
+	for (int k = 0; k < KINDS; k++)
 		assert_true(sign((enum authority_kind)k, &before[k], &e));
 	at(start, 1800000);
-	for (int k = 0; k < AUTHORITY_KINDS; k++) /* the signing and the verifying clock agree */
+	for (int k = 0; k < KINDS; k++) /* the signing and the verifying clock agree */
 		assert_int_equal(verifies((enum authority_kind)k, buf_str(&before[k]), &e),
 				 k == AUTHORITY_X509);
 	at(start, 14 * DAY);
 	assert_int_equal(count(AUTHORITY_X509, AUTHORITY_PREPARED), 0);
 	at(start, 15 * DAY + 60000);
-	for (int k = 0; k < AUTHORITY_KINDS; k++)
+	for (int k = 0; k < KINDS; k++)
 		assert_int_equal(count((enum authority_kind)k, AUTHORITY_PREPARED), 1);
 	at(start, 24 * DAY);
 	assert_int_equal(count(AUTHORITY_X509, AUTHORITY_OLD), 0);
-	for (int k = 0; k < AUTHORITY_KINDS; k++) {
+	for (int k = 0; k < KINDS; k++) {
 		buf_clear(&before[k]);
 		assert_true(sign((enum authority_kind)k, &before[k], &e));
 	}
 	at(start, 25 * DAY + 60000);
-	for (int k = 0; k < AUTHORITY_KINDS; k++) {
+	for (int k = 0; k < KINDS; k++) {
 		buf_clear(&before[k]);
 		assert_int_equal(count((enum authority_kind)k, AUTHORITY_OLD), 1);
 	}
@@ -581,7 +584,7 @@ static void the_clock_rotates(void **state)
 	assert_int_equal(count(AUTHORITY_JWT, AUTHORITY_OLD), 0);
 	assert_int_equal(count(AUTHORITY_X509, AUTHORITY_OLD), 1);
 	at(start, 26 * DAY + 200000);
-	for (int k = 0; k < AUTHORITY_KINDS; k++)
+	for (int k = 0; k < KINDS; k++)
 		assert_int_equal(count((enum authority_kind)k, AUTHORITY_OLD), 0);
 	it_works("the old one is gone", 0);
 	assert_int_equal(key_files(), 2);

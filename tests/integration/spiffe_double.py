@@ -71,6 +71,12 @@ class Key:
         return {"kty": "EC", "use": "jwt-svid", "kid": kid, "crv": "P-256", "x": b64(self.point[1:33]),
                 "y": b64(self.point[33:])}
 
+    def cnf(self, **more):
+        return {"kty": "EC", "crv": "P-256", "alg": "ES256", "x": b64(self.point[1:33]), "y": b64(self.point[33:]), **more}
+
+    def private(self):
+        return self.cnf(d=b64(self.d.to_bytes(32, "big")))
+
 
 def b64(data):
     data = json.dumps(data).encode() if isinstance(data, (dict, list)) else data
@@ -111,7 +117,7 @@ def certificate(key, signer, subject, issuer, uris, **o):
     return tlv(0x30, tbs, algorithm, tlv(3, b"\0", tlv(0x30, *map(integer, signer.sign(tbs)))))
 
 
-ROOT_KEY, NEXT_KEY, FOREIGN_KEY, JWT_KEY, LEAF_KEY = (Key() for _ in range(5))
+ROOT_KEY, NEXT_KEY, FOREIGN_KEY, JWT_KEY, LEAF_KEY, WIT_KEY = (Key() for _ in range(6))
 
 
 def authority(key=ROOT_KEY, common="root", uris=("spiffe://" + TD,), **o):
@@ -134,6 +140,10 @@ class World:
         self.key_bytes, self.serial = LEAF_KEY.pkcs8, None
         self.jwt_keys, self.jwt_signer, self.kid = [("k1", JWT_KEY)], JWT_KEY, "k1"
         self.header, self.claims = {}, {}
+        self.wit_header, self.wit_claims, self.wit_key, self.wit_signer = {}, {}, LEAF_KEY.private(), WIT_KEY
+        self.wit_keys, self.wit_jwk, self.wit_bundles, self.takes_wit = [("w1", WIT_KEY)], lambda k: k, lambda b: b, False
+        self.wit_malformed, self.wit_foreign = (3, "no SPIFFE ID"), (7, "not yours")
+        self.wit_fields, self.wit_filter = lambda fields: fields, True
         self.jwt_ids = None
         self.svid_fields = lambda fields: fields
         self.token = lambda token: token
@@ -209,6 +219,24 @@ class World:
             out += field(1, field(1, one) + field(2, token) + field(3, hint))
         return out
 
+    def wit(self, wanted=""):
+        out, now = b"", int(time.time())
+        for one, hint in zip(self.ids, self.hints):
+            if wanted and one != wanted and self.wit_filter:
+                continue
+            header = {"alg": "ES256", "kid": "w1", "typ": "wit+jwt", **self.wit_header}
+            claims = {"sub": one, "exp": now + 3600, "cnf": {"jwk": LEAF_KEY.cnf()}, **self.wit_claims}
+            signed = ".".join(b64({k: v for k, v in x.items() if v is not None}) for x in (header, claims))
+            r, s = self.wit_signer.sign(signed.encode())
+            token = f"{signed}.{b64(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+            fields = self.wit_fields([one, token, json.dumps(self.wit_key), hint])
+            out += field(1, b"".join(field(i + 1, v) for i, v in enumerate(fields) if v))
+        return out
+
+    def wit_sets(self):
+        own = json.dumps({"keys": [self.wit_jwk(dict(k.jwk(kid), use="wit-svid")) for kid, k in self.wit_keys]})
+        return b"".join(field(1, field(1, k) + field(2, v)) for k, v in self.wit_bundles({"spiffe://" + TD: own}).items())
+
     def validate(self, request):
         m = parse(request)
         audience, token = text(m, 1), text(m, 2)
@@ -221,6 +249,8 @@ class World:
             head, claims, signature = ((base64.urlsafe_b64decode(p + "==") for p in parts[:3])
                                        if "shape" not in self.checks and len(parts) > 2 else map(der.base64url, parts[:3]))
             head, claims = json.loads(head), json.loads(claims)
+            if self.takes_wit and "cnf" in claims:
+                return self.struct({"sub": A, "aud": ["x"], "exp": 1})
             if "alg" in self.checks and head.get("alg") != "ES256":
                 return 3, "alg"
             if "kid" in self.checks and head.get("kid") not in dict(self.jwt_keys):
@@ -246,7 +276,8 @@ class World:
             field(1, field(1, k) + field(2, value(v))) for k, v in claims.items()))
 
 
-STREAMS = {"FetchX509SVID": World.x509, "FetchX509Bundles": World.bundles, "FetchJWTBundles": World.keys}
+STREAMS = {"FetchX509SVID": World.x509, "FetchX509Bundles": World.bundles, "FetchJWTBundles": World.keys,
+           "FetchWITSVID": World.wit, "FetchWITBundles": World.wit_sets}
 
 
 class Conversation(threading.Thread):
@@ -345,6 +376,8 @@ class Conversation(threading.Thread):
             got = 7, "no identity"
         elif method == "FetchJWTSVID":
             got = w.jwt(body)
+        elif method == "FetchWITSVID" and body and (refusal := self.refuse_wit(text(parse(body), 1))):
+            got = refusal
         elif method == "ValidateJWTSVID":
             got = w.validate(body)
         elif method in STREAMS:
@@ -364,17 +397,23 @@ class Conversation(threading.Thread):
         time.sleep(w.first_delay)
         self.double.streams += 1
         self.head(sid)
-        self.said[sid] = method, None
+        self.said[sid] = (method, None) if not body or method != "FetchWITSVID" else (f"{method} {text(parse(body), 1)}", None)
         return None
+
+    def refuse_wit(self, wanted):
+        if not re.fullmatch(r"spiffe://[a-z0-9.-]+(/[a-z]+)+", wanted):
+            return self.w.wit_malformed
+        return None if wanted in self.w.ids else self.w.wit_foreign
 
     def push(self):
         for sid, (method, last) in list(self.said.items()):
             if not self.w.entitled:
                 self.status(sid, self.w.on_revoke_status, "no identity any more")
                 continue
-            if last is not None and self.w.reorder:
+            if last is not None and (self.w.reorder or method.startswith("FetchWITSVID")):  # a signature is new each time
                 continue
-            now = STREAMS[method](self.w)
+            name, _, wanted = method.partition(" ")
+            now = STREAMS[name](self.w, *filter(None, [wanted]))
             if now != last or self.w.chatty:
                 self.message(sid, now)
                 self.said[sid] = method, now

@@ -10,13 +10,14 @@ import time
 import xml.etree.ElementTree as ET
 
 from harness import ROOT, TRUST_DOMAIN, Deployment, check, equal, main, openssl, test
-from spiffe_double import A, B, FOREIGN_KEY, LEAF_KEY, NEXT_KEY, ROOT_KEY, TD, Double, authority, certificate
+from spiffe_double import A, B, FOREIGN_KEY, JWT_KEY, LEAF_KEY, NEXT_KEY, ROOT_KEY, TD, Double, authority, certificate
 from grpc_client import Inflater
 
 import checks_endpoint  # noqa: F401  (spiffe_double has put tests/conformance on the path)
 import checks_x509  # noqa: F401
 import checks_jwt  # noqa: F401
 import checks_stream  # noqa: F401
+import checks_wit  # noqa: F401
 import der
 import report
 import wire
@@ -34,7 +35,7 @@ def suite(*args, env=None):
 
 @test
 def writ_passes():
-    d = Deployment().start()
+    d = Deployment(config="workload = { wit = true }\n").start()
     one, two = (f"spiffe://{TRUST_DOMAIN}/agent/{n}" for n in ("a", "b"))
     d.register(one, selectors=MINE, attributes={"hint": "first"})
     d.register(two, selectors=MINE)
@@ -62,6 +63,17 @@ def writ_passes():
     equal(set(failed), WRIT_LACKS, f"what fails ({failed})")
     equal({r.check.name for r in results if r.outcome == "skip"}, {"denied.x509", "denied.jwt", "denied.bundles"},
           f"what is skipped ({[r.why for r in results if r.outcome == 'skip']})")
+    d.close()
+
+
+@test
+def without_the_wit_profile_its_checks_are_skipped():
+    d = Deployment().start()
+    d.register(f"spiffe://{TRUST_DOMAIN}/agent/a", selectors=MINE)
+    done = suite(f"unix://{d.workload_socket}", "--only", "wit", "--only", "api.wit", "--json", "-")
+    got = {c["name"]: c["outcome"] for c in json.loads(done.stdout)["checks"]}
+    equal(got.pop("api.wit"), "pass", "the methods")
+    equal((set(got.values()), len(got) > 10), ({"skip"}, True), f"{got}")
     d.close()
 
 
@@ -234,6 +246,23 @@ FAULTS = {
     "validate.alg-fits": unchecked("alg"),
     "validate.kid": unchecked("kid"),
     "validate.serialization": unchecked("shape"),
+    "wit.mandatory-fields": w(wit_fields=lambda f: [*f[:2], "", f[3]]),
+    "wit.hints": w(hints=["x", "x"]),
+    "wit.id-malformed": w(wit_malformed=(7, "not yours")),
+    "wit.id-foreign": w(wit_foreign=(3, "what?")),
+    "wit.id-own": w(wit_filter=False),
+    "wit.header": w(wit_header={"typ": "JWT"}),
+    "wit.header-only": w(wit_header={"jku": "https://example.org/"}),
+    "wit.sub": w(wit_claims={"sub": B + "c"}),
+    "wit.exp": w(wit_claims={"exp": None}),
+    "wit.no-aud": w(wit_claims={"aud": ["x"]}),
+    "wit.cnf": w(wit_claims={"cnf": {"jwk": LEAF_KEY.private()}}),
+    "wit.key": w(wit_key=NEXT_KEY.private()),
+    "wit.signature": w(wit_signer=NEXT_KEY),
+    "wit.bundles-own": w(wit_bundles=lambda b: {"spiffe://fed.example": '{"keys":[]}'}),
+    "wit.bundles-kid": w(wit_keys=[("w1", JWT_KEY), ("k1", NEXT_KEY)]),
+    "wit.bundles-public": w(wit_jwk=lambda k: dict(k, d="AAAA")),
+    "wit.no-bearer": w(takes_wit=True),
     "stream.quiet": w(chatty=True),
     "stream.svid": command(renew=same_key),
     "stream.bundle": command(authority=replace_roots),

@@ -14,8 +14,10 @@
 #include <unistd.h>
 
 #include "spiffe/crypto.h"
+#include "spiffe/jws.h"
 #include "spiffe/signer_desk.h"
 #include "spiffe/signer_wire.h"
+#include "spiffe/wit_svid.h"
 #include "tests/spiffe/folder.h"
 #include "tests/spiffe/forge.h"
 
@@ -123,6 +125,15 @@ static enum err_class use(enum authority_kind kind, struct str id, struct str se
 	return ask(&j, out);
 }
 
+static struct signer_job wit_job(int64_t from_s, int64_t to_s)
+{
+	return (struct signer_job){ .op = SIGNER_WIT_SVID,
+				    .wit = { .spiffe_id = STR("spiffe://a.example/agent/7"),
+					     .spki = buf_str(&d.spki),
+					     .issued_s = from_s,
+					     .expires_s = to_s } };
+}
+
 static void sign(enum authority_kind kind, struct buf *out)
 {
 	int64_t now = d.now.ms / 1000;
@@ -139,8 +150,39 @@ static void sign(enum authority_kind kind, struct buf *out)
 						  .naudience = 1,
 						  .issued_s = now,
 						  .expires_s = now + 300 } };
+	if (kind == AUTHORITY_WIT)
+		j = wit_job(now, now + 3600);
 	if (ask(&j, out) != ERR_NONE)
 		fail_msg("%s", out->p);
+}
+
+/* Is it a token under the WIT key @m? */
+static bool is_wit_of(struct str token, const struct signer_made *m, struct arena *a)
+{
+	const unsigned char *p = (const unsigned char *)m->spki.p;
+	EVP_PKEY *key = d2i_PUBKEY(NULL, &p, (long)m->spki.n);
+	struct buf jwk, set;
+	struct jwks *keys = NULL;
+	struct err e = { 0 };
+	struct jws jws = { .header = NULL };
+	bool ok;
+
+	buf_in_arena(&jwk, a, 4096);
+	buf_in_arena(&set, a, 4096);
+	assert_true(wit_jwk(key, false, &jwk, &e));
+	buf_printf(&set, "{\"keys\":[{\"kid\":\"%.*s\",%.*s]}", STR_FMT(m->id),
+		   STR_FMT(str_from(buf_str(&jwk), 1)));
+	if (!jwks_read(buf_str(&set), &keys, &e) || !jws_read(token, a, &jws, &e))
+		fail_msg("%s", e.msg);
+	ok = jws_verify(&jws, keys, &e);
+	if (ok) {
+		assert_true(str_eq(json_get(jws.header, STR("typ"))->s, STR("wit+jwt")));
+		assert_null(json_get(jws.claims, STR("aud")));
+		assert_non_null(json_get(json_get(jws.claims, STR("cnf")), STR("jwk")));
+	}
+	jwks_free(keys);
+	EVP_PKEY_free(key);
+	return ok;
 }
 
 /* Does what is signed now verify against the authority alone? */
@@ -161,7 +203,9 @@ static bool signs_with(enum authority_kind kind, const struct signer_made *m)
 	arena_init(&a, &mem_system, 1 << 20);
 	assert_true(bundle_set_add(set, STR("a.example"), 1, 300, &b, &e));
 	sign(kind, &out);
-	if (kind == AUTHORITY_JWT) {
+	if (kind == AUTHORITY_WIT) {
+		ok = is_wit_of(buf_str(&out), m, &a);
+	} else if (kind == AUTHORITY_JWT) {
 		assert_true(bundle_add_jwt_key(b, m->id, m->spki, &e));
 		ok = jwt_svid_verify(v, set, buf_str(&out), STR("us"), d.now.ms / 1000, &a, &jwt,
 				     &e);
@@ -192,7 +236,13 @@ static void made_keys_are_sealed_and_used(void **state)
 		assert_false(str_eq(a.id, b.id));
 		assert_int_equal(a.ends_s, FORGE_NOW + MONTH);
 		assert_int_equal(a.chain.n > 0, k == AUTHORITY_X509);
-		assert_false(signs_with(k, &a)); /* made is not used */
+		if (k == AUTHORITY_WIT) { /* the first start has made none */
+			struct signer_job j = wit_job(FORGE_NOW, FORGE_NOW + 60);
+
+			assert_int_equal(ask(&j, &out), ERR_UNAVAILABLE);
+		} else {
+			assert_false(signs_with(k, &a)); /* made is not used */
+		}
 		if (use(k, a.id, a.sealed, &out) != ERR_NONE)
 			fail_msg("%s", out.p);
 		assert_true(signs_with(k, &a));
@@ -208,7 +258,8 @@ static void made_keys_are_sealed_and_used(void **state)
 		assert_int_equal(use(k, STR(""), a.sealed, &out), ERR_INVALID);
 		assert_int_equal(use(k, b.id, STR("x"), &out), ERR_INVALID);
 		/* The first start's, under a wrong name. */
-		assert_int_equal(use(k, b.id, STR(""), &out), ERR_INVALID);
+		assert_int_equal(use(k, b.id, STR(""), &out),
+				 k == AUTHORITY_WIT ? ERR_NOT_FOUND : ERR_INVALID);
 		assert_true(signs_with(k, &a)); /* none of that took it out of hand */
 
 		assert_int_equal(use(k, b.id, b.sealed, &out), ERR_NONE);
@@ -263,6 +314,8 @@ static void nothing_is_signed_past_the_end(void **state)
 							   .spki = buf_str(&d.spki),
 							   .not_before_s = a.ends_s,
 							   .not_after_s = a.ends_s + 3600 } };
+		if (kind == AUTHORITY_WIT)
+			j = wit_job(a.ends_s + 10, a.ends_s + 20);
 		assert_int_equal(ask(&j, &out), ERR_UNAVAILABLE);
 		assert_non_null(strstr(out.p, "expired"));
 		d.now.ms = (int64_t)FORGE_NOW * 1000;
