@@ -79,14 +79,15 @@ def enrol(d, agent):
     return d.write("agent.crt", reply.json["x509_svid"]), key
 
 
-def added(bench, d, nginx, agent):
-    """@d listens at writ-data/authz.sock too, for a proxy."""
+def added(bench, deployment, nginx, agent):
+    """@deployment starts a writ that listens at writ-data/authz.sock too, for a proxy."""
     label = f"p99 through Envoy at {RATE:,}/s, with writ and without"
     program = find()
     if not program or not nginx:
         bench.row(label, "skipped: no Envoy in PATH or build/interop (make interop fetches one)" if nginx else
                   "skipped: no nginx")
         return
+    d = deployment()
     d.register(GATEWAY, selectors=[f"unix:uid:{os.geteuid()}"])
     certificate, key = enrol(d, agent)
     body = d.write("call.json", CALL)
@@ -105,6 +106,7 @@ def added(bench, d, nginx, agent):
     finally:
         for envoy in envoys.values():
             envoy.close()
+        d.close()
     bench.numbers["envoy"] = results
 
     def median(name, key):
