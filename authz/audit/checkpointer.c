@@ -144,8 +144,6 @@ static void try_to_forget(struct audit *a)
 		(void)!order_run(a, &o, &e);
 }
 
-#define PRUNE_PAUSE_MS 2 /* between two tiles: decisions go first */
-
 static int until_tick_ms(const struct audit *a)
 {
 	int64_t passed = (clock_mono_ns(&clock_system) - a->tick_ns) / 1000000;
@@ -161,9 +159,8 @@ void *checkpointer_main(void *audit)
 
 	a->tick_ns = clock_mono_ns(&clock_system);
 	for (;;) {
-		bool pruning = prune_step(a);
-		bool asked = queue_wait(a->requests, &c,
-					pruning ? PRUNE_PAUSE_MS : until_tick_ms(a));
+		int pause = prune_step(a), tick = until_tick_ms(a);
+		bool asked = queue_wait(a->requests, &c, pause && pause < tick ? pause : tick);
 
 		move_the_wal(a);
 		if (asked)

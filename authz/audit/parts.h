@@ -129,8 +129,9 @@ struct audit_keys {
 	struct shared shared;
 	struct key_history history;
 };
-/* --- prune.c: the checkpointer's. One tile more goes; true: there are others. --- */
-bool prune_step(struct audit *a);
+/* --- prune.c: the checkpointer's. One tile more goes. How long to wait before the next one, in
+ * milliseconds; 0: there is none to go now. --- */
+int prune_step(struct audit *a);
 
 /* --- rotate.c --- */
 MUST_USE bool rotate_publish(struct audit *a, const struct key_history *h, struct err *e);

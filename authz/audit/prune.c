@@ -3,6 +3,8 @@
 #include "authz/audit/parts.h"
 #include "authz/audit/read.h"
 
+#define PRUNE_PAUSE 5 /* times as long as a tile took: decisions go first */
+
 /* --- what could go --- */
 
 static bool find_in(struct audit_reader *reader, int64_t before_ms, uint64_t most,
@@ -94,11 +96,12 @@ static bool keep_hashes(struct log *l, uint64_t from, struct err *e)
 	db_bind_int(get, 1, (int64_t)from);
 	db_bind_int(get, 2, (int64_t)from + ROWS_TILE);
 	for (uint64_t i = 0; i < ROWS_TILE; i++) {
+		unsigned long long seq = from + i;
+
 		if (!db_step(get, &row, e))
 			return false;
-		if (!row || (uint64_t)db_column_int(get, 0) != from + i)
-			return rows_damaged(e, "record %llu is missing",
-					    (unsigned long long)(from + i));
+		if (!row || (uint64_t)db_column_int(get, 0) != seq)
+			return rows_damaged(e, "record %llu is missing", seq);
 		tree_leaf_hash(l->sha, db_column_blob(get, 1), hashes + i * SHA256_LEN);
 	}
 	db_reset(get);
@@ -136,9 +139,10 @@ bool log_prune_tile(struct log *l, uint64_t from, struct err *e)
 
 /* --- the checkpointer --- */
 
-bool prune_step(struct audit *a)
+int prune_step(struct audit *a)
 {
 	struct order o = { .what = ORDER_PRUNE_TILE };
+	int64_t began = clock_mono_ns(&clock_system);
 	struct err e = { 0 };
 
 	o.tile = atomic_load(&a->pruned);
@@ -146,14 +150,14 @@ bool prune_step(struct audit *a)
 	if (o.tile >= atomic_load(&a->prune_to) ||
 	    atomic_load(&a->checkpoint_size) <= atomic_load(&a->prune_record) ||
 	    atomic_load(&a->stop))
-		return false;
+		return 0;
 	if (!order_run(a, &o, &e))
-		return false; /* no room, perhaps: once more at the next tick */
+		return 0; /* no room, perhaps: once more at the next tick */
 	atomic_store(&a->pruned, o.tile + ROWS_TILE);
 	if (o.tile + ROWS_TILE < atomic_load(&a->prune_to))
-		return true;
+		return 1 + (int)((clock_mono_ns(&clock_system) - began) * PRUNE_PAUSE / 1000000);
 	atomic_store(&a->forget, true); /* the WAL has what went */
-	return false;
+	return 0;
 }
 
 bool audit_prune(struct audit *a, const struct prune_order *p, struct audit_job *job, struct err *e)
