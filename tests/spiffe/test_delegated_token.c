@@ -404,7 +404,7 @@ static void others_read_what_we_write(void **state)
 		{ "jti", JTI0 },
 	};
 	struct delegated_token t = sample();
-	struct str head, payload, rest;
+	struct str head, payload = { 0 }, rest;
 	struct err e = { 0 };
 	struct buf token;
 	uint8_t json[4096];
