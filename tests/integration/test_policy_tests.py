@@ -2,6 +2,7 @@
 """writ policy check, test and bench on the real binary: what an admin's pull request runs into."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -176,9 +177,11 @@ def the_first_rule_of_the_readme_works_and_so_does_its_test():
     with open(os.path.join(ROOT, "policies/README.md"), encoding="utf-8") as f:
         text = f.read()
     rule = next(b for b in text.split("```lua\n") if b.startswith('policy "support"')).split("```")[0]
-    # Tests stand indented: what is between fences is rules.
+    # Tests stand indented, as does what is no file of rules by itself: what is between fences is rules.
     plain = "".join(text.split("```")[::2])
-    tests = "\n".join(line[4:] for line in plain.splitlines() if line.startswith("    ") and not line.startswith("    writ "))
+    blocks = re.findall(r"(?:^    .*\n)+", plain, re.M)
+    tests = "".join(line[4:] for b in blocks if b.startswith("    test ") for line in b.splitlines(keepends=True))
+    check(tests.count("test \"") > 0, "no test is shown")
     with Folder() as f:
         f.write("support.lua", rule)
         f.write("support_test.lua", tests)
