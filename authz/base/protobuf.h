@@ -96,9 +96,8 @@ static inline void pb_bytes(struct pb_reader *in, const struct pb_field *f, stru
 /* A cursor over the message inside; its own failure is the caller's to carry up (pb_fail_with). */
 static inline void pb_message(struct pb_reader *in, const struct pb_field *f, struct pb_reader *out)
 {
-	if (f->wire == PB_BYTES)
-		*out = pb_reader(f->bytes);
-	else
+	*out = pb_reader(f->wire == PB_BYTES ? f->bytes : (struct str){ "", 0 });
+	if (f->wire != PB_BYTES)
 		pb_fail(in, pb_other_wire);
 }
 

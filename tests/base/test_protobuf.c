@@ -229,6 +229,23 @@ static void nests_by_cursor(void **state)
 	assert_null(strstr(e.msg, "another"));
 }
 
+/* Where a message should be there is a number: nothing is read of what was on the stack. */
+static void what_is_no_message_is_empty(void **state)
+{
+	uint8_t raw[HEX_MAX];
+	struct pb_reader out = pb_reader(unhex("0801", raw)), in;
+	struct pb_field f;
+	struct err e = { 0 };
+
+	(void)state;
+	memset(&in, 0x5a, sizeof(in));
+	assert_true(pb_next(&out, &f));
+	pb_message(&out, &f, &in);
+	assert_false(pb_next(&in, &f));
+	assert_true(pb_ok(&in, "Inner", &e));
+	assert_false(pb_ok(&out, "Outer", &e));
+}
+
 static void hex_is(const struct buf *b, const char *wanted)
 {
 	AUTO_BUF hex;
@@ -342,6 +359,7 @@ int main(void)
 		cmocka_unit_test(reads_the_table),
 		cmocka_unit_test(reads_values),
 		cmocka_unit_test(nests_by_cursor),
+		cmocka_unit_test(what_is_no_message_is_empty),
 		cmocka_unit_test(writes_what_protoc_writes),
 		cmocka_unit_test(lengths_of_every_size_read_back),
 		cmocka_unit_test(fails_as_its_buf_does),
