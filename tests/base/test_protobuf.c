@@ -19,6 +19,7 @@ static struct str unhex(const char *hex, uint8_t out[static HEX_MAX])
 {
 	size_t n = strlen(hex) / 2;
 
+	memset(out, 0, HEX_MAX);
 	assert_true(n <= HEX_MAX && text_unhex(str_c(hex), out, n));
 	return (struct str){ (const char *)out, n };
 }
