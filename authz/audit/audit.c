@@ -243,24 +243,30 @@ void audit_status(struct audit *a, struct audit_status *s)
 	snprintf(s->log_key_id, sizeof(s->log_key_id), "%08x", a->id.id);
 }
 
+bool request_run(struct audit *a, struct request *r, struct err *e)
+{
+	struct chain c;
+
+	if (!waiter_init(&r->waiter, e))
+		return false;
+	chain_init(&c);
+	chain_add(&c, &r->waiter.task.link);
+	if (!queue_push(a->requests, &c)) {
+		waiter_clear(&r->waiter);
+		return err_set(e, ERR_UNAVAILABLE, "too many wait for a checkpoint; try again");
+	}
+	waiter_wait(&r->waiter);
+	waiter_clear(&r->waiter);
+	if (!r->ok)
+		*e = r->err;
+	return r->ok;
+}
+
 bool audit_checkpoint(struct audit *a, struct buf *out, struct err *e)
 {
 	struct request r = { .out = out };
-	struct chain c;
 
-	if (!waiter_init(&r.waiter, e))
-		return false;
-	chain_init(&c);
-	chain_add(&c, &r.waiter.task.link);
-	if (!queue_push(a->requests, &c)) {
-		waiter_clear(&r.waiter);
-		return err_set(e, ERR_UNAVAILABLE, "too many wait for a checkpoint; try again");
-	}
-	waiter_wait(&r.waiter);
-	waiter_clear(&r.waiter);
-	if (!r.ok)
-		*e = r.err;
-	return r.ok;
+	return request_run(a, &r, e);
 }
 
 void audit_close(struct audit *a)

@@ -79,6 +79,9 @@ struct request {
 	struct err err;
 };
 
+/* Have the checkpointer do it, and wait. */
+MUST_USE bool request_run(struct audit *a, struct request *r, struct err *e);
+
 enum log_state {
 	STATE_OK,
 	STATE_STUCK, /* the last batch failed, but the next may not: full disk, no memory */

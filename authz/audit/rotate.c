@@ -136,23 +136,12 @@ bool audit_rotate(struct audit *a, const uint8_t key[static 32], struct str by, 
 {
 	struct key_change x = { .by = by };
 	struct request r = { .change = &x };
-	struct chain c;
+	bool ok;
 
 	memcpy(x.key, key, sizeof(x.key));
 	if (!a->config.hand_over || !a->config.switch_key)
 		return err_set(e, ERR_INTERNAL, "this log's key cannot be changed");
-	if (!waiter_init(&r.waiter, e))
-		return false;
-	chain_init(&c);
-	chain_add(&c, &r.waiter.task.link);
-	if (!queue_push(a->requests, &c)) {
-		waiter_clear(&r.waiter);
-		return err_set(e, ERR_UNAVAILABLE, "too many wait for a checkpoint; try again");
-	}
-	waiter_wait(&r.waiter);
-	waiter_clear(&r.waiter);
+	ok = request_run(a, &r, e);
 	*seq = x.made.size - 1;
-	if (!r.ok)
-		*e = r.err;
-	return r.ok;
+	return ok;
 }
