@@ -424,23 +424,6 @@ static bool live_definition(struct cli *c, struct dry *d, int *exit_code)
 	return true;
 }
 
-static void put_definition(const struct dry *d, struct buf *b)
-{
-	const struct policy_definition *k = &d->definition;
-
-	buf_lit(b, "\"definition\":{\"accepted\":");
-	buf_json(b, k->accepted);
-	buf_lit(b, ",\"changes\":");
-	buf_json(b, k->changes);
-	buf_lit(b, ",\"observed\":");
-	buf_json(b, k->observed);
-	buf_lit(b, ",\"pinned\":");
-	buf_json(b, k->pinned);
-	buf_lit(b, ",\"tool\":");
-	buf_json(b, k->tool);
-	buf_lit(b, "},");
-}
-
 static void write_facts(struct dry *d)
 {
 	const struct policy_request *q = &d->request;
@@ -464,7 +447,7 @@ static void write_facts(struct dry *d)
 		buf_lit(b, ",\"state\":\"active\"},");
 	}
 	if (q->ndefinitions)
-		put_definition(d, b);
+		policy_definition_write(b, &d->definition);
 	buf_printf(b, "\"now\":%" PRId64 "}", q->now_ms);
 }
 

@@ -131,19 +131,8 @@ static void put_definition(struct inquiry *i, struct buf *b)
 
 	if (!d && i->beside)
 		d = i->beside->result.definition;
-	if (!d)
-		return;
-	buf_lit(b, "\"definition\":{\"accepted\":");
-	buf_json(b, d->accepted);
-	buf_lit(b, ",\"changes\":");
-	buf_json(b, d->changes);
-	buf_lit(b, ",\"observed\":");
-	buf_json(b, d->observed);
-	buf_lit(b, ",\"pinned\":");
-	buf_json(b, d->pinned);
-	buf_lit(b, ",\"tool\":");
-	buf_json(b, d->tool);
-	buf_lit(b, "},");
+	if (d)
+		policy_definition_write(b, d);
 }
 
 /* The opening `facts`: all that writ itself added to the request, so that it can be decided again.

@@ -166,6 +166,21 @@ static const struct policy_definition *find_definition(const struct policy_reque
 	return NULL;
 }
 
+void policy_definition_write(struct buf *b, const struct policy_definition *d)
+{
+	buf_lit(b, "\"definition\":{\"accepted\":");
+	buf_json(b, d->accepted);
+	buf_lit(b, ",\"changes\":");
+	buf_json(b, d->changes);
+	buf_lit(b, ",\"observed\":");
+	buf_json(b, d->observed);
+	buf_lit(b, ",\"pinned\":");
+	buf_json(b, d->pinned);
+	buf_lit(b, ",\"tool\":");
+	buf_json(b, d->tool);
+	buf_lit(b, "},");
+}
+
 bool policy_definition_holds(const struct policy_pin *pin, const struct policy_definition *d,
 			     struct str digest)
 {

@@ -147,6 +147,9 @@ struct policy_definition {
 bool policy_definition_holds(const struct policy_pin *pin, const struct policy_definition *d,
 			     struct str digest);
 
+/* Append it as a member of the opening `facts`, with the comma behind it. */
+void policy_definition_write(struct buf *b, const struct policy_definition *d);
+
 /* A trusted fact about the registered agent. The names id, owner and state are writ's. */
 struct policy_attribute {
 	struct str name, value;
