@@ -149,13 +149,22 @@ static bool sign_x509(struct signer_desk *d, const struct signer_job *j, struct 
 	return true;
 }
 
+/* Is there a key of tokens that holds @at_s? @name: "JWT", "WIT". */
+static bool has_key(const struct jwt_signer *key, int64_t ends_s, const char *name, int64_t at_s,
+		    struct err *e)
+{
+	if (key && ends_s > at_s)
+		return true;
+	return key ? err_set(e, ERR_UNAVAILABLE,
+			     "the %s authority has expired: nothing can be signed with it", name)
+		   : err_set(e, ERR_UNAVAILABLE,
+			     "signer: no %s authority is in use: nothing can be signed with it",
+			     name);
+}
+
 static bool has_jwt(const struct signer_desk *d, int64_t at_s, struct err *e)
 {
-	if (d->hold.jwt && d->hold.jwt_ends_s > at_s)
-		return true;
-	return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
-		       d->hold.jwt ? "the JWT authority has expired"
-				   : "signer: no JWT authority is in use");
+	return has_key(d->hold.jwt, d->hold.jwt_ends_s, "JWT", at_s, e);
 }
 
 static bool jwt_made(struct signer_desk *d, bool made, struct err *e)
@@ -215,11 +224,8 @@ static bool sign_wit(struct signer_desk *d, const struct signer_job *j, struct b
 	if (!id_allowed(d, r->spiffe_id, &server, e) ||
 	    !life_allowed(d, r->issued_s, r->expires_s, d->x509_ttl_max_s, e))
 		return false;
-	if (!d->hold.wit || d->hold.wit_ends_s <= r->issued_s)
-		return err_set(e, ERR_UNAVAILABLE, "%s: nothing can be signed with it",
-			       d->hold.wit ? "the WIT authority has expired"
-					   : "signer: no WIT authority is in use");
-	return wit_svid_issue(d->hold.wit, r, out, e);
+	return has_key(d->hold.wit, d->hold.wit_ends_s, "WIT", r->issued_s, e) &&
+	       wit_svid_issue(d->hold.wit, r, out, e);
 }
 
 /* "<origin>\n<size>\n<base64 of the root>\n", nothing more (tlog-checkpoint). */
