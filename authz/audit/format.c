@@ -204,6 +204,14 @@ bool format_succeeded(const struct format_record *r)
 	       !str_eq(kind, STR("log.gap")) && !is_one_of(format_text(r, "outcome"), failures);
 }
 
+bool format_refused(const struct format_record *r)
+{
+	struct str kind = format_text(r, "kind");
+
+	return format_text(r, "decision").n || str_ends(kind, STR(".refused")) ||
+	       str_ends(kind, STR(".refuse")) || str_eq(format_text(r, "outcome"), STR("refused"));
+}
+
 enum format_gravity format_gravity(const struct format_record *r)
 {
 	struct str kind = format_text(r, "kind");

@@ -71,6 +71,9 @@ enum format_gravity format_gravity(const struct format_record *r);
 /* Did what the record is about succeed? A denial, a refusal and a failure did not. */
 bool format_succeeded(const struct format_record *r);
 
+/* Of what did not succeed: did somebody say no, rather than something fail? */
+bool format_refused(const struct format_record *r);
+
 /* Who did it, as a JSON string: the agent, else who called, else writ itself by its server's ID. */
 void format_principal(const struct format_record *r, struct buf *out);
 

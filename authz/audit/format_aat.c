@@ -13,19 +13,13 @@
 
 static const char *outcome(const struct format_record *r)
 {
-	struct str decision = format_text(r, "decision"), how = format_text(r, "outcome");
-	struct str kind = format_text(r, "kind");
-
-	if (str_eq(decision, STR("ask")))
+	if (str_eq(format_text(r, "decision"), STR("ask")))
 		return "escalated";
 	if (format_succeeded(r))
 		return "success";
-	if (str_eq(how, STR("timeout")))
+	if (str_eq(format_text(r, "outcome"), STR("timeout")))
 		return "timeout";
-	return decision.n || str_ends(kind, STR(".refused")) || str_ends(kind, STR(".refuse")) ||
-			       str_eq(how, STR("refused"))
-		       ? "denied"
-		       : "failure";
+	return format_refused(r) ? "denied" : "failure";
 }
 
 /* A UUID of version 4 in form, made of a hash so that the same record has the same one always. */

@@ -51,35 +51,26 @@ static void member(struct buf *out, const char *name, struct str text)
 
 static const char *outcome(const struct format_record *r)
 {
-	struct str decision = format_text(r, "decision"), kind = format_text(r, "kind");
-
-	if (str_eq(decision, STR("ask")))
+	if (str_eq(format_text(r, "decision"), STR("ask")))
 		return "deferred";
-	if (format_succeeded(r))
-		return "allowed";
-	return decision.n || str_ends(kind, STR(".refused")) || str_ends(kind, STR(".refuse")) ||
-			       str_eq(format_text(r, "outcome"), STR("refused"))
-		       ? "denied"
-		       : "error";
+	return format_succeeded(r) ? "allowed" : format_refused(r) ? "denied" : "error";
 }
 
 /* The names are in order (canonical form), those of the leaf are writ's own. */
 static void extension(const struct format_record *r, struct buf *out)
 {
-	static const char *const before[] = { "generation", NULL };
-	static const char *const after[] = { "model", "policy_sha256", "reason",
+	static const char *const names[] = { "model", "policy_sha256", "reason",
 					     "rule",  "trace_id",      NULL };
 	char number[24];
 
 	buf_lit(out, ",\"extensions\":{\"writ\":{");
 	member(out, "contract", STR(DRAFT));
-	for (size_t i = 0; before[i]; i++)
-		member(out, before[i], format_text(r, before[i]));
+	member(out, "generation", format_text(r, "generation"));
 	snprintf(number, sizeof(number), "%llu", (unsigned long long)r->seq);
 	member(out, "index", str_c(number));
 	member(out, "leaf_hash", r->leaf_hash);
-	for (size_t i = 0; after[i]; i++)
-		member(out, after[i], format_text(r, after[i]));
+	for (size_t i = 0; names[i]; i++)
+		member(out, names[i], format_text(r, names[i]));
 	buf_lit(out, "}}");
 }
 
