@@ -11,8 +11,6 @@
 #include "authz/audit/parts.h"
 #include "authz/audit/prune.h"
 
-#define PRUNE_TILE_BYTES (256 * 4096) /* that pruning a tile writes to the WAL, about */
-
 /* --- waiting --- */
 
 bool waiter_init(struct waiter *w, struct err *e)
@@ -287,8 +285,6 @@ static bool run_alone(struct audit *a, struct order *o)
 			note_failure(a, e);
 		return false;
 	}
-	if (o->what == ORDER_PRUNE_TILE)
-		a->log->bytes += PRUNE_TILE_BYTES;
 	o->range = a->log->head.range;
 	atomic_store(&a->size, a->log->head.range.n);
 	return true;
@@ -301,27 +297,27 @@ static bool empty_the_wal(struct audit *a, struct err *e)
 {
 	if (!db_checkpoint(a->log->db, DB_TRUNCATE, NULL, NULL, e))
 		return false;
-	a->log->bytes = a->wal_asked = 0;
+	a->wal_asked = 0;
 	atomic_store(&a->forget, false);
 	return true;
 }
 
-/* Pages are counted as bytes: each is written once, whatever the number of batches it took. The
- * checkpointer moves most of them while commits go on; the rest, and going back to the start of
+/* The checkpointer moves most pages while commits go on; the rest, and going back to the start of
  * the file, needs a moment without a commit, which only this thread can choose. */
 static void mind_the_wal(struct audit *a)
 {
-	uint64_t pages = a->log->bytes / WAL_PAGE_FILLED;
+	int pages = db_wal(a->log->db);
 	struct err e;
 
-	atomic_store(&a->wal_pages, (unsigned)(pages < 1u << 31 ? pages : 1u << 31));
+	atomic_store(&a->wal_pages, (unsigned)pages);
 	if (atomic_exchange(&a->restart, false)) {
 		/* Kept from it by a reader: it will end, and growth asks again. */
-		if (db_checkpoint(a->log->db, DB_RESTART, NULL, NULL, &e))
-			a->log->bytes = 0;
-		a->wal_asked = a->log->bytes;
-	} else if (a->log->bytes - a->wal_asked > (uint64_t)WAL_PAGES_MAX * WAL_PAGE_FILLED) {
-		a->wal_asked = a->log->bytes;
+		(void)!db_checkpoint(a->log->db, DB_RESTART, NULL, NULL, &e);
+		a->wal_asked = db_wal(a->log->db);
+	} else if (pages < a->wal_asked) {
+		a->wal_asked = 0; /* SQLite began the file anew by itself */
+	} else if (pages - a->wal_asked >= WAL_PAGES_MAX) {
+		a->wal_asked = pages;
 		queue_wake(a->requests);
 	}
 }

@@ -157,7 +157,6 @@ static bool bind_openings(struct log *l, const struct record *r, uint64_t seq)
 		db_bind_blob(l->opening, 2 + i, at, SALT_LEN + value.n);
 		at += SALT_LEN + value.n;
 	}
-	l->bytes += total;
 	return true;
 }
 
@@ -216,7 +215,6 @@ enum log_added log_add(struct log *l, const struct record *r, struct audit_job *
 	db_bind_blob(l->leaf, 2, leaf + 1, n);
 	if (!db_run(l->leaf, e) || (opened && !db_run(l->opening, e)))
 		return LOG_FAILED;
-	l->bytes += n;
 	if (to) {
 		to->seq = own.seq;
 		to->time_ms = own.time_ms;

@@ -48,7 +48,6 @@ struct log {
 	struct key_history keys; /* as the log was opened */
 	char node[LOG_NAME_MAX + 1], boot[17];
 	const struct clock *clock;
-	uint64_t bytes; /* inserted since the WAL was last reset */
 	bool begun;
 };
 

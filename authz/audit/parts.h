@@ -18,13 +18,16 @@
 #include "authz/base/snapshot.h"
 
 #define BATCH_MAX 1000 /* records in one transaction */
-/* When the WAL is moved into the database. Moving slows the commits beside it, so it should touch
- * fewer than one record in a hundred: with 32 in flight p99 is 10 times p50 at 4 and at 16 MB, and
- * 1.6 times at 48 MB. */
-#define WAL_PAGES_MAX 6000
-#define WAL_PAGE_FILLED 7000 /* bytes of records in one page of ROWS_PAGE */
-#define CHECKPOINT_MS 1000   /* between signed checkpoints, if records came, unless configured */
-#define PROBE_MS 1000	     /* between tries while the log cannot be written */
+/* When the WAL is moved into the database: at 64 MiB of pages of ROWS_PAGE. What counts is the
+ * file. A batch of one record commits three pages, most of them anew, so at a low rate records are
+ * a small part of it; and a file that grows costs more than its room: each commit takes new memory
+ * from the page cache and writes the blocks that say where the file is, one after the other, before
+ * its sync is over. Begun anew it is overwritten in place. Moving slows the commits beside it, so
+ * it should touch few records in a hundred: with 32 in flight p99 is three times p50 from 32 to 128
+ * MiB. */
+#define WAL_PAGES_MAX 8000
+#define CHECKPOINT_MS 1000 /* between signed checkpoints, if records came, unless configured */
+#define PROBE_MS 1000	   /* between tries while the log cannot be written */
 
 /* Someone who sleeps until a task of his was run: an eventfd, because its number may be closed
  * the moment he woke, where a condition variable would still be in use by the one who wakes. */
@@ -117,9 +120,9 @@ struct audit {
 	/* The committer's. */
 	struct log *log;
 	struct chain pending;
-	uint64_t lost;	    /* records refused since the log got stuck; for log.gap */
-	uint64_t wal_asked; /* bytes at which the checkpointer was last asked */
-	struct buf own;	    /* drafts of the log's own records */
+	uint64_t lost;	/* records refused since the log got stuck; for log.gap */
+	int wal_asked;	/* pages at which the checkpointer was last asked */
+	struct buf own; /* drafts of the log's own records */
 
 	/* The checkpointer's. */
 	struct db *wal;

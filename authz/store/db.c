@@ -16,6 +16,7 @@ struct db {
 	char *path; /* for messages */
 	int lost;   /* the SQLite code that broke the connection, or 0 */
 	bool stale; /* a rollback failed: the transaction it was to end is still open */
+	int wal;    /* pages in the WAL since its start, as of the last commit or checkpoint */
 	struct db_stmt *begin, *commit, *rollback;
 };
 
@@ -133,6 +134,28 @@ static bool check_pragma(struct db *db, const char *name, const char *want, stru
 	return true;
 }
 
+static int note_wal(void *of, sqlite3 *sq, const char *schema, int pages)
+{
+	struct db *db = of;
+
+	(void)sq;
+	(void)schema;
+	db->wal = pages;
+	return SQLITE_OK;
+}
+
+/* SQLite's own checkpoints are made from the same hook, so a connection has one or the other. */
+static bool mind_wal(struct db *db, int autocheckpoint)
+{
+	int pages = autocheckpoint ? autocheckpoint : 1000;
+
+	if (autocheckpoint < 0) {
+		sqlite3_wal_hook(db->sq, note_wal, db);
+		return true;
+	}
+	return sqlite3_wal_autocheckpoint(db->sq, pages) == SQLITE_OK;
+}
+
 /* Set what each connection needs, and look whether it was taken: an unknown pragma or a refused
  * one is silent. */
 static bool set_up(struct db *db, const struct db_options *o, struct err *e)
@@ -149,14 +172,13 @@ static bool set_up(struct db *db, const struct db_options *o, struct err *e)
 		{ "PRAGMA cell_size_check=ON", "cell_size_check", "1", false },
 	};
 	char size[40];
-	int pages = o->autocheckpoint < 0 ? 0 : o->autocheckpoint ? o->autocheckpoint : 1000;
 
 	sqlite3_extended_result_codes(db->sq, 1);
 	sqlite3_busy_timeout(db->sq, o->busy_ms);
 	sqlite3_db_config(db->sq, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(db->sq, SQLITE_DBCONFIG_DQS_DML, 0, NULL);
 	sqlite3_db_config(db->sq, SQLITE_DBCONFIG_DQS_DDL, 0, NULL);
-	if (sqlite3_wal_autocheckpoint(db->sq, pages) != SQLITE_OK)
+	if (!mind_wal(db, o->autocheckpoint))
 		return err_set(e, ERR_NOMEM, "%s: no memory for the database", db->path);
 	/* Heard only while the file is empty, and not read back: an older one keeps its own. */
 	snprintf(size, sizeof(size), "PRAGMA page_size=%d", o->page_size);
@@ -475,7 +497,14 @@ bool db_checkpoint(struct db *db, enum db_checkpoint mode, int *wal, int *moved,
 	if (db->lost)
 		return fail_lost(db, e);
 	code = sqlite3_wal_checkpoint_v2(db->sq, NULL, modes[mode], wal, moved);
+	if (code == SQLITE_OK && mode != DB_PASSIVE)
+		db->wal = 0;
 	return code == SQLITE_OK ? true : fail(db, code, e);
+}
+
+int db_wal(const struct db *db)
+{
+	return db->wal;
 }
 
 static bool schema_version(struct db *db, const char *module, int64_t *version, struct err *e)

@@ -106,6 +106,11 @@ enum db_checkpoint { DB_PASSIVE, DB_RESTART, DB_TRUNCATE };
 MUST_USE bool db_checkpoint(struct db *db, enum db_checkpoint mode, int *wal, int *moved,
 			    struct err *e);
 
+/* Pages in the WAL from its start to the last commit of this connection, or 0 after a RESTART or
+ * TRUNCATE of its own: what the file's size comes to, for a page is there as often as it was
+ * committed. Only of a connection that never checkpoints by itself. */
+int db_wal(const struct db *db);
+
 /* --- schema --- */
 
 /* The tables of one module grow by steps: steps[i] brings its version i to i + 1, each in one

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "authz/store/db.h"
@@ -127,6 +128,32 @@ static void checkpoints_are_signed_and_kept_outside(void **state)
 	fixture_append(f, 1);
 	assert_false(audit_checkpoint(f->audit, &note, &e));
 	checkpoint(f, &note);
+}
+
+/* A commit of one record writes the last pages of three tables anew, so the file grows by much more
+ * than the records: what bounds it must count the file. */
+static void the_wal_is_bounded_whatever_the_batches(void **state)
+{
+	const int64_t bound = INT64_C(160) << 20;
+	struct fixture *f = *state;
+	struct audit_status before, now = { 0 };
+	char path[128];
+	struct stat st;
+	int restarts = 0, records = 0;
+
+	snprintf(path, sizeof(path), "%s/log.db-wal", f->folder);
+	fixture_open(f);
+	for (; restarts < 3 && records < 60000; records += 10) {
+		before = now;
+		fixture_append(f, 10);
+		audit_status(f->audit, &now);
+		restarts += now.wal_pages < before.wal_pages;
+		assert_int_equal(stat(path, &st), 0);
+		if (st.st_size > bound)
+			fail_msg("%lld bytes after %d records", (long long)st.st_size, records);
+	}
+	assert_int_equal(restarts, 3);
+	assert_int_equal(fixture_check(f), records + 1);
 }
 
 /* --- starts that must be refused --- */
@@ -413,6 +440,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(time_never_runs_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_restart_goes_on, setup, teardown),
 		cmocka_unit_test_setup_teardown(checkpoints_are_signed_and_kept_outside, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(the_wal_is_bounded_whatever_the_batches, setup,
 						teardown),
 		cmocka_unit_test(damage_is_refused),
 		cmocka_unit_test_setup_teardown(triggers_stop_accidents, setup, teardown),

@@ -224,6 +224,30 @@ static void checkpoints(void **state)
 	assert_int_equal(wal, 0);
 }
 
+static void the_length_of_the_wal_is_known(void **state)
+{
+	const struct db_options o = { .create = true, .autocheckpoint = -1 };
+	AUTO_DB *db = NULL;
+	struct err e = { 0 };
+	int wal, last = 0;
+
+	assert_true(db_open(tmp_dir_path(state, "t.db"), &o, &db, &e));
+	assert_int_equal(db_wal(db), 0);
+	assert_true(db_exec(db, "CREATE TABLE t (i INTEGER) STRICT", &e));
+	for (int i = 0; i < 5; i++) { /* the same page, each time anew */
+		assert_true(db_exec(db, "INSERT INTO t VALUES (3)", &e));
+		assert_true(db_wal(db) > last);
+		last = db_wal(db);
+	}
+	assert_true(db_checkpoint(db, DB_PASSIVE, &wal, NULL, &e));
+	assert_int_equal(wal, last);
+	assert_int_equal(db_wal(db), last);
+	assert_true(db_checkpoint(db, DB_RESTART, NULL, NULL, &e));
+	assert_int_equal(db_wal(db), 0);
+	assert_true(db_exec(db, "INSERT INTO t VALUES (4)", &e));
+	assert_in_range(db_wal(db), 1, last - 1);
+}
+
 static bool add_two(struct db *db, struct err *e)
 {
 	AUTO_TX tx = { 0 };
@@ -293,6 +317,7 @@ int main(void)
 		T(readers_do_not_write),
 		T(counts_its_formats),
 		T(checkpoints),
+		T(the_length_of_the_wal_is_known),
 		T(no_fault_leaves_half_a_commit),
 	};
 
