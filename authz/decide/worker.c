@@ -4,6 +4,7 @@
 
 #include "authz/audit/outcome.h"
 #include "authz/decide/pending.h"
+#include "spiffe/peer_cache.h"
 
 bool worker_init(struct worker *w, struct core *core, struct home *home,
 		 struct signer_client *signer, struct err *e)
@@ -32,6 +33,7 @@ void worker_clear(struct worker *w)
 		free(p);
 	}
 	closings_close(w->closings);
+	peer_cache_free(w->peers);
 	policy_state_free(w->state);
 	policy_state_free(w->candidate);
 	held_clear(&w->policy);
@@ -125,4 +127,11 @@ const struct definition_view *worker_definitions(const struct worker *w)
 const struct revocations *worker_revocations(const struct worker *w)
 {
 	return (const struct revocations *)w->revocations.obj;
+}
+
+struct peer_cache *worker_peers(struct worker *w)
+{
+	if (!w->peers)
+		w->peers = peer_cache_new(&mem_system, PEER_CACHE_DEFAULT);
+	return w->peers;
 }

@@ -89,6 +89,7 @@ static inline void worker_count(atomic_uint_fast64_t *counter)
 
 struct pending;
 struct closings;
+struct peer_cache;
 
 struct worker {
 	struct core *core;
@@ -107,6 +108,7 @@ struct worker {
 	struct pending *oldest, *newest, *spare;
 	size_t spares;
 	struct closings *closings; /* outcome.h: opened when first needed, or NULL */
+	struct peer_cache *peers;  /* made when first needed, or NULL: see worker_peers */
 	size_t logs, reports;	   /* access logs open here, and their reports under way */
 	struct worker_counters counters;
 };
@@ -131,6 +133,10 @@ const struct caller_rules *worker_rules(const struct worker *w);
 const struct registry_view *worker_registry(const struct worker *w);
 const struct definition_view *worker_definitions(const struct worker *w);
 const struct revocations *worker_revocations(const struct worker *w);
+
+/* What the certificates of clients behind proxies say (spiffe/peer_cache.h). NULL: no memory, so
+ * they are to be read. */
+struct peer_cache *worker_peers(struct worker *w);
 
 /* ---- records in the making ---- */
 

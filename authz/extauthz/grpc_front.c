@@ -7,6 +7,7 @@
 #include "authz/extauthz/grpc_message.h"
 #include "authz/extauthz/parts.h"
 #include "authz/net/grpc.h"
+#include "spiffe/peer_cache.h"
 #include "spiffe/x509_svid.h"
 
 #define CERTIFICATE_MAX 32768 /* bytes of a PEM leaf */
@@ -60,28 +61,54 @@ static X509 *read_leaf(struct str pem)
 	return leaf;
 }
 
-/* A proxy reports the first URI of a certificate. One with more is no SVID, and who it names
- * depends on who reads it (sheet 6.2). */
-static bool one_identity(struct check *c, const struct grpc_described *d, struct err *e)
+/* What @certificate, PEM in percent codes, says; @svid holds the text of it. */
+static bool read_claim(struct check *c, struct str certificate, struct x509_svid *svid,
+		       struct peer_claim *out, struct err *e)
 {
-	struct x509_svid svid;
 	struct str pem;
 	X509 *leaf;
 	bool ok;
 
-	if (!d->certificate.n)
-		return true;
-	if (!percent_decode(c->arena, d->certificate, &pem) || !(leaf = read_leaf(pem)))
+	if (!percent_decode(c->arena, certificate, &pem) || !(leaf = read_leaf(pem)))
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
 				"source.certificate is no certificate in PEM and percent codes");
-	ok = x509_svid_claim(leaf, &svid, e);
-	c->has_certificate = X509_digest(leaf, EVP_sha256(), c->certificate, NULL) == 1;
+	ok = x509_svid_claim(leaf, svid, e) &&
+	     X509_digest(leaf, EVP_sha256(), out->sha256, NULL) == 1;
 	X509_free(leaf);
 	if (!ok)
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
 				"the client's certificate is no X.509-SVID; it must name one "
 				"SPIFFE ID and nothing else as URI");
-	return str_eq(str_c(svid.text), d->principal) ||
+	out->id = str_c(svid->text);
+	return true;
+}
+
+/* A proxy reports the first URI of a certificate. One with more is no SVID, and who it names
+ * depends on who reads it (sheet 6.2). It sends the certificate with each request: reading it costs
+ * more than deciding, so what it says is kept. Only if it is an SVID, for what is refused may be
+ * refused for want of memory. */
+static bool one_identity(struct check *c, const struct grpc_described *d, struct err *e)
+{
+	const struct peer_claim *claim = NULL;
+	struct peer_cache *known;
+	struct peer_claim now;
+	struct x509_svid svid;
+
+	if (!d->certificate.n)
+		return true;
+	known = worker_peers(c->worker);
+	if (known)
+		claim = peer_cache_find(known, d->certificate);
+	if (!claim) {
+		if (!read_claim(c, d->certificate, &svid, &now, e))
+			return false;
+		if (known)
+			peer_cache_add(known, d->certificate, &now);
+		claim = &now;
+	}
+	c->has_certificate = true;
+	memcpy(c->certificate, claim->sha256, sizeof(c->certificate));
+	return str_eq(claim->id, d->principal) ||
 	       err_code(e, ERR_FORBIDDEN, "agents_differ",
 			"source.principal and source.certificate name two clients");
 }

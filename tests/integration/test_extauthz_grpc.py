@@ -301,6 +301,8 @@ def one_certificate_one_name():
         return urllib.parse.quote(open(path, encoding="ascii").read(), safe="")
     leaf = pem(certificate()[0])
     equal(ask(call(), certificate=leaf).code, 0, "the agent's own")
+    equal(ask(call(), certificate=leaf).code, 0, "the agent's own once more")
+    denied(ask(call(), certificate=leaf.replace("END", "ENX")), 16, 401, "invalid_peer")
     denied(ask(call(), principal="spiffe://example.org/agent/other", certificate=leaf), 7, 403, "agents_differ")
     denied(ask(call(), principal=None, certificate=leaf), 7, 403, "agents_differ")
     two = server().path("two.crt")
