@@ -40,10 +40,9 @@ static bool only_uri(const GENERAL_NAMES *names, struct str *uri, struct err *e)
 	return true;
 }
 
-bool x509_svid_claim(X509 *leaf, struct x509_svid *out, struct err *e)
+/* @names (freed here) of a certificate: NULL for the reason that @critical is. */
+static bool claim(GENERAL_NAMES *names, int critical, struct x509_svid *out, struct err *e)
 {
-	int critical = -1;
-	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, &critical, NULL);
 	struct spiffe_id id;
 	struct str uri = { 0 };
 	bool ok;
@@ -68,6 +67,96 @@ bool x509_svid_claim(X509 *leaf, struct x509_svid *out, struct err *e)
 	}
 	GENERAL_NAMES_free(names);
 	return ok;
+}
+
+bool x509_svid_claim(X509 *leaf, struct x509_svid *out, struct err *e)
+{
+	int critical = -1;
+	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, &critical, NULL);
+
+	return claim(names, critical, out, e);
+}
+
+/* ---- a certificate of which the names alone are read ---- */
+
+/* Of RFC 5280 4.1: Certificate has three parts; the first one's last part, of at least eight (what
+ * is optional before it are three), is [3] EXPLICIT Extensions. */
+#define CERTIFICATE_PARTS 3
+#define TBS_PARTS_MIN 8
+#define TBS_PARTS_MAX 10
+#define EXTENSIONS 3
+
+/* The parts of a SEQUENCE that is all of @der. NULL: it is none. */
+static ASN1_SEQUENCE_ANY *parts_of(struct str der)
+{
+	const unsigned char *p = (const unsigned char *)der.p, *end = p + der.n;
+	ASN1_SEQUENCE_ANY *parts = d2i_ASN1_SEQUENCE_ANY(NULL, &p, (long)der.n);
+
+	if (parts && p != end) {
+		sk_ASN1_TYPE_pop_free(parts, ASN1_TYPE_free);
+		parts = NULL;
+	}
+	return parts;
+}
+
+/* As it is encoded, if it is of @type. */
+static struct str part(const ASN1_SEQUENCE_ANY *parts, int i, int type)
+{
+	const ASN1_TYPE *t = sk_ASN1_TYPE_value(parts, i);
+
+	if (!t || t->type != type)
+		return (struct str){ "", 0 };
+	return (struct str){ (const char *)ASN1_STRING_get0_data(t->value.asn1_string),
+			     (size_t)ASN1_STRING_length(t->value.asn1_string) };
+}
+
+static X509_EXTENSIONS *unwrap(struct str tagged)
+{
+	const unsigned char *p = (const unsigned char *)tagged.p, *end = p + tagged.n;
+	X509_EXTENSIONS *found;
+	int tag, class, is;
+	long n;
+
+	is = ASN1_get_object(&p, &n, &tag, &class, (long)tagged.n);
+	if (is != V_ASN1_CONSTRUCTED || class != V_ASN1_CONTEXT_SPECIFIC || tag != EXTENSIONS ||
+	    n != end - p)
+		return NULL;
+	found = d2i_X509_EXTENSIONS(NULL, &p, n);
+	if (found && p != end) {
+		sk_X509_EXTENSION_pop_free(found, X509_EXTENSION_free);
+		found = NULL;
+	}
+	return found;
+}
+
+static X509_EXTENSIONS *extensions_of(struct str der)
+{
+	ASN1_SEQUENCE_ANY *whole = der.n <= CRYPTO_REQUEST_MAX ? parts_of(der) : NULL;
+	ASN1_SEQUENCE_ANY *tbs = NULL;
+	X509_EXTENSIONS *found = NULL;
+	int n;
+
+	if (sk_ASN1_TYPE_num(whole) == CERTIFICATE_PARTS)
+		tbs = parts_of(part(whole, 0, V_ASN1_SEQUENCE));
+	n = sk_ASN1_TYPE_num(tbs);
+	if (n >= TBS_PARTS_MIN && n <= TBS_PARTS_MAX)
+		found = unwrap(part(tbs, n - 1, V_ASN1_OTHER));
+	sk_ASN1_TYPE_pop_free(tbs, ASN1_TYPE_free);
+	sk_ASN1_TYPE_pop_free(whole, ASN1_TYPE_free);
+	return found;
+}
+
+bool x509_svid_claim_der(struct str der, struct x509_svid *out, struct err *e)
+{
+	X509_EXTENSIONS *extensions = extensions_of(der);
+	int critical = -1;
+	GENERAL_NAMES *names;
+
+	if (!extensions)
+		return refuse(e, "not an X.509 v3 certificate in DER");
+	names = X509V3_get_d2i(extensions, NID_subject_alt_name, &critical, NULL);
+	sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+	return claim(names, critical, out, e);
 }
 
 static bool leaf_usage(X509 *leaf, struct err *e)

@@ -1,16 +1,12 @@
 #include "authz/extauthz/grpc_front.h"
 
-#include <openssl/err.h>
-#include <openssl/pem.h>
-
 #include "authz/base/text.h"
 #include "authz/extauthz/grpc_message.h"
 #include "authz/extauthz/parts.h"
 #include "authz/net/grpc.h"
+#include "spiffe/crypto.h"
 #include "spiffe/peer_cache.h"
 #include "spiffe/x509_svid.h"
-
-#define CERTIFICATE_MAX 32768 /* bytes of a PEM leaf */
 
 static void answer(struct check *c, const struct check_verdict *v)
 {
@@ -51,35 +47,24 @@ static bool take_settings(struct check *c, const struct grpc_described *d, struc
 	return true;
 }
 
-static X509 *read_leaf(struct str pem)
-{
-	BIO *bio = pem.n <= CERTIFICATE_MAX ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
-	X509 *leaf = bio ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
-
-	BIO_free(bio);
-	ERR_clear_error();
-	return leaf;
-}
-
 /* What @certificate, PEM in percent codes, says; @svid holds the text of it. */
 static bool read_claim(struct check *c, struct str certificate, struct x509_svid *svid,
 		       struct peer_claim *out, struct err *e)
 {
 	struct str pem;
-	X509 *leaf;
-	bool ok;
+	struct buf der;
 
-	if (!percent_decode(c->arena, certificate, &pem) || !(leaf = read_leaf(pem)))
+	buf_in_arena(&der, c->arena, CRYPTO_REQUEST_MAX);
+	if (!percent_decode(c->arena, certificate, &pem) ||
+	    !crypto_unpem(pem, "CERTIFICATE", &der, NULL))
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
 				"source.certificate is no certificate in PEM and percent codes");
-	ok = x509_svid_claim(leaf, svid, e) &&
-	     X509_digest(leaf, EVP_sha256(), out->sha256, NULL) == 1;
-	X509_free(leaf);
-	if (!ok)
+	if (!x509_svid_claim_der(buf_str(&der), svid, NULL))
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
 				"the client's certificate is no X.509-SVID; it must name one "
 				"SPIFFE ID and nothing else as URI");
 	out->id = str_c(svid->text);
+	sha256_of(c->worker->sha, buf_str(&der), out->sha256);
 	return true;
 }
 

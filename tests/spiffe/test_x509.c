@@ -313,6 +313,72 @@ static void verifies_the_table(void **state)
 	}
 }
 
+static bool claims(struct str der, struct x509_svid *out)
+{
+	struct err e = { 0 };
+	bool ok = x509_svid_claim_der(der, out, &e);
+
+	if (!ok && (e.class != ERR_UNAUTHENTICATED || strcmp(e.code, "invalid_certificate") != 0))
+		fail_msg("%s: %s", e.code, e.msg);
+	return ok;
+}
+
+/* Reading the names alone says of each certificate what reading all of it says. */
+static void names_alone_say_the_same(void **state)
+{
+	size_t good = 0, bad = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		STACK_OF(X509) *chain = chain_of(cases[i].f, cases[i].by);
+		struct str der = forge_der(sk_X509_value(chain, 0));
+		struct x509_svid whole = { 0 }, names = { 0 };
+		bool ok = x509_svid_claim(sk_X509_value(chain, 0), &whole, NULL);
+
+		if (claims(der, &names) != ok || strcmp(names.text, whole.text) != 0 ||
+		    !str_eq(names.id.path, whole.id.path))
+			fail_msg("%s: \"%s\", not \"%s\"", cases[i].why, names.text, whole.text);
+		*(ok ? &good : &bad) += 1;
+		forge_free(der);
+		sk_X509_pop_free(chain, X509_free);
+	}
+	assert_true(good > 0 && bad > 0);
+}
+
+/* Cut anywhere, with a byte more, or with any byte of its frame changed: no certificate, or one
+ * that OpenSSL reads the same name out of. */
+static void a_broken_certificate_has_no_name(void **state)
+{
+	STACK_OF(X509) *chain = chain_of((struct forge){ .san = ID, .usage = LEAF_USAGE }, BY_A);
+	struct str der = forge_der(sk_X509_value(chain, 0));
+	struct x509_svid svid, whole;
+	char copy[2048];
+
+	(void)state;
+	assert_in_range(der.n, 100, sizeof(copy) - 1);
+	assert_true(claims(der, &svid));
+	for (size_t n = 0; n < der.n; n++)
+		assert_false(claims(str_first(der, n), &svid));
+	memcpy(copy, der.p, der.n);
+	copy[der.n] = '\0';
+	assert_false(claims((struct str){ copy, der.n + 1 }, &svid));
+	for (size_t i = 0; i < der.n; i++) {
+		const struct str changed = { copy, der.n };
+		X509 *cert = NULL;
+
+		copy[i] = (char)(der.p[i] ^ 0x21);
+		if (crypto_certificate(changed, &cert, NULL) &&
+		    (claims(changed, &svid) != x509_svid_claim(cert, &whole, NULL) ||
+		     (claims(changed, &svid) && strcmp(svid.text, whole.text) != 0)))
+			fail_msg("byte %zu", i);
+		X509_free(cert);
+		(void)claims(changed, &svid);
+		copy[i] = der.p[i];
+	}
+	forge_free(der);
+	sk_X509_pop_free(chain, X509_free);
+}
+
 static void a_leaf_above_a_leaf_is_no_authority(void **state)
 {
 	struct forge middle = {
@@ -691,6 +757,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(verifies_the_table),
+		cmocka_unit_test(names_alone_say_the_same),
+		cmocka_unit_test(a_broken_certificate_has_no_name),
 		cmocka_unit_test(a_leaf_above_a_leaf_is_no_authority),
 		cmocka_unit_test(an_intermediate_can_be_an_anchor),
 		cmocka_unit_test(sets_share_bundles),
