@@ -270,6 +270,14 @@ static bool put_file(const struct svid_files *files, int dir, const char *name, 
 	return file_replace(&calls, dir, name, text, mode, e);
 }
 
+bool svid_put_file(const struct svid_files *files, const char *name, struct str text, mode_t mode,
+		   struct err *e)
+{
+	__attribute__((cleanup(close_fd))) int fd = open_dir(files->dir, e);
+
+	return fd >= 0 && put_file(files, fd, name, text, mode, e);
+}
+
 #define OLD_KEY "key.pem.old" /* while key.pem is newer than svid.pem */
 
 /* Key first: a reader that sees the new SVID finds its key. Each file is replaced whole. The old

@@ -20,7 +20,7 @@
 /* How the files are left. */
 struct svid_files {
 	const char *dir;
-	mode_t key_mode; /* of key.pem; the others are 0644 */
+	mode_t key_mode; /* of key.pem and of tokens; the others are 0644 */
 	uid_t owner;	 /* (uid_t)-1: as whoever runs */
 	gid_t group;
 };
@@ -64,7 +64,15 @@ MUST_USE bool svid_keep(const struct svid_files *files, EVP_PKEY *key, struct st
 /* From the Workload API at --socket: the identity of --id, else the default one. */
 MUST_USE bool svid_from_workload(const struct cli *c, const struct svid_files *files,
 				 struct svid_found *out, struct err *e);
+/* A JWT-SVID as --audience and --id want it. */
 MUST_USE bool svid_token_from_workload(struct cli *c, struct buf *token, struct err *e);
+/* Append to @token one for @audience; @id: this identity, empty: the default one. */
+MUST_USE bool svid_token_for(const char *uri, struct str audience, struct str id, struct buf *token,
+			     struct err *e);
+
+/* Replace the file @name in the folder. */
+MUST_USE bool svid_put_file(const struct svid_files *files, const char *name, struct str text,
+			    mode_t mode, struct err *e);
 
 /* The same from a message of FetchX509SVID. */
 MUST_USE bool svid_from_message(const struct cli *c, struct str message,

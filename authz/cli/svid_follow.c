@@ -6,20 +6,26 @@
  * brings newer ones. PERMISSION_DENIED says that this process is nobody (any more), and is asked
  * again with a growing pause, since the registration may be on its way; what it had before should
  * not be used from then on. INVALID_ARGUMENT and UNIMPLEMENTED will be said again for ever (SPIFFE
- * Workload Endpoint): it ends.
+ * Workload Endpoint): it ends. JWT-SVIDs and JWT bundles are kept beside it on request, the bundles
+ * by a stream on the same connection (svid_follow_jwt.c).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "authz/cli/svid_watch.h"
+#include "authz/cli/svid_follow_jwt.h"
 #include "authz/cli/workload.h"
 
-#define FILE_MAX (256 * 1024)
+#define FILE_MAX (512 * 1024)
 
-/* What lies there, or nothing. */
-static void read_now(const struct svid_watch *w, const char *name, struct buf *out)
+struct follow {
+	struct svid_watch *w;
+	struct svid_jwt jwt;
+	bool fresh; /* this connection has brought an SVID that holds */
+};
+
+void svid_read_now(const struct svid_watch *w, const char *name, struct buf *out)
 {
 	struct err e = { 0 };
 	AUTO_BUF path;
@@ -36,60 +42,91 @@ static bool has_changed(const struct svid_watch *w, const char *name, const stru
 {
 	AUTO_BUF after;
 
-	read_now(w, name, &after);
+	svid_read_now(w, name, &after);
 	return !str_eq(buf_str(before), buf_str(&after));
 }
 
-static void remove_files(const struct svid_watch *w)
+static void remove_file(const struct svid_watch *w, int dir, const char *name)
 {
-	static const char *const names[] = { "key.pem", "svid.pem", "key.pem.old" };
-	int dir = open(w->files.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct err e = { 0 };
 
-	for (size_t i = 0; dir >= 0 && i < ARRAY_LEN(names); i++)
-		if (unlinkat(dir, names[i], 0) != 0 && errno != ENOENT) {
-			err_set(&e, ERR_IO, "%s/%s stays: %s", w->files.dir, names[i],
-				strerror(errno));
-			svid_complain(w, &e);
-		}
-	if (dir >= 0)
-		close(dir);
+	if (unlinkat(dir, name, 0) == 0 || errno == ENOENT)
+		return;
+	err_set(&e, ERR_IO, "%s/%s stays: %s", w->files.dir, name, strerror(errno));
+	svid_complain(w, &e);
+}
+
+/* All that proves who we are. */
+static void remove_files(const struct follow *f)
+{
+	static const char *const names[] = { "key.pem", "svid.pem", "key.pem.old" };
+	int dir = open(f->w->files.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (dir < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		remove_file(f->w, dir, names[i]);
+	for (size_t i = 0; i < f->jwt.ntokens; i++)
+		remove_file(f->w, dir, f->jwt.tokens[i].file);
+	close(dir);
 }
 
 /* The identity was taken away. Said once. */
-static void withdraw(struct svid_watch *w)
+static void withdraw(struct follow *f)
 {
-	const char *what = cli_value(w->c, "--on-denied");
+	const char *what = cli_value(f->w->c, "--on-denied");
 
-	if (!w->have)
+	f->fresh = false;
+	svid_jwt_forget(&f->jwt);
+	if (!f->w->have)
 		return;
-	w->have = false;
+	f->w->have = false;
 	if (what && strcmp(what, "remove") == 0)
-		remove_files(w);
-	svid_tell(w, "withdrawn");
+		remove_files(f);
+	svid_tell(f->w, "withdrawn");
 }
 
-static bool on_message(void *ctx, struct str message)
+static bool on_svid(void *ctx, struct str message)
 {
-	struct svid_watch *w = ctx;
+	struct follow *f = ctx;
+	struct svid_watch *w = f->w;
+	struct svid_found before = w->now;
 	struct err e = { 0 };
 	AUTO_BUF svid, bundle;
 
 	w->failures = 0;
-	read_now(w, "svid.pem", &svid);
-	read_now(w, "bundle.pem", &bundle);
+	svid_read_now(w, "svid.pem", &svid);
+	svid_read_now(w, "bundle.pem", &bundle);
 	if (!svid_from_message(w->c, message, &w->files, &w->now, &e)) {
 		svid_complain(w, &e);
 		if (e.class == ERR_FORBIDDEN) /* there are others, but not --id */
-			withdraw(w);
+			withdraw(f);
 		return !cli_flag(w->c, "--once");
 	}
-	w->have = true;
+	w->have = f->fresh = true;
+	if (strcmp(before.spiffe_id, w->now.spiffe_id) != 0)
+		svid_jwt_forget(&f->jwt);
 	if (has_changed(w, "svid.pem", &svid))
 		svid_tell(w, "renewed");
 	else if (has_changed(w, "bundle.pem", &bundle))
 		svid_tell(w, "bundle");
-	return !cli_flag(w->c, "--once");
+	return true;
+}
+
+static bool on_jwt_bundles(void *ctx, struct str message)
+{
+	struct follow *f = ctx;
+
+	svid_jwt_heard(&f->jwt, message);
+	return true;
+}
+
+static int64_t turn(void *ctx)
+{
+	struct follow *f = ctx;
+	int64_t wait_s = f->fresh ? svid_jwt_turn(&f->jwt, f->w) : INT32_MAX;
+
+	return f->jwt.final || cli_flag(f->w->c, "--once") ? WORKLOAD_ENOUGH : wait_s;
 }
 
 /* Would the server say the same again for ever? */
@@ -111,26 +148,45 @@ static int check_usage(const struct svid_watch *w)
 	return CLI_DONE;
 }
 
-int svid_follow(struct svid_watch *w)
+static int follow(struct follow *f)
 {
-	int exit_code = check_usage(w);
-	struct err none = { 0 };
+	struct svid_watch *w = f->w;
+	const struct workload_follow streams = {
+		{ { "FetchX509SVID", { "", 0 }, on_svid },
+		  { "FetchJWTBundles", { "", 0 }, on_jwt_bundles } },
+		f->jwt.bundle_file ? 2 : 1,
+		f,
+		turn
+	};
 
-	if (exit_code != CLI_DONE)
-		return exit_code;
-	w->have = svid_on_disk(&w->files, (int64_t)time(NULL), &w->now, &none);
 	for (;;) {
 		struct err e = { 0 };
 
-		if (workload_follow(cli_value(w->c, "--socket"), "FetchX509SVID",
-				    (struct str){ "", 0 }, on_message, w, &e))
-			return w->have ? CLI_DONE : CLI_FAILED; /* once */
+		f->fresh = false;
+		if (workload_follow(cli_value(w->c, "--socket"), &streams, &e))
+			return f->fresh && !f->jwt.failed ? CLI_DONE : CLI_FAILED;
 		svid_complain(w, &e);
 		if (e.class == ERR_FORBIDDEN)
-			withdraw(w);
+			withdraw(f);
 		if (is_final(&e) || cli_flag(w->c, "--once"))
 			return CLI_FAILED;
 		w->failures++;
 		(void)sleep((unsigned)svid_retry_after(w->failures, svid_any()));
 	}
+}
+
+int svid_follow(struct svid_watch *w)
+{
+	int exit_code = check_usage(w);
+	struct follow f = { .w = w };
+	struct err e = { 0 };
+
+	if (exit_code != CLI_DONE)
+		return exit_code;
+	if (!svid_jwt_of(w->c, &f.jwt, &e))
+		return cli_fail(w->c, &e);
+	w->have = svid_on_disk(&w->files, (int64_t)time(NULL), &w->now, &e);
+	exit_code = follow(&f);
+	svid_jwt_clear(&f.jwt);
+	return exit_code;
 }

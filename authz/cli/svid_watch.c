@@ -149,7 +149,7 @@ static void run_command(const struct svid_watch *w)
 		svid_complain(w, &e);
 }
 
-void svid_tell(const struct svid_watch *w, const char *what)
+void svid_say(const struct svid_watch *w, const char *what)
 {
 	char expires[CLOCK_RFC3339_MAX];
 
@@ -162,10 +162,20 @@ void svid_tell(const struct svid_watch *w, const char *what)
 		fprintf(w->c->out, "%s %s until %s in %s\n", what, w->now.spiffe_id, expires,
 			w->files.dir);
 	fflush(w->c->out);
+}
+
+void svid_notify(const struct svid_watch *w)
+{
 	if (w->signal)
 		send_signal(w);
 	if (w->command)
 		run_command(w);
+}
+
+void svid_tell(const struct svid_watch *w, const char *what)
+{
+	svid_say(w, what);
+	svid_notify(w);
 }
 
 /* ---- renewing ---- */
@@ -297,5 +307,10 @@ int run_svid_watch(struct cli *c)
 				  "--signal %.40s: expected HUP, INT, TERM, QUIT, USR1, USR2 or "
 				  "WINCH",
 				  name);
-	return cli_value(c, "--socket") ? svid_follow(&w) : watch(&w);
+	if (cli_value(c, "--socket"))
+		return svid_follow(&w);
+	if (cli_flag(c, "--jwt") || cli_flag(c, "--jwt-bundle"))
+		return cli_misuse(c, "--jwt and --jwt-bundle are for --socket; without it, "
+				     "`writ svid jwt` fetches a token");
+	return watch(&w);
 }

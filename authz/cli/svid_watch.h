@@ -34,11 +34,16 @@ struct svid_watch {
 	const char *pid_file, *command;
 };
 
-/* Say that this happened ("renewed", "bundle", "withdrawn"), signal the process, run the command.
- */
+/* Say that this happened ("renewed", "bundle", "jwt_bundle", "withdrawn"); signal the process and
+ * run the command; both. */
+void svid_say(const struct svid_watch *w, const char *what);
+void svid_notify(const struct svid_watch *w);
 void svid_tell(const struct svid_watch *w, const char *what);
 void svid_complain(const struct svid_watch *w, const struct err *e); /* on standard error */
 uint32_t svid_any(void);					     /* at random */
+
+/* What lies in the folder under @name, or nothing; @out begins here. */
+void svid_read_now(const struct svid_watch *w, const char *name, struct buf *out);
 
 /* Follow the Workload API at --socket until nothing that could be tried would help; returns the
  * exit code. */

@@ -110,28 +110,47 @@ bool svid_from_workload(const struct cli *c, const struct svid_files *files, str
 	return ok;
 }
 
-bool svid_token_from_workload(struct cli *c, struct buf *token, struct err *e)
+/* @request is a JWTSVIDRequest that has its audiences. */
+static bool ask_token(const char *uri, struct buf *request, struct str id, struct buf *token,
+		      struct err *e)
 {
-	const char *id = cli_value(c, "--id"), *audience;
-	AUTO_BUF request, message;
+	AUTO_BUF message;
 	struct found svid;
-	size_t at = 0;
 
-	buf_init(&request, mem_system, 65536);
 	buf_init(&message, mem_system, WORKLOAD_REPLY_MAX);
-	while ((audience = cli_next(c, "--audience", &at)))
-		pb_put_bytes(&request, 1, str_c(audience));
-	if (id)
-		pb_put_bytes(&request, 2, str_c(id));
-	if (!buf_ok(&request))
+	if (id.n)
+		pb_put_bytes(request, 2, id);
+	if (!buf_ok(request))
 		return err_set(e, ERR_TOO_LARGE, "the audiences are too long");
-	if (!workload_ask(cli_value(c, "--socket"), "FetchJWTSVID", buf_str(&request), &message,
-			  e) ||
-	    !choose(buf_str(&message), id ? str_c(id) : (struct str){ NULL, 0 }, &svid, e))
+	if (!workload_ask(uri, "FetchJWTSVID", buf_str(request), &message, e) ||
+	    !choose(buf_str(&message), id, &svid, e))
 		return false;
 	if (!svid.token.n || !text_is_printable(svid.token))
 		return err_code(e, ERR_INTERNAL, "bad_response",
 				"the Workload API's token is none");
 	buf_add(token, svid.token);
 	return true;
+}
+
+bool svid_token_for(const char *uri, struct str audience, struct str id, struct buf *token,
+		    struct err *e)
+{
+	AUTO_BUF request;
+
+	buf_init(&request, mem_system, 65536);
+	pb_put_bytes(&request, 1, audience);
+	return ask_token(uri, &request, id, token, e);
+}
+
+bool svid_token_from_workload(struct cli *c, struct buf *token, struct err *e)
+{
+	const char *id = cli_value(c, "--id"), *audience;
+	AUTO_BUF request;
+	size_t at = 0;
+
+	buf_init(&request, mem_system, 65536);
+	while ((audience = cli_next(c, "--audience", &at)))
+		pb_put_bytes(&request, 1, str_c(audience));
+	return ask_token(cli_value(c, "--socket"), &request,
+			 id ? str_c(id) : (struct str){ NULL, 0 }, token, e);
 }

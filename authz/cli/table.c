@@ -111,9 +111,14 @@ static const struct option watch_options[] = {
 	{ "--socket", "URI", "follow a SPIFFE Workload API instead, such as unix:///run/w.sock", 0,
 	  false },
 	{ "--id", "SPIFFE_ID", "with --socket: which identity, if there are several", 0, false },
+	{ "--jwt", "AUDIENCE=FILE",
+	  "with --socket: keep a JWT-SVID for AUDIENCE in DIR/FILE as well, mode as --key-mode", 0,
+	  true },
+	{ "--jwt-bundle", "FILE", "with --socket: keep the JWK Set of our trust domain in DIR/FILE",
+	  0, false },
 	{ "--on-denied", "WHAT",
 	  "with --socket, when the identity is taken away: keep the files (the default), or remove "
-	  "key.pem and svid.pem",
+	  "key.pem, svid.pem and tokens",
 	  0, false },
 	END_OPTIONS,
 };

@@ -226,6 +226,15 @@ bool transport_read(void *ctx, char *p, size_t n, size_t *got, struct err *e)
 	return true;
 }
 
+bool transport_wait(struct transport *t, int ms)
+{
+	struct pollfd p = { .fd = t->fd, .events = POLLIN };
+
+	if (t->ssl && SSL_pending(t->ssl))
+		return true;
+	return poll(&p, 1, ms) != 0;
+}
+
 void transport_close(struct transport *t)
 {
 	if (!t)

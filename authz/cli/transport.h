@@ -20,6 +20,8 @@ MUST_USE bool transport_open(const struct target *t, const struct client_tls *tl
 MUST_USE bool transport_write(struct transport *t, struct str bytes, struct err *e);
 /* As struct reply_source wants it. */
 MUST_USE bool transport_read(void *t, char *p, size_t n, size_t *got, struct err *e);
+/* Is there something to read within @ms? True as well when reading would fail. */
+bool transport_wait(struct transport *t, int ms);
 void transport_close(struct transport *t);
 
 static inline void transport_close_p(struct transport **t)

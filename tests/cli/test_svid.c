@@ -10,7 +10,7 @@
 
 #include <signal.h>
 
-#include "authz/cli/svid_watch.h"
+#include "authz/cli/svid_follow_jwt.h"
 
 static void renews_at_half_of_the_life(void **state)
 {
@@ -89,6 +89,39 @@ static void reads_pid_files(void **state)
 	}
 }
 
+static void reads_tokens_that_are_wanted(void **state)
+{
+	static const struct {
+		const char *text, *audience, *file; /* no audience: refused */
+	} rows[] = {
+		{ "db=db.jwt", "db", "db.jwt" },
+		{ "https://db.example/?a=b=t", "https://db.example/?a=b", "t" },
+		{ "spiffe://a.example/b=..x", NULL, NULL },
+		{ "db", NULL, NULL },
+		{ "=db.jwt", NULL, NULL },
+		{ "db=", NULL, NULL },
+		{ "db=a/b", NULL, NULL },
+		{ "db=a\nb", NULL, NULL },
+		{ "db=svid.pem", NULL, NULL },
+		{ "db=key.pem.old", NULL, NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct svid_token t = { 0 };
+		struct err e = { 0 };
+		bool ok = svid_token_read(rows[i].text, &t, &e);
+
+		if (ok != !!rows[i].audience)
+			fail_msg("%s: %s", rows[i].text, e.msg);
+		if (ok && (!str_eq(t.audience, str_c(rows[i].audience)) ||
+			   strcmp(t.file, rows[i].file) != 0))
+			fail_msg("%s: %s", rows[i].text, t.file);
+		if (!ok)
+			assert_string_equal(e.code, "wrong_usage");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -96,6 +129,7 @@ int main(void)
 		cmocka_unit_test(waits_longer_after_each_failure),
 		cmocka_unit_test(knows_its_signals),
 		cmocka_unit_test(reads_pid_files),
+		cmocka_unit_test(reads_tokens_that_are_wanted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

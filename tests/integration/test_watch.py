@@ -1,5 +1,6 @@
 #!/usr/bin/env -S python3 -B
 """writ svid watch: keeps an SVID fresh on disk, tells a program, and survives what goes wrong."""
+import base64
 import json
 import os
 import signal
@@ -272,6 +273,122 @@ def keeps_the_files_while_the_server_is_away():
     done = d.writ("svid", "watch", "--socket", uri, "--dir", folder, "--once", "--id", "spiffe://example.org/agent/x", code=1)
     check("gives this process no spiffe://example.org/agent/x" in done.stderr, done.stderr)
     d.close()
+
+
+# --- tokens beside it --------------------------------------------------------------------------
+
+def claims(path):
+    text = open(path, encoding="ascii").read().split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+
+def mode(path):
+    return os.stat(path).st_mode & 0o777
+
+
+@test
+def keeps_tokens_and_the_jwt_bundle():
+    d, other = server(), Double()
+    folder, ran, life = d.path("jwt"), d.path("jwt-ran"), [4]
+
+    def short(request):
+        other.w.claims = {"exp": int(time.time()) + life[0]}
+        return other.w.jwt(request)
+    other.w.method["FetchJWTSVID"] = short
+    w = Watch(d, "--socket", f"unix://{other.path}", "--dir", folder, "--jwt", "https://db.example/?a=b=db.jwt",
+              "--jwt", "ledger=ledger.jwt", "--jwt-bundle", "jwks.json", "--exec", f"echo ran >>{ran}", "--json",
+              "--on-denied", "remove")
+
+    def events(what):
+        return [e for e in map(json.loads, w.said().splitlines()) if e["event"] == what]
+
+    def renewed(name):
+        return len([e for e in events("token") if e["file"] == name])
+    try:
+        w.until("both tokens", lambda: renewed("db.jwt") and renewed("ledger.jwt") and events("jwt_bundle"))
+        first = claims(d.path("jwt", "ledger.jwt"))
+        equal((claims(d.path("jwt", "db.jwt"))["aud"], first["aud"], first["sub"]),
+              (["https://db.example/?a=b"], ["ledger"], "spiffe://example.org/a"), "claims")
+        equal([mode(d.path("jwt", n)) for n in ("db.jwt", "ledger.jwt", "jwks.json")], [0o600, 0o600, 0o644], "modes")
+        equal([k["kid"] for k in json.load(open(d.path("jwt", "jwks.json")))["keys"]], ["k1"], "keys")
+        equal(len(events("renewed")), 1, "X.509-SVIDs")
+        # At half of its life, which is two seconds, the next one comes; it lives for longer.
+        life[0] = 3600
+        w.until("renewed tokens", lambda: renewed("db.jwt") >= 2 and renewed("ledger.jwt") >= 2)
+        check(claims(d.path("jwt", "ledger.jwt"))["exp"] > first["exp"], "the token is the old one")
+        other.commands["jwt-key"]()
+        w.until("a new JWT key", lambda: len(events("jwt_bundle")) == 2)
+        equal(len(json.load(open(d.path("jwt", "jwks.json")))["keys"]), 2, "keys")
+        w.until("the command", lambda: open(ran).read().count("ran") >= 4)
+        other.commands["revoke"]()
+        w.until("that it is over", lambda: events("withdrawn"))
+        equal(sorted(os.listdir(folder)), ["bundle.pem", "jwks.json"], "what is left")
+        before = renewed("db.jwt")
+        other.commands["grant"]()
+        w.until("that it is back", lambda: renewed("db.jwt") > before)
+    finally:
+        w.stop()
+        other.close()
+
+
+@test
+def a_token_that_is_not_what_was_asked_for_replaces_nothing():
+    d = server()
+    for wrong, word in (({"aud": ["x"]}, "(aud)"), ({"sub": "spiffe://example.org/b"}, "(sub)"), ({"exp": 1}, "(exp)"),
+                        ({"exp": None}, "(exp)")):
+        other = Double()
+        other.w.claims = wrong
+        folder = d.path(f"bad{word}")
+        done = d.writ("svid", "watch", "--socket", f"unix://{other.path}", "--dir", folder, "--once", "--jwt", "db=db", code=1)
+        check(word in done.stderr and "the token for db" in done.stderr, done.stderr)
+        equal(sorted(os.listdir(folder)), ["bundle.pem", "key.pem", "svid.pem"], "files")
+        other.close()
+    for bundles, word in (({"spiffe://fed.example": "{}"}, "no JWT bundle of spiffe://example.org"),
+                          ({"spiffe://example.org": "{}"}, "no JWK Set"), ({"spiffe://example.org": "["}, "no JWK Set")):
+        other = Double()
+        other.w.jwt_bundles = lambda _, bundles=bundles: bundles
+        done = d.writ("svid", "watch", "--socket", f"unix://{other.path}", "--dir", d.path("bad-keys"), "--once",
+                      "--jwt-bundle", "jwks", code=1)
+        check(word in done.stderr, done.stderr)
+        check("jwks" not in os.listdir(d.path("bad-keys")), "it was written")
+        other.close()
+    # An audience that is refused will be refused for ever: no --once is needed to end it.
+    other = Double()
+    other.w.method["FetchJWTSVID"] = lambda _: (3, "no such audience")
+    done = d.writ("svid", "watch", "--socket", f"unix://{other.path}", "--dir", d.path("refused"), "--jwt", "db=db", code=1)
+    check("no such audience" in done.stderr, done.stderr)
+    other.close()
+
+
+@test
+def tokens_of_the_real_server():
+    d = Deployment(caller=None).start()
+    d.register("spiffe://example.org/agent/follower", selectors=[f"unix:uid:{os.geteuid()}"])
+    folder = d.path("real")
+    done = d.writ("svid", "watch", "--socket", f"unix://{d.workload_socket}", "--dir", folder, "--once", "--key-mode", "0640",
+                  "--jwt", "spiffe://example.org/db=db.jwt", "--jwt-bundle", "jwks.json", code=0)
+    check("token spiffe://example.org/agent/follower for spiffe://example.org/db until " in done.stdout, done.stdout)
+    said = claims(d.path("real", "db.jwt"))
+    equal((said["sub"], said["aud"]), ("spiffe://example.org/agent/follower", ["spiffe://example.org/db"]), "claims")
+    equal((mode(d.path("real", "db.jwt")), mode(d.path("real", "jwks.json"))), (0o640, 0o644), "modes")
+    equal([k["kty"] for k in json.load(open(d.path("real", "jwks.json")))["keys"]], ["EC"], "keys")
+    # A bundle that is what lies there is nothing new; a token is.
+    done = d.writ("svid", "watch", "--socket", f"unix://{d.workload_socket}", "--dir", folder, "--once",
+                  "--jwt", "spiffe://example.org/db=db.jwt", "--jwt-bundle", "jwks.json", code=0)
+    check("token " in done.stdout and "jwt_bundle" not in done.stdout, done.stdout)
+    d.close()
+
+
+@test
+def refuses_names_that_are_none():
+    d, uri = server(), "unix:///nobody"
+    for args in (["--jwt", "db"], ["--jwt", "=db.jwt"], ["--jwt", "db="], ["--jwt", "db=a/b"], ["--jwt", "db=.x"],
+                 ["--jwt", "db=key.pem"], ["--jwt", "a=x", "--jwt", "b=x"], ["--jwt", "a=x", "--jwt-bundle", "x"],
+                 ["--jwt-bundle", "svid.pem"], ["--jwt-bundle", "../x"],
+                 [a for i in range(17) for a in ("--jwt", f"a{i}=x{i}")]):
+        d.writ("svid", "watch", "--socket", uri, "--dir", d.path("never"), *args, code=2)
+    d.writ("svid", "watch", "--dir", d.path("never"), "--jwt", "a=x", code=2)
+    check(not os.path.exists(d.path("never")), "it began all the same")
 
 
 @test
