@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -21,6 +22,16 @@ struct queue {
 	size_t max;
 	int fd;
 };
+
+void tasks_run(const struct chain *c)
+{
+	for (struct link *at = c->first, *next; at; at = next) {
+		struct task *t = LINK_OF(at, struct task, link);
+
+		next = at->next;
+		t->run(t);
+	}
+}
 
 struct queue *queue_new(size_t max, bool with_eventfd, struct err *e)
 {

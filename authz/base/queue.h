@@ -50,6 +50,9 @@ struct task {
 	void (*run)(struct task *t); /* on the receiver's thread */
 };
 
+/* Run all of a chain of tasks, in order; each may free itself. */
+void tasks_run(const struct chain *c);
+
 struct queue;
 
 /* @max objects wait at most. With @eventfd the queue has a descriptor that becomes readable

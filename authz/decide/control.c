@@ -102,18 +102,6 @@ static void housekeeping(struct control *c)
 	}
 }
 
-static void run_tasks(struct chain *tasks)
-{
-	struct link *next;
-
-	for (struct link *l = tasks->first; l; l = next) {
-		struct task *t = LINK_OF(l, struct task, link);
-
-		next = l->next;
-		t->run(t);
-	}
-}
-
 /* Decisions would go on with what the fronts know, and nobody could take anything away. */
 static bool db_is_lost(struct control *c)
 {
@@ -137,13 +125,13 @@ static void *control_thread(void *arg)
 
 	while (!atomic_load(&c->stop)) {
 		if (queue_wait(c->inbox, &tasks, (int)(LOOK_NS / 1000000)))
-			run_tasks(&tasks);
+			tasks_run(&tasks);
 		housekeeping(c);
 		lost = lost || db_is_lost(c);
 	}
 	/* Whoever still waits gets an answer. */
 	while (queue_take(c->inbox, &tasks))
-		run_tasks(&tasks);
+		tasks_run(&tasks);
 	refusals_take(&c->core->refusals, record_refusals, c);
 	rollouts_stop(c);
 	if (!registry_keep_seen(c->registry, &e))

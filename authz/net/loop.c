@@ -238,12 +238,7 @@ static bool run_inbox(struct loop *l)
 	l->inbox_ready = false;
 	if (!queue_take(l->home.inbox, &c))
 		return false;
-	for (struct link *at = c.first, *next; at; at = next) {
-		struct task *t = LINK_OF(at, struct task, link);
-
-		next = at->next;
-		t->run(t);
-	}
+	tasks_run(&c);
 	return true;
 }
 

@@ -222,14 +222,8 @@ static void *run_home(void *arg)
 	while (!o->ended) {
 		struct chain c;
 
-		if (!queue_wait(o->home.inbox, &c, -1))
-			continue;
-		for (struct link *at = c.first, *next; at; at = next) {
-			struct task *t = LINK_OF(at, struct task, link);
-
-			next = at->next;
-			t->run(t);
-		}
+		if (queue_wait(o->home.inbox, &c, -1))
+			tasks_run(&c);
 	}
 	return NULL;
 }
@@ -383,10 +377,7 @@ void operators_free(struct operators *o)
 		return;
 	operators_stop(o);
 	while (queue_take(o->home.inbox, &left))
-		for (struct link *at = left.first, *next; at; at = next) {
-			next = at->next;
-			LINK_OF(at, struct task, link)->run(LINK_OF(at, struct task, link));
-		}
+		tasks_run(&left);
 	queue_free(o->home.inbox);
 	for (struct opdoor *d = o->doors, *next; d; d = next) {
 		next = d->next;

@@ -214,19 +214,13 @@ void rig_change(struct rig *r, const char *id, enum registry_verb verb)
 bool rig_pump(struct rig *r, int ms)
 {
 	struct chain tasks;
-	struct link *next;
 
 	if (r->core.audit)
 		worker_turn_end(&r->worker);
 	/* A log that takes nothing answers at once. */
 	if (!queue_wait(r->home.inbox, &tasks, r->worker.oldest ? ms : 0))
 		return false;
-	for (struct link *l = tasks.first; l; l = next) {
-		struct task *t = LINK_OF(l, struct task, link);
-
-		next = l->next;
-		t->run(t);
-	}
+	tasks_run(&tasks);
 	return true;
 }
 
