@@ -174,9 +174,25 @@ void worker_turn_end(struct worker *w)
 		fail_staged(w, &e);
 }
 
+/* A turn that took longer than the deadline is our lateness, not the log's: what the committer has
+ * handed back meanwhile is on disk, and its owners are told so. At the operators' door a task may
+ * be a request, which is a turn of its own: that one takes no more. */
+static void take_what_came_back(struct worker *w)
+{
+	struct chain c;
+
+	if (w->taking || !w->home->inbox || !queue_take(w->home->inbox, &c))
+		return;
+	w->taking = true;
+	tasks_run(&c);
+	w->taking = false;
+}
+
 /* Owners whose record is late get their answer; the record stays where it is. */
 void pending_expire(struct worker *w)
 {
+	if (w->oldest && w->oldest->deadline_ns <= w->turn_ns)
+		take_what_came_back(w);
 	for (struct pending *p = w->oldest, *after; p && p->deadline_ns <= w->turn_ns; p = after) {
 		struct recorded late = { .ok = false };
 

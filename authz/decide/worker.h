@@ -107,6 +107,7 @@ struct worker {
 	struct chain staged;	      /* of pending->job.task.link */
 	struct pending *oldest, *newest, *spare;
 	size_t spares;
+	bool taking;		   /* the inbox is being emptied before records are given up */
 	struct closings *closings; /* outcome.h: opened when first needed, or NULL */
 	struct peer_cache *peers;  /* made when first needed, or NULL: see worker_peers */
 	size_t logs, reports;	   /* access logs open here, and their reports under way */
@@ -117,7 +118,8 @@ MUST_USE bool worker_init(struct worker *w, struct core *core, struct home *home
 			  struct signer_client *signer, struct err *e);
 void worker_clear(struct worker *w);
 
-/* Bring the snapshots up to date; give up on records past their deadline. */
+/* Bring the snapshots up to date; give up on records past their deadline, after a look whether they
+ * are in the inbox: then its tasks run here and now. */
 void worker_turn_begin(struct worker *w);
 /* Hand what was staged to the committer. */
 void worker_turn_end(struct worker *w);

@@ -158,6 +158,27 @@ static const char by_context[] =
 	"\"resource\":{\"type\":\"tool\",\"id\":\"payments/create\"},\"context\":{\"agent\":\"" FIN
 	"\"}}";
 
+/* A turn that is longer than the deadline, of a slow policy say: what was committed meanwhile is on
+ * record, though the worker looks at the time first. */
+static void a_slow_turn_loses_no_record(void **state)
+{
+	struct rig_answer *got;
+	struct chain back;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	got = rig_ask_only(&r, STR(FIN), ROLE_PEP, by_context);
+	worker_turn_end(&r.worker);
+	assert_true(queue_wait(r.home.inbox, &back, 10000)); /* it is committed ... */
+	queue_push_always(r.home.inbox, &back);		     /* ... and waits in the inbox */
+	r.time.ns += r.core.decision_ns;
+	worker_turn_begin(&r.worker);
+	assert_true(got->done);
+	assert_true(got->a.recorded);
+	rig_stop(&r);
+}
+
 static void a_pep_names_the_agent_of_a_user(void **state)
 {
 	struct rig_answer got;
@@ -280,6 +301,7 @@ int main(void)
 		cmocka_unit_test(decides_the_table),
 		cmocka_unit_test(an_agent_that_is_no_text_is_unknown),
 		cmocka_unit_test(a_worker_knows_its_deadline),
+		cmocka_unit_test(a_slow_turn_loses_no_record),
 		cmocka_unit_test(a_pep_names_the_agent_of_a_user),
 		cmocka_unit_test(states_of_an_agent),
 		cmocka_unit_test(without_a_policy_everything_is_denied),
