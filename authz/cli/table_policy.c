@@ -68,6 +68,11 @@ static const struct option explain_options[] = {
 	{ "--dry", "FILE", "explain this AuthZEN request instead; - is stdin", 0, false },
 	{ "--set", "NAME=VALUE", "with --dry: the agent's attributes, not the registry's", 0,
 	  true },
+	{ "--user", "ID", "with --dry: on whose behalf the agent acts (q.user.id) ...", 0, false },
+	{ "--issuer", "URL", "... a user of this issuer (q.user.issuer)", 0, false },
+	{ "--scope", "NAME", "with --dry: what the token is good for (q.user.scope)", 0, true },
+	{ "--via", "SPIFFE_ID",
+	  "with --dry: an agent that acted before, the first in front (q.chain)", 0, true },
 	{ "--all", NULL, "also the rules that do not apply, and why not", 0, false },
 	END_OPTIONS,
 };

@@ -389,6 +389,45 @@ def explain_of_what_was_never_asked():
     d.writ("policy", "explain", "--set", "a=b", "1", code=2)
 
 
+DELEGATED = """policy "delegated" {
+  permit "for staff" {
+    on   = { action = "tools/call" },
+    when = function(q) return q.user.issuer == "https://login.example" and has(q.user.scope, "pay") end,
+  },
+  deny "at third hand" {
+    on   = { action = "tools/call" },
+    when = function(q) return #q.chain > 2 end,
+  },
+}
+"""
+
+
+@test
+def explain_takes_on_whose_behalf():
+    d, _ = with_a_past()
+    d.write("request.json", json.dumps(call("payments/create", {"amount": 7, "to": "x"})))
+    rules, planner, helper = folder(d, "delegated", DELEGATED), "spiffe://example.org/agent/planner", "spiffe://example.org/agent/x"
+
+    def dry(*args, code=0):
+        done = d.writ("policy", "explain", "--json", "--dry", "request.json", "--set", "team=ops", *args, rules, code=code)
+        return json.loads(done.stdout) if code == 0 else done.stderr
+    alice = ["--user", "alice", "--issuer", "https://login.example"]
+    for args, rule in (([], ""), (alice, ""), ([*alice, "--scope", "read", "--scope", "pay"], "delegated/for staff"),
+                       (["--scope", "pay"], ""), (["--user", "alice", "--issuer", "https://other.example", "--scope", "pay"], ""),
+                       ([*alice, "--scope", "pay", "--via", planner], "delegated/for staff"),
+                       ([*alice, "--scope", "pay", "--via", planner, "--via", helper], "delegated/at third hand")):
+        equal(dry(*args)["rule"], rule, f"by {args}")
+    equal(dry(*alice, "--scope", "read", "--scope", "pay", "--via", planner)["facts"]["delegation"],
+          {"chain": [planner, AGENT], "scope": "read pay", "user": {"id": "alice", "issuer": "https://login.example"}}, "facts")
+    check("delegation" not in dry()["facts"], "nobody was named")
+    for args, word in ((["--user", "alice"], "belong together"), (["--issuer", "https://login.example"], "belong together"),
+                       (["--via", "planner"], "--via planner: "), (["--scope", "a b"], "without blanks"),
+                       (["--scope", ""], "without blanks"), (["--via", planner] * 17, "at most 16")):
+        check(word in dry(*args, code=2), f"{args}: {dry(*args, code=2)}")
+    for option in ("--user", "--issuer", "--scope", "--via"):
+        check("belongs to --dry" in d.writ("policy", "explain", option, "x", "1", code=2).stderr, option)
+
+
 @test
 def replay_needs_no_server():
     d, _ = with_a_past()
