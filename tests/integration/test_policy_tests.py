@@ -95,6 +95,8 @@ def a_changed_comparison_is_stopped_and_named():
         ("office-hours.lua", '"08:00"', '"07:59"', "case 2", "finance/payments"),
         ("mcp-sessions.lua", '"ping", ', "", "an MCP session stands before any call", "no_rule"),
         ("mcp-sessions.lua", 'resource = "mcp_server", action = {\n', "action = {\n", "more than the frame", "mcp-sessions/the frame"),
+        ("on-behalf.lua", "q.user.issuer == staff and has(q.user", "has(q.user", "case 6 (another alice)", "on-behalf/mail for the person"),
+        ("on-behalf.lua", "#q.chain > 2", "#q.chain > 3", "case 3 (handed on twice)", "on-behalf/mail for the person"),
         ("read-only.lua", '"write", ', "", "a read-only contractor", "contractors/their own folder"),
     )
     for name, old, new, case, rule in changes:
