@@ -537,7 +537,7 @@ const struct json *json_get(const struct json *v, struct str name)
 			hi = middle;
 	}
 	for (; lo < hi; lo++)
-		if (str_eq(v->items[lo].name, name))
+		if (str_eq_short(v->items[lo].name, name))
 			return &v->items[lo];
 	return NULL;
 }

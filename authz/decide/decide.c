@@ -25,9 +25,9 @@ static struct str agent_of(const struct decision_request *q)
 {
 	struct str type = text_of(q->subject, STR("type"));
 
-	if (str_eq(type, STR("agent")))
+	if (str_eq_short(type, STR("agent")))
 		return text_of(q->subject, STR("id"));
-	if (str_eq(type, STR("identity")) || str_eq(type, STR("user"))) {
+	if (str_eq_short(type, STR("identity")) || str_eq_short(type, STR("user"))) {
 		/* An agent that is named by something else than a text is one nobody knows. */
 		if (q->context && json_get(q->context, STR("agent")) &&
 		    !json_get_type(q->context, STR("agent"), JSON_STRING))

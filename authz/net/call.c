@@ -57,7 +57,7 @@ struct str call_reason(int status)
 struct str call_header(const struct call *c, struct str name)
 {
 	for (size_t i = 0; i < c->nheaders; i++)
-		if (str_eq(c->headers[i].name, name))
+		if (str_eq_short(c->headers[i].name, name))
 			return c->headers[i].value;
 	return (struct str){ NULL, 0 };
 }

@@ -140,31 +140,31 @@ static bool read_connection(struct http1 *r, struct str v)
 /* The headers that this reader itself must understand; the rest is the handler's. */
 static bool read_known(struct http1 *r, struct http_header h, struct err *e)
 {
-	if (str_eq(h.name, STR("host"))) {
+	if (str_eq_short(h.name, STR("host"))) {
 		if (r->has_host)
 			return bad(r, e, "Host is given twice");
 		r->has_host = true;
 		return http_host_ok(h.value) ||
 		       bad(r, e, "Host has a character that no host name has");
 	}
-	if (str_eq(h.name, STR("content-length")))
+	if (str_eq_short(h.name, STR("content-length")))
 		return read_length(r, h.value, e);
-	if (str_eq(h.name, STR("transfer-encoding"))) {
+	if (str_eq_short(h.name, STR("transfer-encoding"))) {
 		if (r->chunked)
 			return bad(r, e, "Transfer-Encoding is given twice");
 		r->chunked = true;
 		return http_equal_fold(h.value, STR("chunked")) ||
 		       bad(r, e, "the only Transfer-Encoding accepted is \"chunked\"");
 	}
-	if (str_eq(h.name, STR("connection")))
+	if (str_eq_short(h.name, STR("connection")))
 		return read_connection(r, h.value);
-	if (str_eq(h.name, STR("expect"))) {
+	if (str_eq_short(h.name, STR("expect"))) {
 		r->expect = !r->minor0;
 		return http_equal_fold(h.value, STR("100-continue")) ||
 		       REFUSE(r, e, 417, "expectation_failed",
 			      "the only expectation accepted is \"100-continue\"");
 	}
-	if (str_eq(h.name, STR("x-request-id"))) {
+	if (str_eq_short(h.name, STR("x-request-id"))) {
 		if (r->request_id.n)
 			return bad(r, e, "X-Request-ID is given twice");
 		if (!http_request_id_ok(h.value))

@@ -144,7 +144,7 @@ static bool arguments_ok(const struct entry *t, const struct json *args, struct 
 
 static bool text_is(const struct json *v, struct str s)
 {
-	return v && str_eq(v->s, s);
+	return v && str_eq_short(v->s, s);
 }
 
 static const struct policy_definition *find_definition(const struct policy_request *q,

@@ -177,7 +177,7 @@ static int q_index(lua_State *L)
 	if (lua_type(L, 2) == LUA_TSTRING)
 		name.p = lua_tolstring(L, 2, &name.n);
 	for (int m = 0; m < MEMBERS; m++) {
-		if (!str_eq(name, member_names[m]))
+		if (!str_eq_short(name, member_names[m]))
 			continue;
 		push_member(L, ev->facts, (enum member)m);
 		lua_pushvalue(L, 2);

@@ -183,7 +183,7 @@ bool value_equal(const struct json *a, const struct json *b)
 	case JSON_REAL:
 		return a->d == b->d;
 	case JSON_STRING:
-		return str_eq(a->s, b->s);
+		return str_eq_short(a->s, b->s);
 	default:
 		return false;
 	}

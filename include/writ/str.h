@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -42,6 +43,37 @@ static inline bool str_eq(struct str a, struct str b)
 {
 	/* b.n: most often that of a literal, so that comparing short ones needs no call. */
 	return a.n == b.n && (b.n == 0 || memcmp(a.p, b.p, b.n) == 0);
+}
+
+/* str_eq for names: up to 16 bytes are compared here, where the call would cost more than what it
+ * does; words that overlap cover every length. */
+static inline bool str_eq_short(struct str a, struct str b)
+{
+	uint64_t head[2], tail[2];
+	uint32_t from[2], to[2];
+
+	if (a.n != b.n)
+		return false;
+	if (b.n > 16)
+		return memcmp(a.p, b.p, b.n) == 0;
+	if (b.n >= 8) {
+		memcpy(&head[0], a.p, 8);
+		memcpy(&head[1], b.p, 8);
+		memcpy(&tail[0], a.p + b.n - 8, 8);
+		memcpy(&tail[1], b.p + b.n - 8, 8);
+		return head[0] == head[1] && tail[0] == tail[1];
+	}
+	if (b.n >= 4) {
+		memcpy(&from[0], a.p, 4);
+		memcpy(&from[1], b.p, 4);
+		memcpy(&to[0], a.p + b.n - 4, 4);
+		memcpy(&to[1], b.p + b.n - 4, 4);
+		return from[0] == from[1] && to[0] == to[1];
+	}
+	for (size_t i = 0; i < b.n; i++)
+		if (a.p[i] != b.p[i])
+			return false;
+	return true;
 }
 
 /* Bytewise order: negative, zero or positive. A prefix sorts first. */

@@ -333,12 +333,15 @@ static void equal_or_not(void **state)
 		for (size_t at = 0; at < sizeof(b); at++) {
 			memset(b, 'x', sizeof(b));
 			b[at] = 'y'; /* also behind the text */
-			if (str_eq((struct str){ a, n }, (struct str){ b, n }) != (at >= n))
+			if (str_eq((struct str){ a, n }, (struct str){ b, n }) != (at >= n) ||
+			    str_eq_short((struct str){ a, n }, (struct str){ b, n }) != (at >= n))
 				fail_msg("byte %zu of %zu", at, n);
 		}
 		assert_false(n && str_eq((struct str){ a, n }, (struct str){ a, n - 1 }));
+		assert_false(n && str_eq_short((struct str){ a, n }, (struct str){ a, n - 1 }));
 	}
 	assert_true(str_eq((struct str){ NULL, 0 }, STR("")));
+	assert_true(str_eq_short((struct str){ NULL, 0 }, STR("")));
 }
 
 static void order_of_names(void **state)
