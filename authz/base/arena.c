@@ -10,8 +10,6 @@ struct arena_block {
 	alignas(max_align_t) char data[];
 };
 
-#define ALIGN alignof(max_align_t)
-
 void arena_init(struct arena *a, const struct alloc *alloc, size_t max)
 {
 	*a = (struct arena){ .alloc = alloc, .max = max };
@@ -88,13 +86,13 @@ static bool grow(struct arena *a, size_t n)
 	return true;
 }
 
-void *arena_alloc(struct arena *a, size_t n)
+void *arena_more(struct arena *a, size_t n)
 {
 	char *p;
 
-	if (n > SIZE_MAX - ALIGN)
+	if (n > SIZE_MAX - ARENA_ALIGN)
 		return NULL;
-	n = n ? (n + ALIGN - 1) & ~(ALIGN - 1) : ALIGN;
+	n = n ? (n + ARENA_ALIGN - 1) & ~(ARENA_ALIGN - 1) : ARENA_ALIGN;
 	if (n > (size_t)(a->end - a->next) && !grow(a, n))
 		return NULL;
 	p = a->next;
@@ -143,7 +141,7 @@ struct str arena_printf(struct arena *a, const char *fmt, ...)
 static void *as_alloc(void *ctx, void *p, size_t old, size_t n)
 {
 	struct arena *a = ctx;
-	size_t rounded = (old + ALIGN - 1) & ~(ALIGN - 1);
+	size_t rounded = (old + ARENA_ALIGN - 1) & ~(ARENA_ALIGN - 1);
 	void *q;
 
 	if (n == 0)
@@ -152,7 +150,7 @@ static void *as_alloc(void *ctx, void *p, size_t old, size_t n)
 		return p;
 	/* The last thing handed out can grow where it is. */
 	if (p && (char *)p + rounded == a->next && n - rounded <= (size_t)(a->end - a->next)) {
-		size_t more = (n - rounded + ALIGN - 1) & ~(ALIGN - 1);
+		size_t more = (n - rounded + ARENA_ALIGN - 1) & ~(ARENA_ALIGN - 1);
 
 		if (more <= (size_t)(a->end - a->next)) {
 			a->next += more;

@@ -33,8 +33,21 @@ void arena_init(struct arena *a, const struct alloc *alloc, size_t max);
 void arena_reset(struct arena *a);
 void arena_clear(struct arena *a);
 
+#define ARENA_ALIGN _Alignof(max_align_t)
+
+void *arena_more(struct arena *a, size_t n); /* arena_alloc's own, when the block has no room */
+
 /* @n bytes aligned for any type, or NULL over the bound. n == 0 gives a valid pointer. */
-void *arena_alloc(struct arena *a, size_t n);
+static inline void *arena_alloc(struct arena *a, size_t n)
+{
+	size_t size = (n + ARENA_ALIGN - 1) & ~(ARENA_ALIGN - 1);
+	char *p = a->next;
+
+	if (size - 1 >= (size_t)(a->end - p)) /* 0: nothing is wanted, or more than there is */
+		return arena_more(a, n);
+	a->next = p + size;
+	return p;
+}
 
 /* The same, zeroed. */
 void *arena_zero(struct arena *a, size_t n);
