@@ -127,6 +127,20 @@ static inline bool copy_plain(char *to, struct str s)
 	uint64_t w, hits = 0;
 	size_t i = 0;
 
+#ifdef __SSE2__
+	for (; s.n - i >= 16; i += 16) {
+		__m128i v = _mm_loadu_si128((const void *)(s.p + i));
+
+		_mm_storeu_si128((void *)(to + i), v);
+		hits |= text_json_hits16(v);
+	}
+	if (i) { /* what is left, with some before it */
+		__m128i v = _mm_loadu_si128((const void *)(s.p + s.n - 16));
+
+		_mm_storeu_si128((void *)(to + s.n - 16), v);
+		return !(hits | text_json_hits16(v));
+	}
+#endif
 	for (; s.n - i >= 8; i += 8) {
 		memcpy(&w, s.p + i, 8);
 		memcpy(to + i, &w, 8);
@@ -146,7 +160,7 @@ static inline bool copy_plain(char *to, struct str s)
 	}
 	for (; i < s.n; i++) {
 		to[i] = s.p[i];
-		hits |= text_json_plain((struct str){ s.p + i, 1 }) == 0;
+		hits |= text_json_hits(UINT64_C(0x2020202020202000) | (unsigned char)s.p[i]);
 	}
 	return !hits;
 }

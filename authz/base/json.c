@@ -233,7 +233,7 @@ static bool read_string(struct reader *r, struct str *out)
 {
 	const char *quote = r->p, *p = quote + 1;
 
-	p += text_json_plain((struct str){ p, (size_t)(r->end - p) });
+	p += text_json_plain_short((struct str){ p, (size_t)(r->end - p) });
 	*out = (struct str){ quote + 1, (size_t)(p - quote - 1) };
 	r->p = p;
 	if ((p == r->end || *p != '"') && !read_rest(r, quote + 1, out)) {

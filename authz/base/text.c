@@ -34,6 +34,49 @@ size_t text_utf8_char(struct str s)
 	return s.n ? utf8_sequence((const unsigned char *)s.p, s.n) : 0;
 }
 
+/* Sixteen bytes or eight at a time; what is left of a longer text together with bytes before it, of
+ * a shorter one as two halves that overlap. */
+size_t text_json_plain(struct str s)
+{
+	uint32_t head, tail;
+	uint64_t w, hit;
+	size_t i = 0;
+
+#ifdef __SSE2__
+	for (; s.n - i >= 16; i += 16) {
+		unsigned hits = text_json_hits16(_mm_loadu_si128((const void *)(s.p + i)));
+
+		if (hits)
+			return i + (size_t)__builtin_ctz(hits);
+	}
+#endif
+	for (; s.n - i >= 8; i += 8) {
+		memcpy(&w, s.p + i, 8);
+		hit = text_json_hits(le64toh(w));
+		if (hit)
+			return i + (size_t)__builtin_ctzll(hit) / 8;
+	}
+	if (i && i < s.n) {
+		memcpy(&w, s.p + s.n - 8, 8);
+		hit = text_json_hits(le64toh(w));
+		return hit ? s.n - 8 + (size_t)__builtin_ctzll(hit) / 8 : s.n;
+	}
+	if (!i && s.n >= 4) {
+		memcpy(&head, s.p, 4);
+		memcpy(&tail, s.p + s.n - 4, 4);
+		hit = text_json_hits((uint64_t)le32toh(tail) << 32 | le32toh(head));
+		i = hit ? (size_t)__builtin_ctzll(hit) / 8 : 8;
+		return i < 4 ? i : s.n - 8 + i;
+	}
+	for (; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
+			break;
+	}
+	return i;
+}
+
 bool text_is_utf8(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
@@ -43,10 +86,12 @@ bool text_is_utf8(struct str s)
 		uint64_t word;
 		size_t len;
 
-		if (s.n - i >= 8) { /* eight ASCII bytes at a time */
-			memcpy(&word, p + i, 8);
+		if (s.n >= 8) { /* eight ASCII bytes at a time, at the end with some before them */
+			size_t at = s.n - i >= 8 ? i : s.n - 8;
+
+			memcpy(&word, p + at, 8);
 			if (!(word & 0x8080808080808080u)) {
-				i += 8;
+				i = at + 8;
 				continue;
 			}
 		}
@@ -62,19 +107,28 @@ bool text_is_utf8(struct str s)
 	return true;
 }
 
-bool text_is_printable(struct str s)
+/* Has @w a byte below 0x20 or 0x7f? */
+static inline bool has_control(uint64_t w)
 {
 	const uint64_t ones = 0x0101010101010101u;
+	uint64_t del = w ^ ones * 0x7f;
+
+	return ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & ones * 0x80) != 0;
+}
+
+bool text_is_printable(struct str s)
+{
+	uint64_t w;
 	size_t i = 0;
 
 	for (; s.n - i >= 8; i += 8) {
-		uint64_t w, del, hit;
-
 		memcpy(&w, s.p + i, 8);
-		del = w ^ ones * 0x7f;
-		hit = ((w - ones * 0x20) & ~w) | ((del - ones) & ~del);
-		if (hit & ones * 0x80)
+		if (has_control(w))
 			return false;
+	}
+	if (i && i < s.n) { /* what is left, with some before it */
+		memcpy(&w, s.p + s.n - 8, 8);
+		return !has_control(w);
 	}
 	for (; i < s.n; i++)
 		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
@@ -82,20 +136,28 @@ bool text_is_printable(struct str s)
 	return true;
 }
 
-/* Four bytes at a time: each half of a byte in a byte of its own, '0' added to all, and what is
- * between '9' and 'a' to those past nine. */
-static uint64_t hex_of_4(const uint8_t *p)
-{
-	const uint64_t ones = 0x0101010101010101u;
-	uint32_t four;
-	uint64_t v;
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
 
-	memcpy(&four, p, 4);
-	v = le32toh(four);
-	v = (v | v << 16) & 0x0000ffff0000ffffu;
-	v = (v | v << 8) & 0x00ff00ff00ff00ffu;
-	v = (v >> 4 & ones * 0x0f) | (v & 0x000f000f000f000fu) << 8;
-	return htole64(v + ones * '0' + ((v + ones * 6) >> 4 & ones) * ('a' - '9' - 1));
+/* Sixteen half bytes in a byte each as their digits. */
+static inline bytes16 digits_of(bytes16 half)
+{
+	return half + '0' + ((bytes16)(half > 9) & ('a' - '9' - 1));
+}
+
+/* Sixteen bytes at a time: their halves apart, as digits, and in turn again. */
+static void hex_of_16(const uint8_t *p, char *out)
+{
+	bytes16 v, high, low, first, last;
+
+	memcpy(&v, p, sizeof(v));
+	high = digits_of(v >> 4);
+	low = digits_of(v & 15);
+	first = __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22,
+					7, 23);
+	last = __builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14,
+				       30, 15, 31);
+	memcpy(out, &first, sizeof(first));
+	memcpy(out + 16, &last, sizeof(last));
 }
 
 void text_hex(const uint8_t *p, size_t n, char *out)
@@ -103,11 +165,8 @@ void text_hex(const uint8_t *p, size_t n, char *out)
 	static const char digits[] = "0123456789abcdef";
 	size_t i = 0;
 
-	for (; n - i >= 4; i += 4, out += 8) {
-		uint64_t eight = hex_of_4(p + i);
-
-		memcpy(out, &eight, 8);
-	}
+	for (; n - i >= 16; i += 16, out += 32)
+		hex_of_16(p + i, out);
 	for (; i < n; i++) {
 		*out++ = digits[p[i] >> 4];
 		*out++ = digits[p[i] & 15];

@@ -12,6 +12,9 @@
 
 #include <endian.h>
 #include <stdint.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "authz/base/buf.h"
 #include "include/writ/str.h"
@@ -33,40 +36,32 @@ static inline uint64_t text_json_hits(uint64_t w)
 	       ones * 0x80;
 }
 
-/* How many bytes at the start of @s are ASCII and stand for themselves in a JSON string: up to the
- * first quote, backslash, control character or byte from 0x80 on. Eight at a time; what is left of
- * a longer text together with bytes before it, of a shorter one as two halves that overlap. */
-static inline size_t text_json_plain(struct str s)
+#ifdef __SSE2__
+/* The same of sixteen bytes, a bit for each. From 0x80 on they are negative, and so below 0x20. */
+static inline unsigned text_json_hits16(__m128i v)
 {
-	uint32_t head, tail;
-	uint64_t w, hit;
-	size_t i = 0;
+	__m128i hits = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+				    _mm_cmpeq_epi8(v, _mm_set1_epi8('\\')));
 
-	for (; s.n - i >= 8; i += 8) {
-		memcpy(&w, s.p + i, 8);
-		hit = text_json_hits(le64toh(w));
-		if (hit)
-			return i + (size_t)__builtin_ctzll(hit) / 8;
-	}
-	if (i && i < s.n) {
-		memcpy(&w, s.p + s.n - 8, 8);
-		hit = text_json_hits(le64toh(w));
-		return hit ? s.n - 8 + (size_t)__builtin_ctzll(hit) / 8 : s.n;
-	}
-	if (!i && s.n >= 4) {
-		memcpy(&head, s.p, 4);
-		memcpy(&tail, s.p + s.n - 4, 4);
-		hit = text_json_hits((uint64_t)le32toh(tail) << 32 | le32toh(head));
-		i = hit ? (size_t)__builtin_ctzll(hit) / 8 : 8;
-		return i < 4 ? i : s.n - 8 + i;
-	}
-	for (; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
+	hits = _mm_or_si128(hits, _mm_cmplt_epi8(v, _mm_set1_epi8(0x20)));
+	return (unsigned)_mm_movemask_epi8(hits);
+}
+#endif
 
-		if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
-			break;
-	}
-	return i;
+/* How many bytes at the start of @s are ASCII and stand for themselves in a JSON string: up to the
+ * first quote, backslash, control character or byte from 0x80 on. */
+size_t text_json_plain(struct str s);
+
+/* The same where most texts end within sixteen bytes of a longer one. */
+static inline size_t text_json_plain_short(struct str s)
+{
+#ifdef __SSE2__
+	unsigned hits = s.n < 16 ? 0 : text_json_hits16(_mm_loadu_si128((const void *)s.p));
+
+	if (hits)
+		return (size_t)__builtin_ctz(hits);
+#endif
+	return text_json_plain(s);
 }
 
 /* No byte below 0x20 and no 0x7f. */

@@ -255,9 +255,9 @@ static void hex_of_all_bytes(void **state)
 {
 	(void)state;
 	for (unsigned c = 0; c < 256; c++)
-		for (size_t n = 0; n < 10; n++) {
-			uint8_t bytes[10];
-			char hex[21], want[21] = "";
+		for (size_t n = 0; n < 40; n++) {
+			uint8_t bytes[40];
+			char hex[81], want[81] = "";
 
 			for (size_t i = 0; i < n; i++) {
 				bytes[i] = (uint8_t)(c + 37 * i);
@@ -274,7 +274,7 @@ static void hex_of_all_bytes(void **state)
  * them. */
 static void looks_at_every_byte(void **state)
 {
-	char text[21];
+	char text[39];
 
 	(void)state;
 	for (unsigned c = 0; c < 256; c++)
@@ -287,6 +287,7 @@ static void looks_at_every_byte(void **state)
 				memset(text, 'a', sizeof(text));
 				text[at] = (char)c; /* also right behind the text */
 				if (text_json_plain(s) != (there && !plain ? at : n) ||
+				    text_json_plain_short(s) != (there && !plain ? at : n) ||
 				    text_is_printable(s) != !(there && (c < 0x20 || c == 0x7f)) ||
 				    text_is_utf8(s) != !(there && c >= 0x80))
 					fail_msg("byte %u at %zu of %zu", c, at, n);
@@ -296,7 +297,7 @@ static void looks_at_every_byte(void **state)
 /* Each character at each place of texts of each length is read back, and written in one way. */
 static void writes_every_character(void **state)
 {
-	char text[20];
+	char text[36];
 
 	(void)state;
 	for (int c = 1; c < 0x80; c++)
