@@ -1,13 +1,28 @@
 #include "authz/audit/record.h"
 
 #include <assert.h>
+#include <endian.h>
 
 #include "authz/base/text.h"
 #include "include/writ/words.h"
 
-static const struct str gap_names[GAP_COUNT] = {
-	[GAP_BOOT] = STR_INIT("boot"), [GAP_NODE] = STR_INIT("node"), [GAP_PREV] = STR_INIT("prev"),
-	[GAP_SEQ] = STR_INIT("seq"),   [GAP_TIME] = STR_INIT("time"), [GAP_V] = STR_INIT("v"),
+/* The first eight bytes of a name as a number that sorts like it; a shorter one is filled up with
+ * zeros. Of shorter ones, such as those of gaps are, it is all there is. */
+static inline uint64_t key_of(const char *at, size_t n)
+{
+	uint64_t w;
+
+	memcpy(&w, at, 8);
+	return n < 8 ? be64toh(w) & ~(UINT64_MAX >> 8 * n) : be64toh(w);
+}
+
+#define GAP_KEY(a, b, c, d) \
+	((uint64_t)(a) << 56 | (uint64_t)(b) << 48 | (uint64_t)(c) << 40 | (uint64_t)(d) << 32)
+
+static const uint64_t gap_keys[GAP_COUNT] = {
+	[GAP_BOOT] = GAP_KEY('b', 'o', 'o', 't'), [GAP_NODE] = GAP_KEY('n', 'o', 'd', 'e'),
+	[GAP_PREV] = GAP_KEY('p', 'r', 'e', 'v'), [GAP_SEQ] = GAP_KEY('s', 'e', 'q', 0),
+	[GAP_TIME] = GAP_KEY('t', 'i', 'm', 'e'), [GAP_V] = GAP_KEY('v', 0, 0, 0),
 };
 
 static const struct str opening_names[OPENING_COUNT] = {
@@ -29,8 +44,9 @@ void record_begin(struct record *r, struct buf *text)
 /* Write the name of the next member; the gaps that sort before it are here. */
 static void member(struct record *r, struct str name, struct str suffix)
 {
-	struct str full;
-	char *at = buf_room(r->text, name.n + suffix.n + 3);
+	size_t n = name.n + suffix.n;
+	char *at = buf_room(r->text, n + 3 + 8); /* 8: what key_of reads of a short name */
+	uint64_t key;
 
 	if (!at)
 		return;
@@ -38,18 +54,21 @@ static void member(struct record *r, struct str name, struct str suffix)
 	memcpy(at + 1, name.p, name.n);
 	if (suffix.n)
 		memcpy(at + 1 + name.n, suffix.p, suffix.n);
-	full = (struct str){ at + 1, name.n + suffix.n };
-	at[1 + full.n] = '"';
-	at[2 + full.n] = ':';
-	while (r->gaps < GAP_COUNT && str_before(gap_names[r->gaps], full))
+	at[1 + n] = '"';
+	at[2 + n] = ':';
+	key = key_of(at + 1, n);
+	while (r->gaps < GAP_COUNT && gap_keys[r->gaps] < key)
 		r->at[r->gaps++] = r->text->n;
 	/* Bugs, not input: a leaf out of order could not be read back as canonical. The name before
 	 * is read where it stands now, since the buf may have moved. */
-	assert(r->gaps == GAP_COUNT || !str_eq(gap_names[r->gaps], full));
-	assert(str_before((struct str){ r->text->p + r->last_at, r->last_n }, full));
+	assert(r->gaps == GAP_COUNT || gap_keys[r->gaps] != key);
+	assert(r->last_key < key ||
+	       (r->last_key == key && str_before((struct str){ r->text->p + r->last_at, r->last_n },
+						 (struct str){ at + 1, n })));
+	r->last_key = key;
 	r->last_at = r->text->n + 1;
-	r->last_n = full.n;
-	r->text->n += full.n + 3;
+	r->last_n = n;
+	r->text->n += n + 3;
 }
 
 /* At most @max bytes of @s, not ending inside a UTF-8 sequence. */
@@ -83,10 +102,17 @@ void record_int(struct record *r, struct str name, int64_t value)
 
 static void hash_member(struct record *r, struct str name, struct str suffix, const uint8_t *hash)
 {
+	char *at;
+
 	member(r, name, suffix);
-	buf_char(r->text, '"');
-	buf_hex(r->text, hash, SHA256_LEN);
-	buf_lit(r->text, "\",");
+	at = buf_room(r->text, 2 * SHA256_LEN + 3);
+	if (!at)
+		return;
+	at[0] = '"';
+	text_hex(hash, SHA256_LEN, at + 1);
+	at[1 + 2 * SHA256_LEN] = '"';
+	at[2 + 2 * SHA256_LEN] = ',';
+	r->text->n += 2 * SHA256_LEN + 3;
 }
 
 void record_hash(struct record *r, struct str name, const uint8_t hash[static SHA256_LEN])

@@ -28,6 +28,7 @@ struct record {
 	size_t at[GAP_COUNT];	/* where the committer inserts its members */
 	unsigned gaps;		/* how many of them are placed; the rest stand at the end */
 	size_t last_at, last_n; /* name of the last member, in text: order is asserted */
+	uint64_t last_key;	/* its first eight bytes */
 	struct {
 		struct str value; /* canonical JSON; p == NULL: no such opening */
 		uint8_t salt[SALT_LEN];
