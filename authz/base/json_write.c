@@ -27,13 +27,58 @@ static bool number_as_received(const struct json *v)
 	return zeros <= point + 6;
 }
 
+/* And an integer of digits alone; not -0, nor 1.0 or 1e0. */
+static bool integer_as_received(const struct json *v)
+{
+	struct str s = v->raw;
+	bool digits = s.n > 0 && (s.p[0] != '-' || v->i);
+
+	for (size_t i = digits && s.p[0] == '-'; i < s.n; i++)
+		digits = digits && s.p[i] >= '0' && s.p[i] <= '9';
+	return digits;
+}
+
+/* The text of a scalar that is written as it came; else p == NULL. */
+static struct str received(const struct json *v)
+{
+	bool same = (v->type == JSON_STRING && as_received(v)) ||
+		    (v->type == JSON_INT && integer_as_received(v)) ||
+		    (v->type == JSON_REAL && number_as_received(v));
+
+	return same ? v->raw : (struct str){ NULL, 0 };
+}
+
+/* A name that stands right before its value has no escapes: unescaped it would be elsewhere. */
+static inline bool name_as_received(const struct json *v)
+{
+	return v->raw.p && v->name.p == v->raw.p - 2 - v->name.n && v->raw.p[-1] == ':' &&
+	       v->raw.p[-2] == '"';
+}
+
 static void write_members(struct buf *b, const struct json *v)
 {
 	for (uint32_t i = 0; i < v->n; i++) {
-		buf_char(b, i ? ',' : '{');
-		buf_json(b, v->items[i].name);
-		buf_char(b, ':');
-		json_canonical(b, &v->items[i]);
+		const struct json *m = &v->items[i];
+		struct str value = received(m);
+		bool together = name_as_received(m);
+		size_t n = together ? m->name.n + 2 + value.n : 0;
+		char *at = buf_room(b, n + 2);
+
+		if (!at)
+			return;
+		*at = i ? ',' : '{';
+		b->n++;
+		if (together) { /* name, colon and what is known of the value in one piece */
+			at[1] = '"';
+			memcpy(at + 2, m->name.p, n);
+			b->n += n + 1;
+			if (value.p)
+				continue;
+		} else {
+			buf_json(b, m->name);
+			buf_char(b, ':');
+		}
+		json_canonical(b, m);
 	}
 	if (!v->n)
 		buf_char(b, '{');
@@ -53,6 +98,12 @@ static void write_elements(struct buf *b, const struct json *v)
 
 void json_canonical(struct buf *b, const struct json *v)
 {
+	struct str text = received(v);
+
+	if (text.p) {
+		buf_add(b, text);
+		return;
+	}
 	switch (v->type) {
 	case JSON_NULL:
 		buf_lit(b, "null");
@@ -64,16 +115,10 @@ void json_canonical(struct buf *b, const struct json *v)
 		buf_i64(b, v->i);
 		break;
 	case JSON_REAL:
-		if (number_as_received(v))
-			buf_add(b, v->raw);
-		else
-			json_number(b, v->d);
+		json_number(b, v->d);
 		break;
 	case JSON_STRING:
-		if (as_received(v))
-			buf_add(b, v->raw);
-		else
-			buf_json(b, v->s);
+		buf_json(b, v->s);
 		break;
 	case JSON_ARRAY: /* as deep as the reader let it be */
 		write_elements(b, v);
