@@ -1,8 +1,14 @@
+/*
+ * The functions of SHA-256 itself, which OpenSSL 3 calls deprecated. EVP puts a call through a
+ * provider in front of the same code, and allocates, wipes and frees a context for every digest:
+ * for the short texts of records, a fifth of the time.
+ */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "authz/base/digest.h"
 
 #include <assert.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 
 #include "authz/base/mem.h"
@@ -10,8 +16,7 @@
 #define POOL_LEN 1024
 
 struct sha256 {
-	EVP_MD *md;
-	EVP_MD_CTX *ctx;
+	SHA256_CTX ctx;
 	uint8_t pool[POOL_LEN];
 	size_t pooled; /* bytes of the pool not yet given out: its first */
 };
@@ -20,15 +25,8 @@ struct sha256 *sha256_new(struct err *e)
 {
 	struct sha256 *s = calloc(1, sizeof(*s));
 
-	if (s) {
-		s->md = EVP_MD_fetch(NULL, "SHA256", NULL);
-		s->ctx = EVP_MD_CTX_new();
-	}
-	if (!s || !s->md || !s->ctx || !EVP_DigestInit_ex2(s->ctx, s->md, NULL)) {
-		sha256_free(s);
-		err_set(e, ERR_INTERNAL, "OpenSSL offers no SHA-256");
-		return NULL;
-	}
+	if (!s)
+		err_set(e, ERR_NOMEM, "no memory for a digest");
 	return s;
 }
 
@@ -36,39 +34,35 @@ void sha256_free(struct sha256 *s)
 {
 	if (!s)
 		return;
-	EVP_MD_CTX_free(s->ctx);
-	EVP_MD_free(s->md);
-	mem_wipe(s->pool, sizeof(s->pool));
+	mem_wipe(s, sizeof(*s));
 	free(s);
-}
-
-void sha256_parts(struct sha256 *s, const struct str *parts, size_t n,
-		  uint8_t out[static SHA256_LEN])
-{
-	bool ok = EVP_DigestInit_ex2(s->ctx, NULL, NULL) == 1;
-
-	for (size_t i = 0; i < n; i++)
-		ok = ok && EVP_DigestUpdate(s->ctx, parts[i].p, parts[i].n) == 1;
-	if (!ok || EVP_DigestFinal_ex(s->ctx, out, NULL) != 1)
-		abort();
 }
 
 void sha256_begin(struct sha256 *s)
 {
-	if (EVP_DigestInit_ex2(s->ctx, NULL, NULL) != 1)
+	if (SHA256_Init(&s->ctx) != 1)
 		abort();
 }
 
 void sha256_add(struct sha256 *s, struct str piece)
 {
-	if (EVP_DigestUpdate(s->ctx, piece.p, piece.n) != 1)
+	if (SHA256_Update(&s->ctx, piece.p, piece.n) != 1)
 		abort();
 }
 
 void sha256_end(struct sha256 *s, uint8_t out[static SHA256_LEN])
 {
-	if (EVP_DigestFinal_ex(s->ctx, out, NULL) != 1)
+	if (SHA256_Final(out, &s->ctx) != 1)
 		abort();
+}
+
+void sha256_parts(struct sha256 *s, const struct str *parts, size_t n,
+		  uint8_t out[static SHA256_LEN])
+{
+	sha256_begin(s);
+	for (size_t i = 0; i < n; i++)
+		sha256_add(s, parts[i]);
+	sha256_end(s, out);
 }
 
 void sha256_of(struct sha256 *s, struct str text, uint8_t out[static SHA256_LEN])
