@@ -135,9 +135,18 @@ static void *block_resize(struct sandbox *sb, void *p, size_t old, size_t n)
 	return q;
 }
 
+/* The clock is started at the first look, so that what is over before it, as nearly everything is,
+ * reads no clock. */
 static bool too_late(struct sandbox *sb)
 {
-	return sb->deadline_ns && clock_mono_ns(sb->clock) > sb->deadline_ns;
+	int64_t now;
+
+	if (!sb->wall_ms)
+		return false;
+	now = clock_mono_ns(sb->clock);
+	if (!sb->deadline_ns)
+		sb->deadline_ns = now + (int64_t)sb->wall_ms * 1000000;
+	return now > sb->deadline_ns;
 }
 
 /* Integer keys hash without a seed, so numbers from a request can all collide; growing such a
@@ -318,14 +327,14 @@ bool sandbox_call(struct sandbox *sb, lua_CFunction fn, void *arg, uint32_t inst
 	sb->wall_ms = wall_ms;
 	sb->trip = TRIP_NONE;
 	sb->starved = false;
-	sb->deadline_ns = clock_mono_ns(sb->clock) + (int64_t)wall_ms * 1000000;
+	sb->deadline_ns = 0;
 	lua_settop(L, 0);
 	lua_sethook(L, on_count, LUA_MASKCOUNT | (sb->line ? LUA_MASKLINE : 0), sb->step);
 	lua_pushcfunction(L, fn); /* a light function and a pointer: nothing is allocated */
 	lua_pushlightuserdata(L, arg);
 	rc = lua_pcall(L, 1, 0, 0);
 	lua_sethook(L, NULL, 0, 0);
-	sb->deadline_ns = 0;
+	sb->wall_ms = 0;
 	if (rc == LUA_OK)
 		return true;
 	if (rc == LUA_ERRMEM && sb->trip == TRIP_NONE)

@@ -51,8 +51,8 @@ struct sandbox {
 
 	/* Budget of the running call */
 	uint64_t steps, max_steps, looked; /* looked: steps at the last look at the clock */
-	int64_t deadline_ns;
-	uint32_t wall_ms;
+	int64_t deadline_ns;		   /* 0: nobody has looked at the clock yet */
+	uint32_t wall_ms;		   /* 0: no call is running */
 	enum sandbox_trip trip;
 };
 
