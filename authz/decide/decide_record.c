@@ -97,6 +97,7 @@ static struct str write_input(struct inquiry *i, struct arena *a)
 	struct buf b;
 
 	buf_in_arena(&b, a, (size_t)4 * LIMIT_BODY);
+	(void)buf_room(&b, 1024); /* most fit: not grown in steps */
 	buf_lit(&b, "{\"digest\":\"sha256:");
 	at_digest = b.n;
 	buf_add(&b, str_c(zeros));
@@ -142,6 +143,7 @@ static struct str write_facts(struct inquiry *i, struct arena *a)
 	struct buf b;
 
 	buf_in_arena(&b, a, LIMIT_BODY);
+	(void)buf_room(&b, 512);
 	buf_char(&b, '{');
 	if (i->agent) {
 		buf_lit(&b, "\"agent\":{\"attributes\":");

@@ -34,6 +34,7 @@ struct pending *pending_new(struct worker *w, struct err *e)
 	p->owner = NULL;
 	p->job.closing = NULL;
 	buf_in_arena(&p->text, &p->arena, LIMIT_LEAF);
+	(void)buf_room(&p->text, 1024); /* most fit; without memory the first member fails */
 	record_begin(&p->job.record, &p->text);
 	return p;
 }
