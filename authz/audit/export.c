@@ -2,6 +2,7 @@
 
 #include "authz/audit/cosigned.h"
 #include "authz/audit/note.h"
+#include "authz/base/text.h"
 #include "include/writ/words.h"
 
 enum stage { STAGE_HEADER, STAGE_ROWS, STAGE_TRAILER, STAGE_DONE };
@@ -191,14 +192,15 @@ bool audit_export_manifest(struct audit_export *x, uint8_t hash[static SHA256_LE
 	return true;
 }
 
-static void write_opening(struct buf *b, const struct audit_row *row, enum opening o)
+static void write_opening(struct buf *b, const struct audit_row *row, struct str seq,
+			  enum opening o)
 {
 	buf_lit(b, "{\"opening\":{\"name\":\"");
 	buf_add(b, record_opening_name(o));
 	buf_lit(b, "\",\"salt\":\"");
 	buf_hex(b, row->openings[o].salt, SALT_LEN);
 	buf_lit(b, "\",\"seq\":");
-	buf_i64(b, (int64_t)row->seq);
+	buf_add(b, seq);
 	buf_lit(b, ",\"value\":");
 	buf_add(b, row->openings[o].value);
 	buf_lit(b, "}}\n");
@@ -207,6 +209,8 @@ static void write_opening(struct buf *b, const struct audit_row *row, enum openi
 static void write_row(struct audit_export *x, const struct audit_row *row, struct buf *b)
 {
 	uint8_t hash[SHA256_LEN];
+	char digits[TEXT_U64_MAX];
+	struct str seq = { digits, 0 };
 
 	if (!row->matches) {
 		tree_leaf_hash(x->sha, row->text, hash);
@@ -218,9 +222,10 @@ static void write_row(struct audit_export *x, const struct audit_row *row, struc
 	}
 	buf_add(b, row->text);
 	buf_char(b, '\n');
+	seq.n = text_put_u64(row->seq, digits);
 	for (enum opening o = OPENING_ANSWER; o < OPENING_COUNT; o++)
 		if (x->options.filter.openings && row->openings[o].held) {
-			write_opening(b, row, o);
+			write_opening(b, row, seq, o);
 			x->counts.openings++;
 		}
 }
@@ -244,27 +249,30 @@ static void write_trailer(struct audit_export *x, struct buf *b)
 	close_line(b);
 }
 
+struct piece {
+	struct audit_export *x;
+	struct buf *out;
+	size_t end;
+};
+
+static bool put_row(void *ctx, const struct audit_row *row)
+{
+	struct piece *p = ctx;
+
+	write_row(p->x, row, p->out);
+	p->x->done++;
+	return buf_ok(p->out) && p->out->n < p->end;
+}
+
+/* If memory is short, the caller says so. */
 static bool write_rows(struct audit_export *x, struct buf *b, struct err *e)
 {
-	size_t end = b->n + AUDIT_EXPORT_PIECE;
+	struct piece p = { x, b, b->n + AUDIT_EXPORT_PIECE };
 
-	while (b->n < end) {
-		struct audit_row row;
-		bool got;
-
-		if (!audit_reader_next(x->reader, 0, &row, &got, e))
-			return false;
-		if (!got) {
-			if (x->done != x->counts.count)
-				return err_set(e, ERR_INTERNAL, "the export lost records");
-			x->stage = STAGE_TRAILER;
-			return true;
-		}
-		write_row(x, &row, b);
-		if (!buf_ok(b))
-			return true; /* reported by the caller */
-		x->done++;
-	}
+	if (!audit_reader_pass(x->reader, put_row, &p, e))
+		return false;
+	if (x->done == x->counts.count)
+		x->stage = STAGE_TRAILER;
 	return true;
 }
 

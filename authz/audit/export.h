@@ -14,7 +14,7 @@
 #include "authz/audit/read.h"
 
 #define AUDIT_EXPORT_FORMAT "writ-audit-export/1"
-#define AUDIT_EXPORT_PIECE (64 * 1024) /* about what one call appends */
+#define AUDIT_EXPORT_PIECE (512 * 1024) /* about what one call appends, in one transaction */
 
 struct audit_export;
 

@@ -1,9 +1,10 @@
 /*
  * read - walk the records of log.db from another thread or process.
  *
- * Purpose    For tail, search and export. Rows are copied page by page in short transactions: a
+ * Purpose    For tail, search and export. Rows are read page by page in short transactions: a
  *            long one would keep the WAL from being reused while decisions go on.
- * Ownership  A row points into the reader and lives until the next call on it.
+ * Ownership  A row points into the reader and lives until the next call on it; one that is passed
+ *            lives for the call that it is passed to.
  * Threads    One owner at a time; any number of readers beside the writer.
  */
 #ifndef WRIT_AUDIT_READ_H
@@ -60,6 +61,15 @@ MUST_USE bool audit_reader_start(struct audit_reader *r, const struct audit_filt
  * without a match, *got false and audit_reader_at saying where to go on. 0: no bound. */
 MUST_USE bool audit_reader_next(struct audit_reader *r, size_t scan, struct audit_row *row,
 				bool *got, struct err *e);
+
+/* Use @row, quickly: the WAL waits. False: enough for now, no more rows in this call. */
+typedef bool audit_reader_use(void *ctx, const struct audit_row *row);
+
+/* The next page of the walk, each row passed to @use where SQLite has it: who copies it anyway need
+ * not do so twice. Unless the filter asks for something that a record says, records are not looked
+ * into: row->leaf is empty. Not to be mixed with audit_reader_next in one walk. */
+MUST_USE bool audit_reader_pass(struct audit_reader *r, audit_reader_use *use, void *ctx,
+				struct err *e);
 
 /* The seq range that is left to walk, [*from, *to); empty: done. */
 void audit_reader_left(const struct audit_reader *r, uint64_t *from, uint64_t *to);

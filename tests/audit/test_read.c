@@ -12,7 +12,7 @@
 #include "authz/audit/read.h"
 #include "tests/audit/fixture.h"
 
-#define RECORDS 601 /* more than two pages: log.open and 600 decisions, one a millisecond */
+#define RECORDS 601 /* more than a page: log.open and 600 decisions, one a millisecond */
 
 static struct fixture f;
 static struct audit_reader *reader;
@@ -162,6 +162,83 @@ static void the_writer_goes_on_meanwhile(void **state)
 	assert_int_equal(walk(&all, &size, &size), RECORDS + 5);
 }
 
+/* What is passed and what is copied is the same, however often the walk is interrupted. */
+struct passing {
+	struct audit_reader *copied;
+	size_t n, in_call, enough;
+};
+
+static bool same_row(void *ctx, const struct audit_row *row)
+{
+	struct passing *p = ctx;
+	struct audit_row other;
+	struct err e;
+	bool got;
+
+	assert_true(audit_reader_next(p->copied, 0, &other, &got, &e));
+	assert_true(got);
+	assert_int_equal(row->seq, other.seq);
+	assert_int_equal(row->matches, other.matches);
+	assert_true(str_eq(row->text, other.text));
+	for (enum opening o = OPENING_ANSWER; o < OPENING_COUNT; o++) {
+		assert_int_equal(row->openings[o].held, other.openings[o].held);
+		if (!row->openings[o].held)
+			continue;
+		assert_memory_equal(row->openings[o].salt, other.openings[o].salt, SALT_LEN);
+		assert_true(str_eq(row->openings[o].value, other.openings[o].value));
+	}
+	p->n++;
+	return ++p->in_call < p->enough;
+}
+
+static void passed_rows_are_the_same(void **state)
+{
+	static const struct {
+		struct audit_filter f;
+		size_t n;
+	} cases[] = {
+		{ { .openings = true }, RECORDS },
+		{ { .from = 0 }, RECORDS },
+		{ { .newest_first = true, .openings = true }, RECORDS },
+		{ { .from = 100, .to = 107 }, 7 },
+		{ { .decision = STR_INIT("deny") }, 200 },
+		{ { .decision = STR_INIT("deny"), .openings = true, .all = true }, RECORDS },
+		{ { .kind = STR_INIT("none.such") }, 0 },
+		{ { .since_ms = MS(300), .until_ms = MS(302) }, 2 },
+	};
+	struct passing p = { 0 };
+	uint64_t from, to;
+	struct err e = { 0 };
+
+	(void)state;
+	assert_true(audit_reader_open(f.folder, NULL, &p.copied, &e));
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+		for (p.enough = 1; p.enough < 2000; p.enough *= 6) {
+			size_t calls = 0;
+
+			assert_true(audit_reader_start(p.copied, &cases[i].f, &e));
+			assert_true(audit_reader_start(reader, &cases[i].f, &e));
+			for (p.n = 0;; calls++) {
+				audit_reader_left(reader, &from, &to);
+				if (from == to)
+					break;
+				p.in_call = 0;
+				assert_true(audit_reader_pass(reader, same_row, &p, &e));
+				assert_true(p.in_call <= p.enough);
+			}
+			assert_int_equal(p.n, cases[i].n);
+			assert_true(calls >= p.n / p.enough);
+		}
+	audit_reader_close(p.copied);
+}
+
+static bool any_row(void *ctx, const struct audit_row *row)
+{
+	(void)ctx;
+	(void)row;
+	return true;
+}
+
 static void a_hole_is_reported(void **state)
 {
 	const struct audit_filter all = { .from = 0 };
@@ -175,6 +252,12 @@ static void a_hole_is_reported(void **state)
 	while (ok && got)
 		ok = audit_reader_next(reader, 0, &row, &got, &e);
 	assert_false(ok);
+	assert_string_equal(e.code, "storage_corrupt");
+	assert_non_null(strstr(e.msg, "400"));
+
+	err_none(&e);
+	assert_true(audit_reader_start(reader, &all, &e));
+	assert_false(audit_reader_pass(reader, any_row, NULL, &e));
 	assert_string_equal(e.code, "storage_corrupt");
 	assert_non_null(strstr(e.msg, "400"));
 }
@@ -215,6 +298,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(filters_and_orders),
 		cmocka_unit_test(a_bounded_search_goes_on),
+		cmocka_unit_test(passed_rows_are_the_same),
 		cmocka_unit_test(the_writer_goes_on_meanwhile),
 		cmocka_unit_test(a_hole_is_reported),
 		cmocka_unit_test(no_log_is_an_error),
