@@ -216,6 +216,7 @@ static void stop(struct serving *s)
 		control_stop(s->core.control);
 	sinks_close(s->service.sinks);
 	s->service.sinks = NULL;
+	open_log_close(&s->service.log);
 	index_close(s->service.index);
 	audit_close(s->core.audit);
 	s->core.audit = NULL; /* a task that comes back now finds that nothing can be recorded */
@@ -226,6 +227,7 @@ static void stop(struct serving *s)
 	server_free(s->workload_door);
 	if (s->operators)
 		operators_free(s->operators);
+	open_log_close(&s->service.log); /* a reply that was left has opened it again */
 	for (size_t i = 0; i < s->nloops && s->fronts && s->service.workers; i++) {
 		if (s->fronts[i].loop)
 			loop_timer_stop(s->fronts[i].loop, &s->fronts[i].late);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "authz/audit/flat.h"
 #include "authz/audit/index_cursor.h"
@@ -12,8 +13,13 @@
 #include "authz/base/json.h"
 #include "include/writ/words.h"
 
+#define RENEW 512 /* records of the log that are read in one transaction */
+#define SMALL_CACHE "PRAGMA cache_size=-256" /* kept open, it should not keep much */
+
 struct index_search {
+	char *folder;
 	struct db *log, *index; /* index NULL: not usable */
+	struct stat opened;	/* the file that index is */
 	struct db_stmt *leaf, *facts, *before, *from;
 	struct index_filter filter;
 	struct index_cursor cursors[INDEX_SEARCH_TERMS];
@@ -21,16 +27,23 @@ struct index_search {
 	struct buf text;
 	uint64_t lo, hi; /* [lo, hi) is left */
 	uint64_t indexed, size, pruned, work;
+	uint64_t looked; /* records that were read */
+	bool reading;	 /* in a transaction on the log */
 	bool damaged;
 };
 
 /* --- opening --- */
 
-static void drop_index(struct index_search *s)
+static void close_cursors(struct index_search *s)
 {
 	for (size_t i = 0; i < s->ncursors; i++)
 		index_cursor_close(&s->cursors[i]);
 	s->ncursors = 0;
+}
+
+static void drop_index(struct index_search *s)
+{
+	close_cursors(s);
 	db_finish(s->before);
 	db_finish(s->from);
 	s->before = s->from = NULL;
@@ -46,15 +59,14 @@ static void give_up_index(struct index_search *s, const struct err *e)
 	drop_index(s);
 }
 
-static void open_index(struct index_search *s, const char *folder)
+static void open_index(struct index_search *s)
 {
 	const struct db_options o = { .read_only = true, .autocheckpoint = -1, .busy_ms = 100 };
 	char path[4200];
-	int64_t version;
 	struct err e = { 0 };
 
-	if (!index_store_path(folder, path, &e) || !db_open(path, &o, &s->index, &e) ||
-	    !db_int(s->index, "PRAGMA user_version", &version, &e) || version != INDEX_VERSION ||
+	if (!index_store_path(s->folder, path, &e) || stat(path, &s->opened) != 0 ||
+	    !db_open(path, &o, &s->index, &e) || !db_exec(s->index, SMALL_CACHE, &e) ||
 	    !db_prepare(s->index,
 			"SELECT seq FROM mark WHERE time < ?1 ORDER BY time DESC, seq DESC LIMIT 1",
 			&s->before, &e) ||
@@ -62,6 +74,17 @@ static void open_index(struct index_search *s, const char *folder)
 			"SELECT seq FROM mark WHERE time >= ?1 ORDER BY time, seq LIMIT 1",
 			&s->from, &e))
 		give_up_index(s, &e);
+}
+
+/* Is the open index still the file of that name? One that was damaged is replaced. */
+static bool is_current(const struct index_search *s)
+{
+	struct stat now;
+	char path[4200];
+	struct err e;
+
+	return s->index && index_store_path(s->folder, path, &e) && stat(path, &now) == 0 &&
+	       now.st_dev == s->opened.st_dev && now.st_ino == s->opened.st_ino;
 }
 
 bool index_search_open(const char *folder, struct index_search **out, struct err *e)
@@ -73,12 +96,14 @@ bool index_search_open(const char *folder, struct index_search **out, struct err
 	if (!s)
 		return err_set(e, ERR_NOMEM, "no memory for a search");
 	buf_init(&s->text, mem_system, LIMIT_LEAF + 1);
-	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
+	s->folder = strdup(folder);
+	if (!s->folder)
+		err_set(e, ERR_NOMEM, "no memory for a search");
+	else if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
 		err_set(e, ERR_INVALID, "the data folder's path is too long");
-	else if (db_open(path, &o, &s->log, e) &&
+	else if (db_open(path, &o, &s->log, e) && db_exec(s->log, SMALL_CACHE, e) &&
 		 db_prepare(s->log, "SELECT body FROM leaf WHERE seq = ?1", &s->leaf, e) &&
 		 db_prepare(s->log, "SELECT facts FROM opening WHERE seq = ?1", &s->facts, e)) {
-		open_index(s, folder);
 		*out = s;
 		return true;
 	}
@@ -95,7 +120,33 @@ void index_search_close(struct index_search *s)
 	db_finish(s->facts);
 	db_close(s->log);
 	buf_clear(&s->text);
+	free(s->folder);
 	free(s);
+}
+
+/* One transaction for many records: to begin one takes longer than to read one. Not for all of
+ * them: the WAL waits. */
+static bool renew(struct index_search *s, struct err *e)
+{
+	if (s->looked++ % RENEW)
+		return true;
+	if (s->reading && !db_exec(s->log, "COMMIT", e))
+		return false;
+	s->reading = db_exec(s->log, "BEGIN", e);
+	return s->reading;
+}
+
+void index_search_end(struct index_search *s)
+{
+	struct err e;
+
+	if (s->reading)
+		(void)!db_exec(s->log, "COMMIT", &e);
+	s->reading = false;
+	s->looked = 0;
+	close_cursors(s);
+	if (s->index && !db_exec(s->index, "COMMIT", &e))
+		drop_index(s);
 }
 
 /* --- records --- */
@@ -192,10 +243,13 @@ static bool bisect(struct index_search *s, uint64_t lo, uint64_t hi, int64_t ms,
  * transaction, so a rebuild meanwhile cannot pull the lists away. */
 static bool start_index(struct index_search *s, struct err *e)
 {
-	int64_t next;
+	int64_t version, next;
 
-	if (!db_exec(s->index, "BEGIN", e) ||
-	    !db_int(s->index, "SELECT next FROM head WHERE id = 0", &next, e))
+	if (!db_exec(s->index, "BEGIN", e) || !db_int(s->index, "PRAGMA user_version", &version, e))
+		return false;
+	if (version != INDEX_VERSION)
+		return err_set(e, ERR_CONFLICT, "index.db is of another version of writ");
+	if (!db_int(s->index, "SELECT next FROM head WHERE id = 0", &next, e))
 		return false;
 	s->indexed = next > 0 ? (uint64_t)next : 0;
 	for (size_t i = 0; i < s->filter.n; i++) {
@@ -214,9 +268,14 @@ bool index_search_start(struct index_search *s, const struct index_filter *f, st
 	struct err why = { 0 };
 
 	err_none(e);
+	s->damaged = false;
+	if (!is_current(s)) {
+		drop_index(s);
+		open_index(s);
+	}
 	s->filter = *f;
 	s->work = f->work ? f->work : INDEX_SEARCH_WORK;
-	if (!rows_size(s->log, &s->size, e))
+	if (!renew(s, e) || !rows_size(s->log, &s->size, e))
 		return false;
 	if (s->index && !start_index(s, &why))
 		give_up_index(s, &why);
@@ -345,7 +404,7 @@ bool index_search_next(struct index_search *s, struct index_hit *hit, bool *got,
 		if (!there)
 			continue;
 		s->work -= s->work > 0;
-		if (!index_search_record(s, seq, hit, &there, e))
+		if (!renew(s, e) || !index_search_record(s, seq, hit, &there, e))
 			return false;
 		if (there && matches(s, hit)) {
 			*got = true;

@@ -37,13 +37,18 @@ struct index_hit {
 
 struct index_search;
 
-/* Open both files. Without a usable index.db the log alone is read. */
+/* Open the log; index.db is opened by a start. Without a usable one the log alone is read. */
 MUST_USE bool index_search_open(const char *folder, struct index_search **out, struct err *e);
 void index_search_close(struct index_search *s); /* NULL is fine */
 
-/* The strs of @f must live as long as the search. */
+/* One search after another: end the one before. The strs of @f must live as long as the search. An
+ * index.db that was made anew, or could not be used before, is opened again. */
 MUST_USE bool index_search_start(struct index_search *s, const struct index_filter *f,
 				 struct err *e);
+
+/* Over: nothing of the files is held any more, and they stay open for the next start. Otherwise the
+ * transactions that they are read in would keep their WALs from being reused. */
+void index_search_end(struct index_search *s);
 
 /* The next hit. *got false: the end, or the work is used up; index_search_left tells. */
 MUST_USE bool index_search_next(struct index_search *s, struct index_hit *hit, bool *got,

@@ -169,7 +169,8 @@ void handle_proof(struct request *r)
 /* What is not there for this caller, or not yet, is not there. */
 static bool find_tile(struct request *r, struct tile *t, struct err *e)
 {
-	struct audit_reader *reader = NULL;
+	struct service *service = r->site->service;
+	struct audit_reader *reader;
 	struct tree_range range = { 0 };
 	bool found = false, ok;
 
@@ -178,9 +179,10 @@ static bool find_tile(struct request *r, struct tile *t, struct err *e)
 				"%.*s names no tile; expected /tile/<level>/<index>[.p/<width>] or "
 				"/tile/entries/<index>[.p/<width>]",
 				STR_FMT(str_first(r->call->path, 100)));
-	ok = audit_reader_open(r->site->service->folder, &mem_system, &reader, e) &&
-	     audit_reader_checkpoint(reader, 0, NULL, &range, &found, e);
-	audit_reader_close(reader);
+	reader = open_log_reader(&service->log, service->folder, e);
+	ok = reader && audit_reader_checkpoint(reader, 0, NULL, &range, &found, e);
+	if (!ok)
+		open_log_close(&service->log);
 	if (ok && tile_width(t->level, t->index, found ? range.n : 0) < t->width)
 		return err_code(e, ERR_NOT_FOUND, "not_found",
 				"a tree of %" PRIu64 " records has no such tile", range.n);
@@ -192,10 +194,10 @@ static bool find_tile(struct request *r, struct tile *t, struct err *e)
 void handle_tile(struct request *r)
 {
 	static const char *const known[] = { NULL };
-	struct tiles *tiles = NULL;
+	struct service *service = r->site->service;
+	struct tiles *tiles;
 	struct tile t;
 	struct err e = { 0 };
-	bool ok;
 
 	if (!request_query_only(r, known))
 		return;
@@ -204,10 +206,9 @@ void handle_tile(struct request *r)
 		return;
 	}
 	call_reply(r->call, 200, "application/octet-stream", TILES_BUNDLE_MAX);
-	ok = tiles_open(r->site->service->folder, &mem_system, &tiles, &e) &&
-	     tiles_read(tiles, &t, &r->call->reply.body, &e);
-	tiles_close(tiles);
-	if (!ok) {
+	tiles = open_log_tiles(&service->log, service->folder, &e);
+	if (!tiles || !tiles_read(tiles, &t, &r->call->reply.body, &e)) {
+		open_log_close(&service->log);
 		request_fail(r, &e);
 		return;
 	}
@@ -219,7 +220,8 @@ void handle_tile(struct request *r)
 void handle_last_checkpoint(struct request *r)
 {
 	static const char *const known[] = { NULL };
-	struct audit_reader *reader = NULL;
+	struct service *service = r->site->service;
+	struct audit_reader *reader;
 	struct tree_range range;
 	struct err e = { 0 };
 	bool found, ok;
@@ -229,18 +231,19 @@ void handle_last_checkpoint(struct request *r)
 		return;
 	call_reply(r->call, 200, "text/plain; charset=utf-8", NOTE_MAX);
 	/* With witnesses, what they have signed is what others see. */
-	found = r->site->service->cosigner &&
-		cosigned_read(r->site->service->folder, &r->call->reply.body, &size, &e);
+	found = service->cosigner &&
+		cosigned_read(service->folder, &r->call->reply.body, &size, &e);
 	if (found) {
-		timestamp_add(r->site->service->folder, &r->call->reply.body);
+		timestamp_add(service->folder, &r->call->reply.body);
 		call_reply_header(r->call, STR("cache-control"), STR("private, max-age=1"));
 		request_send(r);
 		return;
 	}
 	err_none(&e);
-	ok = audit_reader_open(r->site->service->folder, &mem_system, &reader, &e) &&
-	     audit_reader_checkpoint(reader, 0, &r->call->reply.body, &range, &found, &e);
-	audit_reader_close(reader);
+	reader = open_log_reader(&service->log, service->folder, &e);
+	ok = reader && audit_reader_checkpoint(reader, 0, &r->call->reply.body, &range, &found, &e);
+	if (!ok)
+		open_log_close(&service->log);
 	if (ok && !found)
 		ok = err_code(&e, ERR_NOT_FOUND, "not_found",
 			      "no checkpoint has been signed yet; ask again in a second");

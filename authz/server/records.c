@@ -222,12 +222,13 @@ static void write_end(struct request *r, const struct inquiry *q, const struct i
 
 static bool write_records(struct request *r, struct inquiry *q, struct buf *b, struct err *e)
 {
-	struct index_search *s;
+	struct service *service = r->site->service;
+	struct index_search *s = open_log_search(&service->log, service->folder, e);
 	struct index_hit hit;
 	struct index_left left;
 	bool got = true, ok;
 
-	if (!index_search_open(r->site->service->folder, &s, e))
+	if (!s)
 		return false;
 	ok = index_search_start(s, &q->filter, e);
 	buf_lit(b, "{\"records\":[");
@@ -240,11 +241,13 @@ static bool write_records(struct request *r, struct inquiry *q, struct buf *b, s
 		buf_add(b, hit.text);
 	}
 	index_search_left(s, &left);
-	index_search_close(s);
-	if (left.damaged && r->site->service->index)
-		index_rebuild(r->site->service->index);
+	index_search_end(s);
+	if (left.damaged && service->index)
+		index_rebuild(service->index);
 	if (ok)
 		write_end(r, q, &left, b);
+	else
+		open_log_close(&service->log);
 	return ok;
 }
 

@@ -13,6 +13,7 @@
 #include "authz/audit/index.h"
 #include "authz/decide/worker.h"
 #include "authz/net/server.h"
+#include "authz/server/open_log.h"
 #include "authz/server/readers.h"
 
 /* A weakened default, by name: what `writ doctor` lists. */
@@ -49,6 +50,7 @@ struct service {
 	int64_t retain_s;	   /* audit.retain; INT64_MAX: for ever */
 	struct index *index;	   /* of the log; set before the doors open */
 	struct readers readers;	   /* the operators' home thread's */
+	struct open_log log;	   /* the same thread's */
 	struct cosigner *cosigner; /* of our witnesses; NULL: there are none */
 	struct server *agents_door;
 	struct worker *workers; /* of the front loops */
