@@ -889,6 +889,22 @@ class Verifier:
         else:
             self.tell("rewrite", f"a record from {lo} to {hi - 1} was changed, and those after it chained anew", (lo, hi))
 
+    def no_trailer(self):
+        self.count_redacted()
+        self.chain.end()
+        self.tell_chain()
+        self.tell("count", "the trailer is not readable")
+
+    def is_spoiled_trailer(self, line):
+        """After all that the header announced only the trailer can follow; is this nothing at all?"""
+        if self.records != self.count:
+            return False
+        try:
+            leaf(line)
+        except Malformed:
+            return True
+        return False
+
     def trailer(self, line):
         self.count_redacted()
         try:
@@ -897,9 +913,7 @@ class Verifier:
             if len(text) > 65536:
                 raise Malformed("a note of more than 64 KiB")
         except Malformed:
-            self.chain.end()
-            self.tell_chain()
-            self.tell("count", "the trailer is not readable")
+            self.no_trailer()
             return
         self.counts(x)
         note = self.note(text)
@@ -956,6 +970,9 @@ class Verifier:
                 self.trailer(line)
             elif line.startswith(b'{"leaf_hash":"'):
                 self.withheld_line(line[len(b'{"leaf_hash":"'):])
+            elif self.is_spoiled_trailer(line):
+                stage = "after"
+                self.no_trailer()
             else:
                 self.leaf(line)
             if self.unreadable:

@@ -319,6 +319,15 @@ static void check_rest(struct verifier *v, const struct envelope *x, const struc
 		verify_fault(v, FAULT_COUNT, "the trailer's range does not make the signed root");
 }
 
+void verify_no_trailer(struct verifier *v)
+{
+	v->stage = STAGE_AFTER;
+	verify_redacted(v);
+	chain_end(&v->chain);
+	verify_tell_chain(v);
+	verify_fault(v, FAULT_COUNT, "the trailer is not readable");
+}
+
 /* Chain faults come first: they say what was done. Then the counts, the signature, the tree. */
 void verify_trailer(struct verifier *v, struct str line, size_t prefix)
 {
@@ -329,15 +338,13 @@ void verify_trailer(struct verifier *v, struct str line, size_t prefix)
 	AUTO_BUF note;
 
 	v->stage = STAGE_AFTER;
-	verify_redacted(v);
 	buf_init(&note, *v->alloc, NOTE_MAX);
 	if (!envelope_read(line, prefix, ENVELOPE_TRAILER, &x) ||
 	    !envelope_hashes(x.hints, &hints) || !flat_unescape(x.checkpoint, &note)) {
-		chain_end(&v->chain);
-		verify_tell_chain(v);
-		verify_fault(v, FAULT_COUNT, "the trailer is not readable");
+		verify_no_trailer(v);
 		return;
 	}
+	verify_redacted(v);
 	check_counts(v, &x);
 	if (!verify_note(v, buf_str(&note), &c) || v->report.fault)
 		return;

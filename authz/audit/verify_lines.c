@@ -204,6 +204,15 @@ static void keep_tail(struct verifier *v, struct str line)
 	buf_char(&v->tail, '\n');
 }
 
+/* Where all that the header announced has been, only the trailer can follow: a line that is nothing
+ * at all is that one, spoiled, and no record. */
+static bool is_spoiled_trailer(const struct verifier *v, struct str line)
+{
+	struct leaf leaf;
+
+	return !v->segment && v->records == v->count && !leaf_scan(line, &leaf);
+}
+
 void verify_line(struct verifier *v, struct str line)
 {
 	const struct str opening = STR("{\"opening\":{\"name\":\"");
@@ -223,6 +232,8 @@ void verify_line(struct verifier *v, struct str line)
 			verify_trailer(v, line, trailer.n);
 		else if (str_starts(line, withheld))
 			on_withheld(v, line, withheld.n);
+		else if (is_spoiled_trailer(v, line))
+			verify_no_trailer(v);
 		else
 			verify_leaf(v, line);
 		break;

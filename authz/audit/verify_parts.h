@@ -79,6 +79,8 @@ void verify_redacted(struct verifier *v);
 /* --- verify_end.c: the signed root --- */
 
 void verify_trailer(struct verifier *v, struct str line, size_t prefix);
+/* What stands in its place is none. */
+void verify_no_trailer(struct verifier *v);
 /* Parse and judge the note: whose it is, its quorum. False: a fault was told. */
 bool verify_note(struct verifier *v, struct str note, struct checkpoint *c);
 /* By a key from outside, or one that it leads to? */

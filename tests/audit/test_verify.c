@@ -423,6 +423,8 @@ static void header_and_trailer_count(void **state)
 		{ "no range", "\"range\"", "\"ranges\"", false, FAULT_COUNT },
 		{ "one more", ",\"withheld\":0", ",\"withheld\":0,\"x\":0", false, FAULT_COUNT },
 		{ "not an object", "}}", "}", false, FAULT_COUNT },
+		{ "another name", "{\"trailer\"", "{\"trailor\"", false, FAULT_COUNT },
+		{ "no JSON", "{\"trailer\"", "\"trailer\"", false, FAULT_COUNT },
 		{ "tool in the header", "\"tool\":\"writ", "\"tool\":\"wrot", true, FAULT_COUNT },
 		{ "no openings in the header", "\"openings\":1", "\"openings\":0", true,
 		  FAULT_COUNT },

@@ -84,6 +84,7 @@ def expect(why, got, faults, named=None):
         check("bad_seq" in got and set(range(got["bad_seq"], got["bad_end"])) & set(named),
               f"{why}: record {sorted(named)[:5]} is not named: {got}")
     check(got.get("message"), f"{why}: nothing is said")
+    check(not why.endswith("a_no_trailer") or "trailer" in got["message"], f"{why}: {got['message']}")
 
 
 @test
@@ -333,11 +334,17 @@ def a_header(x):
 def a_trailer(x):
     old = x.lines[-1]
     while x.lines[-1] == old:
-        at = rng.randrange(12, len(old) - 2)
+        at = rng.randrange(len(old) - 2)
         x.lines[-1] = old[:at] + bytes([old[at] ^ 1]) + old[at + 1:]
         if b"\n" in x.lines[-1]:
             x.lines[-1] = old
     return None, None
+
+
+def a_no_trailer(x):
+    """What stands where the trailer was is nothing at all; it is not taken for a record."""
+    x.lines[-1] = rng.choice([b"{}", b"", b"null", x.lines[-1][1:], x.lines[-1].replace(b"trailer", b"trailor"), b"\xff"])
+    return {"count"}, None
 
 
 def a_old_trailer(x):
@@ -353,7 +360,7 @@ def a_behind(x):
 
 EXPORT_ATTACKS = [a_edit, a_edit, a_bit, a_bit, a_prev, a_delete, a_delete, a_insert, a_junk, a_swap, a_swap, a_rechain,
                   a_rechain, a_renumber, a_tail, a_cut, a_tail_hidden, a_head, a_opening, a_opening, a_no_opening, a_withhold,
-                  a_withhold_other, a_header, a_trailer, a_old_trailer, a_behind]
+                  a_withhold_other, a_header, a_trailer, a_no_trailer, a_old_trailer, a_behind]
 
 
 @test
