@@ -165,10 +165,17 @@ static bool trust_web(struct dial_conn *c, struct err *e)
 		ok = SSL_CTX_set_default_verify_paths(c->ctx) == 1;
 	if (!ok) {
 		ERR_clear_error();
-		return err_code(
-			e, ERR_INVALID, "untrusted_server",
-			"cannot read the authorities of Web PKI from %s; see `fetch.ca_file`",
-			c->to.ca_file ? c->to.ca_file : "the system's store");
+		return c->to.ca_file
+			       ? err_code(
+					 e, ERR_INVALID, "untrusted_server",
+					 "cannot read the authorities of Web PKI from %s, which "
+					 "`fetch.ca_file` or a `ca_file` of its own names: expected "
+					 "certificates in PEM",
+					 c->to.ca_file)
+			       : err_code(
+					 e, ERR_INVALID, "untrusted_server",
+					 "cannot read the system's authorities of Web PKI: install "
+					 "ca-certificates, or name a file by `fetch.ca_file`");
 	}
 	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
 						   X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);

@@ -479,6 +479,10 @@ static void check_fetch(const struct fetch *f, const char *why, const char *code
 		fail_msg("%s: %s", why, ok ? "accepted" : e.msg);
 	if (code && (!e.code || strcmp(e.code, code) != 0))
 		fail_msg("%s: %s: %s", why, e.code, e.msg);
+	/* Whichever setting the file came from, the message leads to it. */
+	if (f->ca_file && strstr(e.msg, "cannot read the authorities") &&
+	    (!strstr(e.msg, f->ca_file) || !strstr(e.msg, "`ca_file`")))
+		fail_msg("%s: %s", why, e.msg);
 	if (ok && !str_eq(buf_str(&body), STR("{}")))
 		fail_msg("%s: body %.*s", why, STR_FMT(buf_str(&body)));
 }
