@@ -3,18 +3,17 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "authz/audit/index_build.h"
 #include "authz/audit/index_pace.h"
+#include "authz/base/background.h"
 #include "authz/base/clock.h"
 #include "authz/base/queue.h"
 
 #define TICK_MS 250
 #define RETRY_MS 1000 /* after a failure; doubled each time, up to... */
 #define RETRY_MAX_MS 60000
-#define NICE 10 /* of the thread: decisions and the log go first */
 
 struct index {
 	int tick_ms;
@@ -89,9 +88,7 @@ static void *index_main(void *index)
 	struct chain none;
 	int retry_ms = 0;
 
-	/* Linux gives each thread a priority of its own. If it is refused we are only less polite.
-	 */
-	(void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+	background_thread();
 	while (!atomic_load(&x->stop)) {
 		retry_ms = catch_up(x, retry_ms);
 		(void)queue_wait(x->wake, &none, retry_ms ? retry_ms : x->tick_ms);

@@ -10,6 +10,7 @@
 #include "authz/audit/read.h"
 #include "authz/audit/sink_out.h"
 #include "authz/audit/tree.h"
+#include "authz/base/background.h"
 #include "authz/base/snapshot.h"
 #include "authz/base/text.h"
 #include "authz/net/fetch.h"
@@ -356,6 +357,7 @@ static void *sink_thread(void *arg)
 	struct chain nothing;
 	uint32_t random;
 
+	background_thread();
 	while (!atomic_load(&s->stop)) {
 		int64_t ms;
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "authz/audit/hold.h"
+#include "authz/base/background.h"
 #include "authz/base/log.h"
 #include "authz/decide/definitions.h"
 #include "authz/decide/federation.h"
@@ -123,6 +124,7 @@ static void *control_thread(void *arg)
 	struct chain tasks;
 	bool lost = false;
 
+	background_thread(); /* a set of 1,000 rules takes 10 ms to check */
 	while (!atomic_load(&c->stop)) {
 		if (queue_wait(c->inbox, &tasks, (int)(LOOK_NS / 1000000)))
 			tasks_run(&tasks);

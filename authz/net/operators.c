@@ -5,16 +5,15 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "authz/base/background.h"
 #include "authz/net/listen.h"
 #include "authz/net/operators_inside.h"
 #include "include/writ/words.h"
 
-#define NICE 10	       /* of the door's threads: decisions and the log go first */
 #define FINISH_MS 5000 /* operators_stop waits so long for pending calls */
 #define SEND_MS 2000   /* and then for their replies to leave */
 
@@ -204,13 +203,13 @@ static void end_home(struct task *t)
 	LINK_OF(t, struct operators, end)->ended = true;
 }
 
-/* Linux gives each thread a priority of its own. If it is refused we are only less polite. */
+/* Threads of libmicrohttpd's, too, which it starts without asking. */
 static void stand_back(void)
 {
 	static _Thread_local bool done;
 
 	if (!done)
-		(void)setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
+		background_thread();
 	done = true;
 }
 

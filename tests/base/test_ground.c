@@ -9,8 +9,12 @@
 /* cmocka wants the four above first */
 #include <cmocka.h>
 #include <poll.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "authz/base/arena.h"
+#include "authz/base/background.h"
 #include "authz/base/buf.h"
 #include "authz/base/clock.h"
 #include "authz/base/digest.h"
@@ -591,10 +595,43 @@ static void a_publication_wakes_its_watcher(void **state)
 	queue_free(q);
 }
 
+/* sched_setattr(2); the header of it and pthread.h's do not go together. */
+struct attributes {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+static void *go_to_the_background(void *attributes)
+{
+	background_thread();
+	assert_int_equal(syscall(SYS_sched_getattr, 0, attributes, sizeof(struct attributes), 0),
+			 0);
+	return NULL;
+}
+
+static void one_thread_stands_back(void **state)
+{
+	int before = getpriority(PRIO_PROCESS, 0);
+	struct attributes a = { 0 };
+	pthread_t t;
+
+	(void)state;
+	assert_int_equal(pthread_create(&t, NULL, go_to_the_background, &a), 0);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(a.nice, 10);
+	if (a.runtime) /* Linux 6.12 and later */
+		assert_int_equal(a.runtime, 100000);
+	assert_int_equal(getpriority(PRIO_PROCESS, 0), before);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(err_messages_are_tidy),
+		cmocka_unit_test(one_thread_stands_back),
 		cmocka_unit_test(arena_keeps_to_its_bound),
 		cmocka_unit_test(buf_fails_for_good_at_its_maximum),
 		cmocka_unit_test(json_strings_are_escaped_as_rfc_8785),
