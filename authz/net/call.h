@@ -76,8 +76,9 @@ struct reply {
 	size_t nheaders;
 	struct buf body; /* in call->arena */
 	bool close;	 /* close the connection after the reply */
-	/* For long replies at the operators' door: called on its thread until it returns false;
-	 * appends the next piece to @out. @e set: the connection is cut (never a clean end). */
+	/* For long replies at the operators' door: called on a thread of its own, beside handlers
+	 * of other calls, until it returns false; appends the next piece to @out. @e set: the
+	 * connection is cut (never a clean end). */
 	bool (*more)(struct call *c, struct buf *out, struct err *e);
 	void (*done)(struct call *c); /* when `more` is set: the reply is over, whoever ended it */
 };

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,11 +15,11 @@
 #include "authz/net/operators_inside.h"
 #include "include/writ/words.h"
 
+#define PAUSE_MS 10    /* between pieces of a stream, when others want the processors */
 #define FINISH_MS 5000 /* operators_stop waits so long for pending calls */
 #define SEND_MS 2000   /* and then for their replies to leave */
 
 static void cut_all(struct task *t);
-static void end_home(struct task *t);
 
 static void set_defaults(struct operators_limits *l)
 {
@@ -44,10 +45,13 @@ struct operators *operators_new(const struct operators_settings *s, struct err *
 	o->limits = s->limits;
 	set_defaults(&o->limits);
 	o->cut.run = cut_all;
-	o->end.run = end_home;
 	o->home.inbox = queue_new(SIZE_MAX, false, e);
+	o->handlers = (struct opthread){ .inbox = o->home.inbox };
 	if (o->home.inbox)
+		o->streams.inbox = queue_new(SIZE_MAX, false, e);
+	if (o->streams.inbox)
 		return o;
+	queue_free(o->home.inbox);
 	mem_free(a, o, sizeof(*o));
 	return NULL;
 }
@@ -83,13 +87,23 @@ unsigned operators_port(const struct operators *o, const struct listener *l)
 	return 0;
 }
 
-void operators_push(struct operators *o, struct task *t)
+static void push(struct queue *q, struct task *t)
 {
 	struct chain c;
 
 	chain_init(&c);
 	chain_add(&c, &t->link);
-	queue_push_always(o->home.inbox, &c);
+	queue_push_always(q, &c);
+}
+
+void operators_push(struct operators *o, struct task *t)
+{
+	push(o->home.inbox, t);
+}
+
+void operators_push_piece(struct operators *o, struct task *t)
+{
+	push(o->streams.inbox, t);
 }
 
 /* ---- the home thread ---- */
@@ -105,6 +119,12 @@ static void take(struct opcall *x)
 	o->first = x;
 }
 
+static void resume(struct opcall *x)
+{
+	x->state = OP_BACK;
+	MHD_resume_connection(x->connection);
+}
+
 static void give_back(struct opcall *x)
 {
 	struct operators *o = x->door->o;
@@ -116,8 +136,7 @@ static void give_back(struct opcall *x)
 	if (x->next)
 		x->next->prev = x->prev;
 	x->prev = x->next = NULL;
-	x->state = OP_BACK;
-	MHD_resume_connection(x->connection);
+	resume(x);
 }
 
 static void finish(struct call *c)
@@ -160,23 +179,6 @@ void operators_handle(struct task *t)
 	o->settings.handler.handle(o->settings.handler.ctx, &x->call);
 }
 
-void operators_piece(struct task *t)
-{
-	struct opcall *x = LINK_OF(t, struct opcall, task);
-	struct err e = { 0 };
-
-	take(x);
-	buf_reset(&x->piece);
-	x->piece_at = 0;
-	if (!atomic_load(&x->door->o->cutting))
-		x->last = !x->call.reply.more(&x->call, &x->piece, &e);
-	else
-		x->broken = true;
-	if (e.class || !buf_ok(&x->piece))
-		x->broken = true;
-	give_back(x);
-}
-
 void operators_over(struct task *t)
 {
 	struct opcall *x = LINK_OF(t, struct opcall, task);
@@ -198,11 +200,6 @@ static void cut_all(struct task *t)
 	}
 }
 
-static void end_home(struct task *t)
-{
-	LINK_OF(t, struct operators, end)->ended = true;
-}
-
 /* Threads of libmicrohttpd's, too, which it starts without asking. */
 static void stand_back(void)
 {
@@ -213,18 +210,83 @@ static void stand_back(void)
 	done = true;
 }
 
-static void *run_home(void *arg)
+/* ---- the thread of streams ---- */
+
+/* How often this thread had to leave a processor to another. */
+static long displaced(void)
 {
-	struct operators *o = arg;
+	struct rusage u;
+
+	return getrusage(RUSAGE_THREAD, &u) == 0 ? u.ru_nivcsw : 0;
+}
+
+/* To stand back is not enough: whatever is left over would be taken, and what sends and receives a
+ * piece does not. So as long as others are at work, few pieces are made. */
+static void give_way(long before)
+{
+	const struct timespec pause = { 0, PAUSE_MS * 1000000l };
+
+	if (displaced() != before)
+		nanosleep(&pause, NULL);
+}
+
+void operators_piece(struct task *t)
+{
+	struct opcall *x = LINK_OF(t, struct opcall, task);
+	long before = displaced();
+	struct err e = { 0 };
+
+	buf_reset(&x->piece);
+	x->piece_at = 0;
+	if (!atomic_load(&x->door->o->cutting))
+		x->last = !x->call.reply.more(&x->call, &x->piece, &e);
+	else
+		x->broken = true;
+	if (e.class || !buf_ok(&x->piece))
+		x->broken = true;
+	resume(x);
+	give_way(before);
+}
+
+/* ---- threads ---- */
+
+static void end_thread(struct task *t)
+{
+	LINK_OF(t, struct opthread, end)->ended = true;
+}
+
+static void *run_thread(void *arg)
+{
+	struct opthread *h = arg;
 
 	stand_back();
-	while (!o->ended) {
+	while (!h->ended) {
 		struct chain c;
 
-		if (queue_wait(o->home.inbox, &c, -1))
+		if (queue_wait(h->inbox, &c, -1))
 			tasks_run(&c);
 	}
 	return NULL;
+}
+
+static bool start_thread(struct opthread *h, struct err *e)
+{
+	int rc = pthread_create(&h->thread, NULL, run_thread, h);
+
+	if (rc != 0)
+		return err_set(e, ERR_IO, "cannot start a thread of the operators' door: %s",
+			       strerror(rc));
+	h->started = true;
+	return true;
+}
+
+static void stop_thread(struct opthread *h)
+{
+	if (!h->started)
+		return;
+	h->end.run = end_thread;
+	push(h->inbox, &h->end);
+	pthread_join(h->thread, NULL);
 }
 
 void opcall_free(struct opcall *x)
@@ -317,11 +379,8 @@ static bool start_daemon(struct opdoor *d, struct err *e)
 
 bool operators_start(struct operators *o, struct err *e)
 {
-	int rc = pthread_create(&o->thread, NULL, run_home, o);
-
-	if (rc != 0)
-		return err_set(e, ERR_IO, "cannot start the operators' thread: %s", strerror(rc));
-	o->started = true;
+	if (!start_thread(&o->handlers, e) || !start_thread(&o->streams, e))
+		return false;
 	for (struct opdoor *d = o->doors; d; d = d->next)
 		if (!start_daemon(d, e))
 			return false;
@@ -350,9 +409,9 @@ void operators_stop(struct operators *o)
 		listen_close(d->listener, d->fd);
 		d->fd = -1;
 	}
-	/* libmicrohttpd aborts if a suspended connection is left, so home gives all of them back.
-	 */
-	if (o->started && !wait_idle(o, FINISH_MS)) {
+	/* libmicrohttpd aborts if a suspended connection is left, so home gives all of them back,
+	 * and streams each as its piece is made. */
+	if (o->handlers.started && !wait_idle(o, FINISH_MS)) {
 		atomic_store(&o->cutting, true);
 		operators_push(o, &o->cut);
 		(void)wait_idle(o, SEND_MS);
@@ -362,10 +421,8 @@ void operators_stop(struct operators *o)
 			MHD_stop_daemon(d->daemon);
 		d->daemon = NULL;
 	}
-	if (!o->started)
-		return;
-	operators_push(o, &o->end);
-	pthread_join(o->thread, NULL);
+	stop_thread(&o->streams);
+	stop_thread(&o->handlers);
 }
 
 void operators_free(struct operators *o)
@@ -377,6 +434,7 @@ void operators_free(struct operators *o)
 	operators_stop(o);
 	while (queue_take(o->home.inbox, &left))
 		tasks_run(&left);
+	queue_free(o->streams.inbox);
 	queue_free(o->home.inbox);
 	for (struct opdoor *d = o->doors, *next; d; d = next) {
 		next = d->next;

@@ -5,11 +5,12 @@
  *            must never touch a decision. The same struct handler and struct call as the agents'
  *            door. libmicrohttpd polls and parses on its own threads; every request is then
  *            handed to ONE thread, the door's home, which runs the handlers and the inbox, and
- *            the connection is suspended until call_finish.
+ *            the connection is suspended until call_finish. Pieces of streamed replies are made
+ *            by another one, of the lowest priority.
  * Ownership  The door owns daemons, threads, calls and listening sockets. Settings and listeners
  *            are borrowed and outlive it.
- * Threads    operators_new, _listen, _start, _stop from one thread. Handlers, call_finish,
- *            reply.more and reply.done run on the home thread only.
+ * Threads    operators_new, _listen, _start, _stop from one thread. Handlers, call_finish and
+ *            reply.done run on the home thread only, reply.more on the thread of streams only.
  *
  *	op = operators_new(&settings, &e);  operators_home(op)->worker = &worker;
  *	operators_listen(op, &admin, 0600, &e);  operators_start(op, &e);

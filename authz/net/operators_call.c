@@ -221,7 +221,7 @@ static bool add_body(struct opcall *x, const char *data, size_t n)
 	return true;
 }
 
-/* The next piece of a streamed reply: what home made, or nothing yet and home is asked. */
+/* The next piece of a streamed reply: what was made, or nothing yet and one is asked for. */
 static ssize_t read_piece(void *cls, uint64_t pos, char *out, size_t max)
 {
 	struct opcall *x = cls;
@@ -236,7 +236,7 @@ static ssize_t read_piece(void *cls, uint64_t pos, char *out, size_t max)
 		MHD_suspend_connection(x->connection);
 		x->state = OP_HOME;
 		x->task.run = operators_piece;
-		operators_push(x->door->o, &x->task);
+		operators_push_piece(x->door->o, &x->task);
 		return 0;
 	}
 	if (n > max)

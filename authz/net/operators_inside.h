@@ -4,7 +4,9 @@
  * Purpose    An opcall is a request between libmicrohttpd's thread and the home thread. It is in
  *            one of the two's hands at a time: libmicrohttpd reads the request, suspends the
  *            connection and pushes the opcall; home runs the handler and resumes; libmicrohttpd
- *            sends. For a streamed reply that goes to and fro once per piece. So nothing in it
+ *            sends. For a streamed reply it goes to and fro once per piece, between libmicrohttpd
+ *            and the thread of streams, which stands back further: an export has no end in sight,
+ *            and neither decisions nor other operators are to wait for it. So nothing in an opcall
  *            needs a lock: the queue one way and MHD_resume_connection the other are the fences.
  * Ownership  An opcall is made when its request line is read and freed when libmicrohttpd says
  *            the request is over (by home, if it has a streamed reply to wind up). A client is
@@ -35,18 +37,26 @@ struct opdoor {
 	struct opdoor *next;
 };
 
+/* A thread that runs tasks until it is told to end. */
+struct opthread {
+	struct queue *inbox;
+	pthread_t thread;
+	struct task end;
+	bool started;
+	bool ended; /* its own */
+};
+
 struct operators {
 	struct operators_settings settings;
 	struct alloc alloc;
 	struct operators_limits limits;
 	struct home home;
 	struct opdoor *doors;
-	pthread_t thread;
-	bool started, stopped;
+	struct opthread handlers; /* the home thread */
+	struct opthread streams;  /* makes the pieces of streamed replies */
+	bool stopped;
 	struct opcall *first;	 /* in home's hands; home's own */
 	struct task cut;	 /* home gives back all it has */
-	struct task end;	 /* the home thread ends */
-	bool ended;		 /* home's own */
 	atomic_bool draining;	 /* no request is handed over any more */
 	atomic_bool cutting;	 /* streams are cut */
 	atomic_size_t in_flight; /* bytes of bodies */
@@ -65,7 +75,7 @@ enum opstate { OP_NEW, OP_READING, OP_HOME, OP_BACK, OP_SENT };
 
 struct opcall {
 	struct call call; /* first */
-	struct task task; /* to home */
+	struct task task; /* to home or streams */
 	struct arena arena;
 	struct opdoor *door;
 	struct opclient *client;
@@ -86,10 +96,11 @@ struct opcall {
 };
 
 /* operators.c */
-void operators_push(struct operators *o, struct task *t);
-void operators_handle(struct task *t); /* home: run the handler */
-void operators_piece(struct task *t);  /* home: make the next piece */
-void operators_over(struct task *t);   /* home: wind up a streamed reply */
+void operators_push(struct operators *o, struct task *t);	/* to home */
+void operators_push_piece(struct operators *o, struct task *t); /* to streams */
+void operators_handle(struct task *t);				/* home: run the handler */
+void operators_piece(struct task *t);				/* streams: make the next piece */
+void operators_over(struct task *t);				/* home: wind up a streamed reply */
 void opcall_free(struct opcall *x);
 
 /* operators_call.c: libmicrohttpd's callbacks; the first argument is the opdoor */

@@ -30,7 +30,7 @@ struct fixture {
 	struct pki pki;
 	struct task finish;
 	struct call *held;
-	atomic_int handled, refused, waiting, done;
+	atomic_int handled, refused, waiting, done, passed;
 	bool distrust;
 };
 
@@ -42,6 +42,11 @@ static bool more(struct call *c, struct buf *out, struct err *e)
 
 	if (n == 300 && str_eq(c->query, STR("fail")))
 		return !err_set(e, ERR_IO, "the disk is gone");
+	if (str_eq(c->query, STR("wait"))) {
+		f.waiting = 1;
+		for (int i = 0; i < 5000 && !f.passed; i++)
+			usleep(1000);
+	}
 	for (int i = 0; i < 100; i++)
 		buf_lit(out, "0123456789\n");
 	return n < 999;
@@ -78,6 +83,7 @@ static void handle(void *ctx, struct call *c)
 		c->reply.done = more_done;
 		call_finish(c);
 	} else {
+		f.passed = str_eq(c->path, STR("/pass"));
 		echo(c);
 	}
 }
@@ -270,6 +276,27 @@ static void streams_long_replies(void **state)
 	end();
 }
 
+/* While a piece is being made, however long that takes, other requests are answered. */
+static void a_stream_is_in_nobodys_way(void **state)
+{
+	static const char ask[] = "GET /more?wait HTTP/1.1\r\n" H "\r\n";
+	int stream, other;
+
+	(void)state;
+	begin(NULL, false);
+	stream = dial(&f.tcp);
+	assert_int_equal(send(stream, ask, sizeof(ask) - 1, 0), sizeof(ask) - 1);
+	for (int i = 0; i < 5000 && !f.waiting; i++)
+		usleep(1000);
+	other = dial(&f.tcp);
+	talk(other, "GET /pass HTTP/1.1\r\n" H "\r\n", "on=operators\n");
+	assert_int_equal(f.passed, 1);
+	close(other);
+	talk(stream, "", "\r\n0\r\n\r\n");
+	close(stream);
+	end();
+}
+
 static const struct {
 	const char *why, *in, *status;
 } refusals[] = {
@@ -454,6 +481,7 @@ int main(void)
 		cmocka_unit_test(answers_on_all_listeners),
 		cmocka_unit_test(later_answers_and_others_meanwhile),
 		cmocka_unit_test(streams_long_replies),
+		cmocka_unit_test(a_stream_is_in_nobodys_way),
 		cmocka_unit_test(refuses_what_it_can_see),
 		cmocka_unit_test(clients_that_go_away_leave_nothing),
 		cmocka_unit_test(stop_waits_for_pending_calls),
