@@ -104,10 +104,16 @@ bool format_record_read(struct format_record *r, struct str origin, struct str l
 	return true;
 }
 
+/* Most names differ in their first byte: to measure and compare them takes longer than that. */
+static bool is_name(struct str name, const char *is)
+{
+	return name.n && *name.p == *is && str_eq(name, str_c(is));
+}
+
 struct str format_text(const struct format_record *r, const char *name)
 {
 	for (size_t i = 0; i < r->n; i++)
-		if (str_eq(r->members[i].name, str_c(name)))
+		if (is_name(r->members[i].name, name))
 			return r->members[i].text;
 	return (struct str){ 0 };
 }
@@ -115,7 +121,7 @@ struct str format_text(const struct format_record *r, const char *name)
 static bool is_one_of(struct str name, const char *const *names)
 {
 	for (size_t i = 0; names[i]; i++)
-		if (str_eq(name, str_c(names[i])))
+		if (is_name(name, names[i]))
 			return true;
 	return false;
 }

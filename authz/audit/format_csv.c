@@ -19,11 +19,32 @@ static const char *const not_other[] = {
 	"policy_sha256", "engine",   "cost_us", "act",	"outcome", "trace_id", NULL,
 };
 
-static bool is_control(char c)
+enum { PLAIN, QUOTED, CONTROL };
+
+/* What a byte wants of the cell it stands in. */
+static int kind_of(char c)
 {
 	unsigned char u = (unsigned char)c;
 
-	return (u < 0x20 && c != '\r' && c != '\n' && c != '\t') || u == 0x7f;
+	if (c == ',' || c == '"' || c == '\r' || c == '\n' || c == '\t')
+		return QUOTED;
+	return u < 0x20 || u == 0x7f ? CONTROL : PLAIN;
+}
+
+static void quoted_cell(struct buf *out, struct str text, bool formula)
+{
+	buf_char(out, '"');
+	if (formula)
+		buf_char(out, '\'');
+	for (size_t i = 0; i < text.n; i++) {
+		if (kind_of(text.p[i]) == CONTROL)
+			buf_lit(out, "\xef\xbf\xbd");
+		else
+			buf_char(out, text.p[i]);
+		if (text.p[i] == '"')
+			buf_char(out, '"');
+	}
+	buf_char(out, '"');
 }
 
 static void cell(struct buf *out, struct str text)
@@ -31,21 +52,11 @@ static void cell(struct buf *out, struct str text)
 	bool formula = text.n && memchr("=+-@\t\r\n", text.p[0], 7), quoted = formula;
 
 	for (size_t i = 0; i < text.n && !quoted; i++)
-		quoted = memchr(",\"\r\n\t", text.p[i], 5) || is_control(text.p[i]);
+		quoted = kind_of(text.p[i]) != PLAIN;
 	if (quoted)
-		buf_char(out, '"');
-	if (formula)
-		buf_char(out, '\'');
-	for (size_t i = 0; i < text.n; i++) {
-		if (is_control(text.p[i]))
-			buf_lit(out, "\xef\xbf\xbd");
-		else
-			buf_char(out, text.p[i]);
-		if (text.p[i] == '"')
-			buf_char(out, '"');
-	}
-	if (quoted)
-		buf_char(out, '"');
+		quoted_cell(out, text, formula);
+	else
+		buf_add(out, text);
 }
 
 static void csv_row(const struct format_record *r, struct buf *out)
