@@ -23,7 +23,8 @@ static void ignore(struct task *t)
 	(void)t;
 }
 
-/* Hand over a report of each of @closings at once and wait for all of them. */
+/* Hand over a report of each of @closings at once and wait for all of them. The queue is freed when
+ * the log is closed: who has put something into it still wakes us up after we have taken it. */
 static void submit(struct fixture *f, struct batch *b, const struct closing *closings, size_t n)
 {
 	struct chain chain, got;
@@ -47,7 +48,6 @@ static void submit(struct fixture *f, struct batch *b, const struct closing *clo
 	assert_true(audit_submit(f->audit, &chain, &e));
 	for (size_t came = 0; came < n; came += got.n)
 		assert_true(queue_wait(b->back, &got, 5000));
-	queue_free(b->back);
 	for (size_t i = 0; i < n; i++)
 		buf_clear(&b->text[i]);
 }
@@ -83,6 +83,7 @@ static void of_one_batch_the_first_closes(void **state)
 				       " WHERE instr(CAST(body AS TEXT), 'authz.outcome')"),
 			 3);
 	fixture_clear(&f);
+	queue_free(b.back);
 }
 
 static void a_lookup_tells_what_was_said(void **state)
@@ -133,6 +134,7 @@ static void a_lookup_tells_what_was_said(void **state)
 	closings_close(look);
 	arena_clear(&a);
 	fixture_clear(&f);
+	queue_free(b.back);
 }
 
 int main(void)
