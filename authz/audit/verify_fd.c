@@ -20,7 +20,8 @@
 #define PIECE (256 * 1024)
 #define SEGMENT_LEAST (1024 * 1024) /* bytes worth a thread */
 #define SEGMENTS_MAX 64
-#define WINDOW (4 * 1024 * 1024) /* where the first record of a segment is looked for */
+#define WINDOW (4 * 1024 * 1024) /* where the first record of a segment is looked for, */
+#define WINDOW_FIRST (64 * 1024) /* nearly always found in this much */
 
 struct segment {
 	int fd;
@@ -69,20 +70,24 @@ static void *run_segment(void *segment)
 static bool find_record(int fd, off_t at, const struct alloc *alloc, off_t *from, uint64_t *seq)
 {
 	char *window = mem_new(alloc, WINDOW);
-	struct str rest = { window, 0 }, line;
 	bool found = false;
 	struct leaf leaf;
 
 	if (!window)
 		return false;
-	/* The line that @at lies in is the segment's before. */
-	if (read_piece(fd, window, WINDOW, at, &rest.n) && str_cut(rest, '\n', &line, &rest))
+	for (size_t n = WINDOW_FIRST; !found && n <= WINDOW; n *= 8) {
+		struct str rest = { window, 0 }, line;
+
+		/* The line that @at lies in is the segment's before. */
+		if (!read_piece(fd, window, n, at, &rest.n) || !str_cut(rest, '\n', &line, &rest))
+			continue;
 		while (!found && str_cut(rest, '\n', &line, &rest))
 			if (leaf_scan(line, &leaf)) {
 				*from = at + (off_t)(line.p - window);
 				*seq = leaf.seq;
 				found = true;
 			}
+	}
 	mem_free(alloc, window, WINDOW);
 	return found;
 }
