@@ -58,7 +58,9 @@ struct queue;
 /* @max objects wait at most. With @eventfd the queue has a descriptor that becomes readable
  * when it turns from empty to not empty. NULL with @e on failure. */
 struct queue *queue_new(size_t max, bool eventfd, struct err *e);
-void queue_free(struct queue *q); /* must be empty */
+/* Must be empty, and who pushed have ended: having an object does not mean that its sender is done
+ * with the queue. */
+void queue_free(struct queue *q);
 
 /* Push the whole chain (then empty) or, over the bound or after queue_close, nothing: false. */
 MUST_USE bool queue_push(struct queue *q, struct chain *c);
