@@ -15,44 +15,10 @@ import threading
 import time
 
 from harness import AGENT, WRIT, Deployment, check, equal, is_error, leaves, main, test
-from two_verifiers import Log, Signer, both, broken, holds, verify
+from two_verifiers import Log, Signer, both, broken, grow, holds, plan, prune, verify, wait_for_plan
 
 RETAIN = 'audit = { retain = "1s"%s }\n'
 shared = {}
-
-
-def grow(d, records):
-    """Until the log has about so many."""
-    size = d.admin("GET", "/v1/status").json["audit"]["size"]
-    while size < records:
-        many = [{"action": {"name": "tools/call", "properties": {"amount": i}}} for i in range(100)]
-        body = {"subject": {"type": "agent", "id": AGENT}, "resource": {"type": "tool", "id": "payments/create"},
-                "evaluations": many}
-        equal(d.http("POST", "/access/v1/evaluations", body, timeout=60).status, 200, "status")
-        size += 100
-
-
-def plan(d):
-    return json.loads(d.writ("audit", "prune", "--dry-run", "--json", code=0).stdout)
-
-
-def wait_for_plan(d, to):
-    """Records become old enough, and the index reaches them."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        p = plan(d)
-        if p["to"] >= to:
-            return p
-        threading.Event().wait(0.05)
-    check(False, f"nothing becomes old: {p}")
-    return None
-
-
-def prune(d, name, to=None, **how):
-    if to:
-        wait_for_plan(d, to)
-    done = d.writ("audit", "prune", "--archive", d.path(name), "--json", code=0, **how)
-    return json.loads(done.stdout)
 
 
 def status(d):

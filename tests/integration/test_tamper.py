@@ -6,73 +6,49 @@ database itself; each is judged by `writ audit verify` and by scripts/verify.py.
 and how many cases (200) there are, as "RECORDS,CASES"; WRIT_SEED chooses others.
 """
 import hashlib
-import importlib.util
 import json
 import os
 import random
 import re
 import shutil
 import sqlite3
-import subprocess
 
-from harness import AGENT, BUILD, ROOT, WRIT, Deployment, check, equal, main, test
+import two_verifiers
+from harness import ROOT, Deployment, check, equal, main, test
+from two_verifiers import Log, grow, prune, verify
 
 RECORDS, CASES = (int(n) for n in os.environ.get("WRIT_TAMPER", "600,200").split(","))
 rng = random.Random(int(os.environ.get("WRIT_SEED", "11")))
 VERDICTS = ("result", "fault", "bad_seq", "bad_end", "integrity", "completeness", "authenticity", "anchoring",
             "redaction")
 
-spec = importlib.util.spec_from_file_location("verify", os.path.join(ROOT, "scripts", "verify.py"))
-verify = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(verify)
-
-SMALL = os.path.join(BUILD, "writ-verify")
 DATA = os.path.join(ROOT, "tests/data/audit")
 shared = {}
-
-
-def grow(d, records):
-    """Until the log has about so many: decisions of all kinds, in batches."""
-    size = d.admin("GET", "/v1/status").json["audit"]["size"]
-    while size < records:
-        many = [{"action": {"name": "tools/call", "properties": {"amount": rng.randrange(900)}}} for _ in range(100)]
-        body = {"subject": {"type": "agent", "id": AGENT}, "resource": {"type": "tool", "id": "payments/create"},
-                "evaluations": many}
-        equal(d.http("POST", "/access/v1/evaluations", body, timeout=60).status, 200, "status")
-        size += 100
 
 
 def deployment():
     if "d" not in shared:
         d = Deployment().start()
         d.register()
-        grow(d, RECORDS // 2)
+        grow(d, RECORDS // 2, amount)
         shared["early"] = d.export("early.jsonl")
         with open(d.path("held"), "wb") as f:
             f.write(d.admin("POST", "/v1/audit/checkpoint").body)
         shared["middle"] = d.export("middle.jsonl")
-        grow(d, RECORDS)
+        grow(d, RECORDS, amount)
         shared.update(d=d, key=d.log_key(), export=d.export())
         d.writ("audit", "publish", "--entries", d.path("tiles"), code=0)
         d.writ("audit", "publish", d.path("hashes"), code=0)
     return shared["d"]
 
 
+def amount(_):
+    return rng.randrange(900)
+
+
 def both(source, *options):
     """The one verdict of both verifiers."""
-    argv = ["--key", shared["key"], *options, source]
-    command = [SMALL] if os.path.exists(SMALL) and rng.random() < 0.3 else [WRIT, "audit", "verify"]
-    done = subprocess.run([*command, "--json", *argv], capture_output=True, text=True, timeout=120,
-                          check=False)
-    check("Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-600:])
-    check(done.stdout, f"no verdict: {done.stderr}")
-    mine = json.loads(done.stdout)
-    given, operands = verify.options(argv)
-    code, theirs = verify.check(given, operands[0]).report()
-    for name in VERDICTS:
-        equal(theirs.get(name), mine.get(name), f"{name} by scripts/verify.py ({theirs}; writ says {mine})")
-    equal(done.returncode, code, "exit code of writ")
-    return mine
+    return two_verifiers.both(source, "--key", shared["key"], *options)
 
 
 def expect(why, got, faults, named=None):
@@ -107,40 +83,6 @@ def the_vectors():
 
 def leaf_hash(record):
     return hashlib.sha256(b"\0" + record).hexdigest().encode()
-
-
-class Export:
-    """Lines, and where the records are among them."""
-
-    def __init__(self, path):
-        with open(path, "rb") as f:
-            self.lines = f.read().splitlines()
-        self.at = [i for i, line in enumerate(self.lines)
-                   if not line.startswith((b'{"header"', b'{"opening"', b'{"trailer"'))]
-
-    def copy(self):
-        x = Export.__new__(Export)
-        x.lines, x.at = list(self.lines), self.at
-        return x
-
-    def openings(self, seq):
-        i, found = self.at[seq] + 1, []
-        while self.lines[i].startswith(b'{"opening"'):
-            found.append(i)
-            i += 1
-        return found
-
-    def rechain(self, seq):
-        """What comes after @seq follows what is there now."""
-        before = leaf_hash(self.lines[self.at[seq]])
-        for i in self.at[seq + 1:]:
-            self.lines[i] = re.sub(rb'"prev":"[0-9a-f]{64}"', b'"prev":"' + before + b'"', self.lines[i])
-            before = leaf_hash(self.lines[i])
-
-    def write(self, path):
-        with open(path, "wb") as f:
-            f.write(b"\n".join(self.lines) + b"\n")
-        return path
 
 
 def change(record):
@@ -230,7 +172,7 @@ def a_renumber(x):
         block = x.lines[i:x.at[seq + 1] if seq + 1 < len(x.at) else len(x.lines) - 1]
         if seq == s:
             continue
-        n = seq - (seq > s)
+        n = x.first + seq - (seq > s)
         block = [re.sub(rb'"seq":\d+', b'"seq":%d' % n, line) for line in block]
         at.append(len(lines) + 1)
         lines += block
@@ -257,9 +199,9 @@ def a_tail_hidden(x):
     left = len(x.at) - n
     del x.lines[x.at[left]:-1]
     x.lines[0] = re.sub(rb'"count":\d+', b'"count":%d' % left, x.lines[0])
-    x.lines[0] = re.sub(rb'"size":\d+', b'"size":%d' % left, x.lines[0])
+    x.lines[0] = re.sub(rb'"size":\d+', b'"size":%d' % (x.first + left), x.lines[0])
     openings = sum(line.startswith(b'{"opening"') for line in x.lines)
-    for name, v in (("count", left), ("size", left), ("openings", openings)):
+    for name, v in (("count", left), ("size", x.first + left), ("openings", openings)):
         x.lines[-1] = re.sub(rb'"%s":\d+' % name.encode(), b'"%s":%d' % (name.encode(), v), x.lines[-1])
     x.lines[-1] = re.sub(rb'"header":"[0-9a-f]+"', b'"header":"' + hashlib.sha256(x.lines[0]).hexdigest().encode() + b'"',
                          x.lines[-1])
@@ -349,7 +291,7 @@ def a_no_trailer(x):
 
 def a_old_trailer(x):
     """The genuine trailer of an earlier export."""
-    x.lines[-1] = Export(shared["middle"]).lines[-1]
+    x.lines[-1] = Log(shared["middle"]).lines[-1]
     return None, None
 
 
@@ -381,14 +323,94 @@ def nothing_done_holds():
 @test
 def exports():
     d, n = deployment(), 0
-    whole = Export(shared["export"])
+    whole = Log(shared["export"])
     while n < CASES:
         for attack in EXPORT_ATTACKS:
             x = whole.copy()
             faults, named = attack(x)
             why = f"case {n}, {attack.__name__}"
-            expect(why, both(x.write(d.path("damaged.jsonl"))), faults, named)
+            expect(why, both(x.save(d.path("damaged.jsonl"))), faults, named)
             n += 1
+
+
+# --- another key, another beginning -----------------------------------------------------------
+
+def of_kind(x, kind):
+    return [i for i, at in enumerate(x.at) if b'"kind":"' + kind + b'"' in x.lines[at]]
+
+
+def k_note(x):
+    """A checkpoint that does not tell how its key came to sign."""
+    x.lines[-1] = re.sub(rb"\xe2\x80\x94 rotation [^\\]*\\n", b"", x.lines[-1])
+    return {"signature"}, None
+
+
+def k_record(x):
+    """Another key in the record that hands over."""
+    found = of_kind(x, b"key.rotate")
+    if not found:
+        return k_note(x)
+    i = rng.choice(found)
+    x.lines[x.at[i]] = re.sub(rb'("vkey":"[^"]{20})..', rb"\1ff", x.lines[x.at[i]])
+    if rng.random() < 0.5:
+        x.rechain(i)
+        return {"rewrite", "edit", "signature"}, None
+    return {"edit"}, {i}
+
+
+def k_gone(x):
+    found = of_kind(x, b"key.rotate")
+    if not found:
+        return k_note(x)
+    i = rng.choice(found)
+    del x.lines[x.at[i]:x.at[i + 1]]
+    return {"deletion"}, {i}
+
+
+def p_record(x):
+    """What the record of a pruning says has left."""
+    found = of_kind(x, b"log.prune")
+    if not found:
+        return k_note(x)
+    x.lines[x.at[found[0]]] = re.sub(rb'"root":"..', b'"root":"zz', x.lines[x.at[found[0]]])
+    return {"edit"}, {found[0]}
+
+
+def other_logs():
+    """A log with a second and a third key that has lost its beginning: before, what left, and what is left."""
+    if "others" not in shared:
+        d = Deployment(config='audit = { retain = "1s" }\n').start()
+        d.register()
+        key = d.log_key()
+        grow(d, 150, amount)
+        d.writ("audit", "key", "--rotate", code=0)
+        grow(d, 700, amount)
+        whole = d.export("whole.jsonl")
+        prune(d, "archive.jsonl", 512)
+        d.writ("audit", "key", "--rotate", code=0)
+        grow(d, 900, amount)
+        shared["others"] = d, key, (whole, d.path("archive.jsonl"), d.export("left.jsonl"))
+    return shared["others"]
+
+
+@test
+def rotated_and_pruned():
+    deployment()
+    d, key, sources = other_logs()
+    shared["key"], old = key, shared["key"]
+    for source in sources:
+        whole, before = Log(source), both(source)
+        equal((before["result"], before["authenticity"]), ("holds", "yes"), source)
+        equal(before.get("pruned"), whole.first or None, f"pruned, of {source}")
+        for attack in [*dict.fromkeys(EXPORT_ATTACKS), k_note, k_record, k_gone, p_record] * max(1, CASES // 200):
+            x = whole.copy()
+            faults, named = attack(x)
+            if faults and whole.first:
+                faults = faults | {"count"} if "truncation" in faults else faults  # a size is not a tail here
+            why = f"{os.path.basename(source)}, {attack.__name__}"
+            got = both(x.save(d.path("damaged.jsonl")))
+            expect(why, got, faults, named and {whole.first + n for n in named} if got.get("fault") != "count" else None)
+    shared["key"] = old
 
 
 @test
@@ -412,7 +434,7 @@ def single_proofs():
     # Without the record in it, the record's bytes are asked for.
     d.writ("audit", "prove", "7", "--bare", "--output", path, code=0)
     equal(both(path)["result"], "unreadable", "a bare proof alone")
-    whole = Export(shared["export"])
+    whole = Log(shared["export"])
     for seq, result in ((7, "holds"), (8, "broken")):
         with open(d.path("record"), "wb") as f:
             f.write(whole.lines[whole.at[seq]])
@@ -642,7 +664,7 @@ def databases():
     """Through the file: the server refuses to go on, or to prove or publish, or its export does not verify."""
     d = Deployment().start()
     d.register()
-    grow(d, 300)
+    grow(d, 300, amount)
     d.restart()
     shared["key"], key = d.log_key(), shared.get("key")
     d.stop()
@@ -685,13 +707,13 @@ def a_forked_log():
     """An old backup goes on under the same key: two histories, each of them signed."""
     d = Deployment().start()
     d.register()
-    grow(d, 50)
+    grow(d, 50, amount)
     d.stop()
     shutil.copytree(d.data, d.path("backup"))
     shared["key"], key = "", shared.get("key")
     d.start()
     shared["key"] = d.log_key()
-    grow(d, 150)
+    grow(d, 150, amount)
     with open(d.path("held"), "wb") as f:
         f.write(d.admin("POST", "/v1/audit/checkpoint").body)
     d.writ("audit", "publish", d.path("public"), code=0)
@@ -699,7 +721,7 @@ def a_forked_log():
     shutil.rmtree(d.data)
     shutil.copytree(d.path("backup"), d.data)
     d.start()
-    grow(d, 400)
+    grow(d, 400, amount)
     path = d.export("forked.jsonl")
     equal(both(path)["result"], "holds", "the fork by itself")
     got = both(path, "--checkpoint", d.path("held"))
