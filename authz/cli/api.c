@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "authz/cli/print.h"
+
 #define ANSWER_ARENA (64 * 1024 * 1024)
 
 /* Lists of agents and records are longer than what a request may hold. */
@@ -154,6 +156,14 @@ void answer_print(const struct cli *c, const struct answer *a)
 {
 	fwrite(a->value->raw.p, 1, a->value->raw.n, c->out);
 	fputc('\n', c->out);
+}
+
+void answer_show(const struct cli *c, const struct answer *a)
+{
+	if (c->json)
+		answer_print(c, a);
+	else
+		print_object(c->out, a->value);
 }
 
 int64_t answer_number(const struct json *v, const char *name)

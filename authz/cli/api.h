@@ -50,6 +50,8 @@ MUST_USE bool api_call(struct cli *c, enum api_door door, const char *method, co
 void answer_clear(struct answer *a);
 /* The server's JSON as it came, on a line of its own. */
 void answer_print(const struct cli *c, const struct answer *a);
+/* So with --json, else a member a line, for a person. */
+void answer_show(const struct cli *c, const struct answer *a);
 
 /* A member of an answer, or of an object in it; what is not there is 0, "" or no. */
 int64_t answer_number(const struct json *v, const char *name);

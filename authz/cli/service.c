@@ -28,10 +28,7 @@ int run_status(struct cli *c)
 
 	if (!api_call(c, API_ADMIN, "GET", "/v1/status", (struct str){ 0 }, &a, &exit_code))
 		return exit_code;
-	if (c->json)
-		answer_print(c, &a);
-	else
-		print_object(c->out, a.value);
+	answer_show(c, &a);
 	ready = json_get_type(a.value, STR("ready"), JSON_BOOL);
 	return ready && !ready->b ? CLI_FAILED : CLI_DONE;
 }

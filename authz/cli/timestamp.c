@@ -5,7 +5,6 @@
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
-#include "authz/cli/print.h"
 #include "authz/net/fetch.h"
 #include "authz/store/file.h"
 
@@ -139,10 +138,7 @@ static int hand_over(struct cli *c, const struct query *q, struct str token)
 	buf_lit(&body, "\"}");
 	if (!api_call(c, API_ADMIN, "POST", "/v1/audit/timestamp", buf_str(&body), &a, &exit_code))
 		return exit_code;
-	if (c->json)
-		answer_print(c, &a);
-	else
-		print_object(c->out, a.value);
+	answer_show(c, &a);
 	return CLI_DONE;
 }
 

@@ -52,10 +52,7 @@ int run_tool_show(struct cli *c)
 
 	if (!ask_for_one(c, &a, &exit_code))
 		return exit_code;
-	if (c->json)
-		answer_print(c, &a);
-	else
-		print_object(c->out, a.value);
+	answer_show(c, &a);
 	return CLI_DONE;
 }
 
