@@ -77,11 +77,26 @@ size_t text_json_plain(struct str s)
 	return i;
 }
 
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
+
+static inline bool any(bytes16 v)
+{
+	words2 w = (words2)v;
+
+	return (w[0] | w[1]) != 0;
+}
+
 bool text_is_utf8(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
 	size_t i = 0;
 
+	for (bytes16 v; s.n - i >= 16; i += 16) { /* ASCII, as most texts are */
+		memcpy(&v, p + i, sizeof(v));
+		if (any(v & 0x80))
+			break;
+	}
 	while (i < s.n) {
 		uint64_t word;
 		size_t len;
@@ -121,6 +136,11 @@ bool text_is_printable(struct str s)
 	uint64_t w;
 	size_t i = 0;
 
+	for (bytes16 v; s.n - i >= 16; i += 16) {
+		memcpy(&v, s.p + i, sizeof(v));
+		if (any((bytes16)((v < 0x20) | (v == 0x7f))))
+			return false;
+	}
 	for (; s.n - i >= 8; i += 8) {
 		memcpy(&w, s.p + i, 8);
 		if (has_control(w))
@@ -135,8 +155,6 @@ bool text_is_printable(struct str s)
 			return false;
 	return true;
 }
-
-typedef uint8_t bytes16 __attribute__((vector_size(16)));
 
 /* Sixteen half bytes in a byte each as their digits. */
 static inline bytes16 digits_of(bytes16 half)
