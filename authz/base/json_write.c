@@ -39,11 +39,12 @@ static bool integer_as_received(const struct json *v)
 }
 
 /* The text of a scalar that is written as it came; else p == NULL. */
-static struct str received(const struct json *v)
+static inline struct str received(const struct json *v)
 {
-	bool same = (v->type == JSON_STRING && as_received(v)) ||
-		    (v->type == JSON_INT && integer_as_received(v)) ||
-		    (v->type == JSON_REAL && number_as_received(v));
+	bool same = v->type == JSON_STRING ? as_received(v)
+		    : v->type == JSON_INT  ? integer_as_received(v)
+		    : v->type == JSON_REAL ? number_as_received(v)
+					   : false;
 
 	return same ? v->raw : (struct str){ NULL, 0 };
 }
