@@ -56,6 +56,8 @@ static inline bool name_as_received(const struct json *v)
 	       v->raw.p[-2] == '"';
 }
 
+static void write_value(struct buf *b, const struct json *v, struct str text);
+
 static void write_members(struct buf *b, const struct json *v)
 {
 	for (uint32_t i = 0; i < v->n; i++) {
@@ -79,7 +81,7 @@ static void write_members(struct buf *b, const struct json *v)
 			buf_json(b, m->name);
 			buf_char(b, ':');
 		}
-		json_canonical(b, m);
+		write_value(b, m, value);
 	}
 	if (!v->n)
 		buf_char(b, '{');
@@ -97,10 +99,9 @@ static void write_elements(struct buf *b, const struct json *v)
 	buf_char(b, ']');
 }
 
-void json_canonical(struct buf *b, const struct json *v)
+/* @text: received(v) */
+static void write_value(struct buf *b, const struct json *v, struct str text)
 {
-	struct str text = received(v);
-
 	if (text.p) {
 		buf_add(b, text);
 		return;
@@ -128,4 +129,9 @@ void json_canonical(struct buf *b, const struct json *v)
 		write_members(b, v);
 		break;
 	}
+}
+
+void json_canonical(struct buf *b, const struct json *v)
+{
+	write_value(b, v, received(v));
 }
