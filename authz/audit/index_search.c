@@ -13,8 +13,8 @@
 #include "authz/base/json.h"
 #include "include/writ/words.h"
 
-#define RENEW 512 /* records of the log that are read in one transaction */
-#define SMALL_CACHE "PRAGMA cache_size=-256" /* kept open, it should not keep much */
+#define RENEW 512     /* records of the log that are read in one transaction */
+#define CACHE_KIB 256 /* kept open, it should not keep much */
 
 struct index_search {
 	char *folder;
@@ -61,12 +61,14 @@ static void give_up_index(struct index_search *s, const struct err *e)
 
 static void open_index(struct index_search *s)
 {
-	const struct db_options o = { .read_only = true, .autocheckpoint = -1, .busy_ms = 100 };
+	const struct db_options o = {
+		.read_only = true, .autocheckpoint = -1, .busy_ms = 100, .cache_kib = CACHE_KIB
+	};
 	char path[4200];
 	struct err e = { 0 };
 
 	if (!index_store_path(s->folder, path, &e) || stat(path, &s->opened) != 0 ||
-	    !db_open(path, &o, &s->index, &e) || !db_exec(s->index, SMALL_CACHE, &e) ||
+	    !db_open(path, &o, &s->index, &e) ||
 	    !db_prepare(s->index,
 			"SELECT seq FROM mark WHERE time < ?1 ORDER BY time DESC, seq DESC LIMIT 1",
 			&s->before, &e) ||
@@ -89,7 +91,9 @@ static bool is_current(const struct index_search *s)
 
 bool index_search_open(const char *folder, struct index_search **out, struct err *e)
 {
-	const struct db_options o = { .read_only = true, .autocheckpoint = -1, .busy_ms = 1000 };
+	const struct db_options o = {
+		.read_only = true, .autocheckpoint = -1, .busy_ms = 1000, .cache_kib = CACHE_KIB
+	};
 	struct index_search *s = calloc(1, sizeof(*s));
 	char path[4200];
 
@@ -101,7 +105,7 @@ bool index_search_open(const char *folder, struct index_search **out, struct err
 		err_set(e, ERR_NOMEM, "no memory for a search");
 	else if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
 		err_set(e, ERR_INVALID, "the data folder's path is too long");
-	else if (db_open(path, &o, &s->log, e) && db_exec(s->log, SMALL_CACHE, e) &&
+	else if (db_open(path, &o, &s->log, e) &&
 		 db_prepare(s->log, "SELECT body FROM leaf WHERE seq = ?1", &s->leaf, e) &&
 		 db_prepare(s->log, "SELECT facts FROM opening WHERE seq = ?1", &s->facts, e)) {
 		*out = s;

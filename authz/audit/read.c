@@ -37,7 +37,7 @@ struct audit_reader {
 };
 
 /* A walk needs no page twice, and buffers that stay in the processor's cache are twice as fast. */
-#define SMALL_CACHE "PRAGMA cache_size=-256"
+#define CACHE_KIB 256
 
 #define COLUMNS "l.seq, l.body, o.answer, o.facts, o.input"
 #define TABLES " FROM leaf l LEFT JOIN opening o ON ?3 AND o.seq = l.seq"
@@ -53,9 +53,11 @@ static bool prepare(struct audit_reader *r, struct err *e)
 bool audit_reader_open(const char *folder, const struct alloc *alloc, struct audit_reader **out,
 		       struct err *e)
 {
-	const struct db_options options = {
-		.read_only = true, .autocheckpoint = -1, .busy_ms = 1000, .runs = true
-	};
+	const struct db_options options = { .read_only = true,
+					    .autocheckpoint = -1,
+					    .busy_ms = 1000,
+					    .cache_kib = CACHE_KIB,
+					    .runs = true };
 	struct audit_reader *r;
 	char path[4200];
 
@@ -68,8 +70,7 @@ bool audit_reader_open(const char *folder, const struct alloc *alloc, struct aud
 	r->sha = sha256_new(e);
 	if (snprintf(path, sizeof(path), "%s/" ROWS_FILE, folder) >= (int)sizeof(path))
 		err_set(e, ERR_INVALID, "the data folder's path is too long");
-	else if (r->sha && db_open(path, &options, &r->db, e) && db_exec(r->db, SMALL_CACHE, e) &&
-		 prepare(r, e)) {
+	else if (r->sha && db_open(path, &options, &r->db, e) && prepare(r, e)) {
 		*out = r;
 		return true;
 	}

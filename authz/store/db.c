@@ -184,6 +184,9 @@ static bool set_up(struct db *db, const struct db_options *o, struct err *e)
 	snprintf(size, sizeof(size), "PRAGMA page_size=%d", o->page_size);
 	if (o->page_size && !db_exec(db, size, e))
 		return false;
+	snprintf(size, sizeof(size), "PRAGMA cache_size=-%d", o->cache_kib);
+	if (o->cache_kib && !db_exec(db, size, e))
+		return false;
 	if (o->shrinks && !db_exec(db, "PRAGMA auto_vacuum=INCREMENTAL", e))
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(pragmas); i++) {

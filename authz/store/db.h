@@ -35,6 +35,7 @@ struct db_options {
 	int autocheckpoint; /* WAL pages after which a commit checkpoints; 0: 1,000; -1: never */
 	int busy_ms;	    /* how long to wait for another connection's lock; 0: not at all */
 	int page_size;	    /* of a file that is made new; 0: SQLite's 4,096 */
+	int cache_kib;	    /* memory for pages; 0: SQLite's 2,000 */
 	bool shrinks;	    /* a file that is made new can give back room (incremental_vacuum) */
 	bool gather;	    /* one write per commit (wal_vfs.h): for the connection that writes */
 	bool runs;	    /* pages around the page cache (run_vfs.h): of what grows without end */
