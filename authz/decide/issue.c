@@ -1,6 +1,7 @@
 #include "authz/decide/issue.h"
 
 #include "authz/base/text.h"
+#include "spiffe/authority.h"
 #include "spiffe/crypto.h"
 #include "spiffe/id.h"
 
@@ -17,6 +18,12 @@ int64_t issue_ttl(const struct core *core, const struct registry_entry *agent, b
 	return ttl > max ? max : ttl;
 }
 
+/* By whose kind of keys it is signed. */
+static enum authority_kind kind_of(const struct issue *i)
+{
+	return i->naudience ? AUTHORITY_JWT : i->wit ? AUTHORITY_WIT : AUTHORITY_X509;
+}
+
 bool issue_prepare(struct issue *i, const struct core *core, const struct registry_entry *agent,
 		   struct err *e)
 {
@@ -30,9 +37,7 @@ bool issue_prepare(struct issue *i, const struct core *core, const struct regist
 	i->expires_s = now + issue_ttl(core, agent, jwt);
 	if (agent->expires_ms && i->expires_s > agent->expires_ms / 1000)
 		i->expires_s = agent->expires_ms / 1000;
-	authority_end = authorities_end_s(core->control, jwt	  ? AUTHORITY_JWT
-							 : i->wit ? AUTHORITY_WIT
-								  : AUTHORITY_X509);
+	authority_end = authorities_end_s(core->control, kind_of(i));
 	if (authority_end > now && i->expires_s > authority_end)
 		i->expires_s = authority_end; /* past its end the signer says so */
 	if (i->expires_s <= now)
@@ -101,6 +106,7 @@ void issue_record(struct issue *i, struct record *r, struct arena *a, struct sha
 		  const char *method, struct str opening)
 {
 	struct str chain = buf_str(&i->svid), leaf = chain;
+	enum authority_kind kind = kind_of(i);
 	char serial[2 * X509_SERIAL_MAX];
 	uint8_t hash[SHA256_LEN];
 
@@ -119,11 +125,11 @@ void issue_record(struct issue *i, struct record *r, struct arena *a, struct sha
 	if (i->run[0])
 		record_str(r, STR("run"), str_c(i->run));
 	/* Of the leaf, whatever stands above it. */
-	if (!i->naudience && !i->wit && !x509_chain_next(&chain, &leaf))
+	if (kind == AUTHORITY_X509 && !x509_chain_next(&chain, &leaf))
 		leaf = buf_str(&i->svid);
-	if (!i->naudience && !i->wit)
+	if (kind == AUTHORITY_X509)
 		record_str(r, STR("serial"), (struct str){ serial, serial_hex(leaf, serial) });
-	record_str(r, STR("svid"), i->naudience ? STR("jwt") : i->wit ? STR("wit") : STR("x509"));
+	record_str(r, STR("svid"), str_c(authority_kind_name(kind)));
 	sha256_of(sha, leaf, hash);
 	record_hash(r, STR("svid_sha256"), hash);
 }
