@@ -146,6 +146,11 @@ const struct bundle *workload_own_bundle(const struct workload_api *w);
 bool workload_sees(const struct workload_api *w, const struct workload_entries *entries,
 		   struct str trust_domain);
 
+/* workload_api_x509.c */
+/* The keys of @b that @kind shows, as a JWK Set, in the map of bundles that is field @field. */
+void workload_put_jwks(struct workload_subscriber *s, const struct bundle *b, enum bundle_jwks kind,
+		       uint32_t field, struct buf *out);
+
 /* workload_api_template.c */
 /* Put the instances of templates that @caller is into @found, which is in order of ID and has @n of
  * @max; returns how many there are then. One that is not registered yet is asked for. */

@@ -85,7 +85,6 @@ static bool build_bundles(struct workload_subscriber *s, const struct workload_e
 			  struct buf *out, bool *wait, struct err *e)
 {
 	const struct bundle_set *set = worker_bundle(s->api->worker);
-	struct buf jwks;
 
 	(void)wait;
 	(void)e;
@@ -95,10 +94,7 @@ static bool build_bundles(struct workload_subscriber *s, const struct workload_e
 		if (!workload_sees(s->api, entries, b->trust_domain) ||
 		    (!b->nwit_keys && !str_eq(b->trust_domain, s->api->core->trust_domain)))
 			continue;
-		buf_in_arena(&jwks, &s->api->scratch, WORKLOAD_MESSAGE_MAX);
-		bundle_jwks(b, BUNDLE_JWKS_WIT, &jwks);
-		out->failed = out->failed || !buf_ok(&jwks);
-		workload_put_bundle(out, WORKLOAD_WIT_BUNDLES, b->trust_domain, buf_str(&jwks));
+		workload_put_jwks(s, b, BUNDLE_JWKS_WIT, WORKLOAD_WIT_BUNDLES, out);
 	}
 	return true;
 }

@@ -72,23 +72,30 @@ static bool build_x509_bundles(struct workload_subscriber *s,
 	return true;
 }
 
+void workload_put_jwks(struct workload_subscriber *s, const struct bundle *b, enum bundle_jwks kind,
+		       uint32_t field, struct buf *out)
+{
+	struct buf jwks;
+
+	buf_in_arena(&jwks, &s->api->scratch, WORKLOAD_MESSAGE_MAX);
+	bundle_jwks(b, kind, &jwks);
+	out->failed = out->failed || !buf_ok(&jwks);
+	workload_put_bundle(out, field, b->trust_domain, buf_str(&jwks));
+}
+
 /* A trust domain without JWT keys has an empty set: clients cannot read empty bytes. */
 static bool build_jwt_bundles(struct workload_subscriber *s, const struct workload_entries *entries,
 			      struct buf *out, bool *wait, struct err *e)
 {
 	const struct bundle_set *set = worker_bundle(s->api->worker);
-	struct buf jwks;
 
 	(void)wait;
 	(void)e;
 	for (size_t k = 0; k < set->n; k++) {
 		if (!workload_sees(s->api, entries, set->items[k]->trust_domain))
 			continue;
-		buf_in_arena(&jwks, &s->api->scratch, WORKLOAD_MESSAGE_MAX);
-		bundle_jwks(set->items[k], BUNDLE_JWKS_WORKLOAD, &jwks);
-		out->failed = out->failed || !buf_ok(&jwks);
-		workload_put_bundle(out, WORKLOAD_JWT_BUNDLES, set->items[k]->trust_domain,
-				    buf_str(&jwks));
+		workload_put_jwks(s, set->items[k], BUNDLE_JWKS_WORKLOAD, WORKLOAD_JWT_BUNDLES,
+				  out);
 	}
 	return true;
 }
