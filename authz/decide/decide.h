@@ -5,8 +5,9 @@
  *            (caller.h) and parsed the request; decide() checks what this caller may ask about,
  *            evaluates the policies in force and stages the record. The answer starts as deny and
  *            is given back only when its record is on disk.
- * Ownership  An evaluation lives in the call's arena and borrows from it until `done` ran. The
- *            answer lives as long as that arena.
+ * Ownership  An evaluation lives in the call's arena. What its request borrows is looked at before
+ *            decide() returns and not after; caller and delegation until `done` ran. The answer
+ *            lives as long as the arena.
  * Threads    The worker's own thread; `done` runs there.
  */
 #ifndef WRIT_DECIDE_DECIDE_H

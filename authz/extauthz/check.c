@@ -31,16 +31,18 @@ struct run {
 	int64_t retry_ms;
 	struct str remove[CHECK_REMOVE_MAX]; /* headers that must not reach the upstream */
 	size_t nremove;
-	struct err refused; /* why, if it was; last: see begin */
+	struct str list, server; /* of check_verdict; empty: the answer is no list */
+	struct err refused;	 /* why, if it was; last: see begin */
 };
 
-struct check *check_new(struct worker *w, struct arena *a)
+struct check *check_new(struct worker *w, struct arena *a, struct arena *scratch)
 {
 	struct check *c = arena_zero(a, sizeof(*c));
 
 	if (c) {
 		c->worker = w;
 		c->arena = a;
+		c->scratch = scratch;
 	}
 	return c;
 }
@@ -143,20 +145,57 @@ static bool can_strip(const struct run *r, struct err *e)
 			n);
 }
 
+/* ---- what is left of the request ---- */
+
 /* What must be known of the request when its answer comes. */
-static void describe_list(const struct run *r, struct check_verdict *v)
+static void find_list(struct run *r)
 {
 	for (size_t i = 0; i < r->n && r->traffic.protocol == TRAFFIC_MCP; i++) {
 		struct str name = r->traffic.actions[i].name;
 
 		if (!list_kind_of(name) && !str_eq(name, STR("stream/open")))
 			continue;
-		v->list = r->traffic.batch ? STR("batch") : name;
-		v->server = r->c->request.route.server;
-		v->rpc_id = r->traffic.rpc_id;
-		if (r->traffic.style != TRAFFIC_STYLE_HTTP)
-			v->style = STR("jsonrpc");
+		r->list = r->traffic.batch ? STR("batch") : name;
+		r->server = r->c->request.route.server;
 	}
+}
+
+static bool keep(struct arena *a, struct str *s)
+{
+	size_t n = s->n;
+
+	if (n)
+		*s = arena_dup(a, *s);
+	return s->n == n;
+}
+
+/* The verdict comes when the request is gone. */
+static bool keep_texts(struct run *r)
+{
+	struct arena *a = r->c->arena;
+	bool ok = keep(a, &r->agent.id) && keep(a, &r->list) && keep(a, &r->server) &&
+		  keep(a, &r->traffic.rpc_id) && keep(a, &r->traffic.version);
+
+	for (size_t i = 0; i < r->nremove; i++)
+		ok = keep(a, &r->remove[i]) && ok;
+	r->traffic.actions = NULL;
+	r->traffic.http = NULL;
+	r->agent.delegation = NULL;
+	r->c->scratch = a;
+	return ok;
+}
+
+/* ---- the answer ---- */
+
+static void put_list(const struct run *r, struct check_verdict *v)
+{
+	if (!r->list.n)
+		return;
+	v->list = r->list;
+	v->server = r->server;
+	v->rpc_id = r->traffic.rpc_id;
+	if (r->traffic.style != TRAFFIC_STYLE_HTTP)
+		v->style = STR("jsonrpc");
 }
 
 static void allow(struct run *r, struct check_verdict *v)
@@ -166,7 +205,7 @@ static void allow(struct run *r, struct check_verdict *v)
 	v->reason = r->asked[0].answer->result.reason;
 	set(v, "x-writ-agent", r->agent.id.n ? r->agent.id : STR("anonymous"));
 	set(v, "x-writ-decision-id", v->evaluation_ids);
-	describe_list(r, v);
+	put_list(r, v);
 	for (size_t i = 0; i < r->nremove; i++)
 		v->remove[v->nremove++] = r->remove[i];
 	r->c->done(r->c, v);
@@ -200,6 +239,7 @@ static void refused(void *owner, const struct recorded *done)
 
 static void refuse_run(struct run *r)
 {
+	(void)keep_texts(r); /* without memory the denial says less */
 	worker_count(&r->c->worker->counters.refused);
 	worker_refuse(r->c->worker, r->c->caller, &r->refused, refused, r);
 }
@@ -327,12 +367,12 @@ static const struct json *action_of(struct run *r, const struct traffic_action *
 {
 	struct fields f;
 	const struct json *made;
-	struct json *v = arena_alloc(r->c->arena, sizeof(*v));
+	struct json *v = arena_alloc(r->c->scratch, sizeof(*v));
 
 	f.n = 0;
 	field_str(&f, STR("name"), t->name);
 	field_json(&f, STR("properties"), t->args);
-	made = fields_object(r->c->arena, &f);
+	made = fields_object(r->c->scratch, &f);
 	if (!made || !v)
 		return NULL;
 	*v = *made;
@@ -346,9 +386,9 @@ static const struct json *with_digest(struct run *r)
 {
 	const struct json *http = r->traffic.http;
 	const struct check *c = r->c;
-	struct json *from = arena_alloc(c->arena, 2 * (http->n + 1) * sizeof(*from));
-	struct json *whole = arena_zero(c->arena, sizeof(*whole));
-	char *hex = arena_alloc(c->arena, 2 * SHA256_LEN);
+	struct json *from = arena_alloc(c->scratch, 2 * (http->n + 1) * sizeof(*from));
+	struct json *whole = arena_zero(c->scratch, sizeof(*whole));
+	char *hex = arena_alloc(c->scratch, 2 * SHA256_LEN);
 	uint8_t hash[SHA256_LEN];
 
 	if (!from || !whole || !hex)
@@ -368,7 +408,7 @@ static const struct json *with_digest(struct run *r)
 /* With what the proxy says of the tool's definition. */
 static const struct json *resource_of(struct run *r, const struct traffic_action *t)
 {
-	struct arena *a = r->c->arena;
+	struct arena *a = r->c->scratch;
 	struct fields said, f;
 	const struct json *properties;
 
@@ -411,7 +451,7 @@ static bool prepare(struct run *r)
 {
 	struct check *c = r->c;
 	bool known = r->agent.id.n != 0;
-	const struct json *subject = pair(c->arena, STR("id"),
+	const struct json *subject = pair(c->scratch, STR("id"),
 					  known ? r->agent.id : STR("anonymous"), STR("type"),
 					  known ? STR("agent") : STR("anonymous"));
 
@@ -424,7 +464,8 @@ static bool prepare(struct run *r)
 	for (size_t i = 0; i < r->n; i++)
 		if (!ask(r, &r->asked[i], &r->traffic.actions[i], subject))
 			return false;
-	return true;
+	find_list(r);
+	return keep_texts(r);
 }
 
 /* All of them, though the first denial settles it: what was attempted is on record. */
@@ -492,7 +533,7 @@ void check_run(struct check *c)
 	strip(r);
 	if (!c->request.route.server.n)
 		c->request.route.server = c->caller->server;
-	ok = traffic_read(&c->request, &c->worker->core->json, c->arena, &r->traffic, &e);
+	ok = traffic_read(&c->request, &c->worker->core->json, c->scratch, &r->traffic, &e);
 	if (!proven(r, ok)) {
 		refuse_run(r);
 		return;

@@ -6,11 +6,14 @@
  *            one verdict when all records are on disk: allow only if every action is permitted.
  *            Whatever goes wrong is a verdict that denies, with a reason; there is no other way
  *            out. Nothing here knows how a verdict is written on a wire.
- * Ownership  A check, its texts and its verdict live in check->arena until `done` has run.
+ * Ownership  A check and its verdict live in check->arena until `done` has run. The request, and
+ *            what is made of it on the way to a decision, is looked at until check_run or
+ *            check_refuse returns: it may live in check->scratch, which the front may let go of
+ *            then (call_let_go).
  * Threads    The worker's own; `done` runs there, perhaps before check_run returns.
  *
  * A front does:
- *     struct check *c = check_new(worker, arena);         zeroed, with defaults
+ *     struct check *c = check_new(worker, arena, scratch);   zeroed, with defaults
  *     c->caller, c->request (method, path, headers, body ...), c->request_id, c->trace_id
  *     check_setting(c, name, value, &e) for each setting   context_extensions, parts of the URL
  *     c->principal                                         what the proxy proved about its client
@@ -59,7 +62,7 @@ struct check_verdict {
 
 struct check {
 	struct worker *worker;
-	struct arena *arena;
+	struct arena *arena, *scratch;
 	const struct caller *caller; /* the proxy; authenticated by its connection, never by a
 				      * header of the request it asks about */
 	struct traffic_request request;
@@ -80,8 +83,8 @@ struct check {
 	void *user;
 };
 
-/* NULL: out of memory. */
-struct check *check_new(struct worker *w, struct arena *a);
+/* In @a. NULL: out of memory. */
+struct check *check_new(struct worker *w, struct arena *a, struct arena *scratch);
 
 /* One setting of the route, by the names of traffic_route_set and peer, audience,
  * definition_digest. Settings come

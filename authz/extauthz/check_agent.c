@@ -157,15 +157,15 @@ static enum token_kind claims(const struct check *c, struct str token)
 
 	if (!str_cut(token, '.', &head, &rest) || !str_cut(rest, '.', &part, &rest))
 		return TOKEN_FOREIGN;
-	p = arena_alloc(c->arena, part.n + 4);
+	p = arena_alloc(c->scratch, part.n + 4);
 	if (!p || !text_unbase64(part, BASE64_URL, p, &n) ||
-	    !json_parse((struct str){ (char *)p, n }, &json_default_limits, c->arena, &payload,
+	    !json_parse((struct str){ (char *)p, n }, &json_default_limits, c->scratch, &payload,
 			&ignored))
 		return TOKEN_FOREIGN;
 	iss = json_get_type(payload, STR("iss"), JSON_STRING);
 	sub = json_get_type(payload, STR("sub"), JSON_STRING);
 	if (iss && str_eq(iss->s, c->worker->core->token_issuer) &&
-	    delegation_claimed(token, c->arena))
+	    delegation_claimed(token, c->scratch))
 		return TOKEN_DELEGATED;
 	return sub && str_starts(sub->s, STR("spiffe:")) ? TOKEN_SVID : TOKEN_FOREIGN;
 }
@@ -179,7 +179,7 @@ static bool by_svid(const struct check *c, struct str token, struct str audience
 	if (!worker_bundle(w))
 		return err_set(e, ERR_UNAUTHENTICATED, "writ has no trust bundle yet");
 	if (!jwt_svid_verify(w->jwt, worker_bundle(w), token, audience,
-			     clock_wall_ms(w->core->clock) / 1000, c->arena, &svid, e))
+			     clock_wall_ms(w->core->clock) / 1000, c->scratch, &svid, e))
 		return false;
 	*id = svid.text;
 	return true;
@@ -204,7 +204,7 @@ static bool by_token(const struct check *c, struct check_agent *out, struct str 
 		return true;
 	if (kind == TOKEN_SVID
 		    ? !by_svid(c, token, audience, id, e)
-		    : !delegation_verify(w, token, audience, c->arena, &out->delegation, e))
+		    : !delegation_verify(w, token, audience, c->scratch, &out->delegation, e))
 		return false;
 	if (out->delegation)
 		*id = delegated_actor(&out->delegation->token);

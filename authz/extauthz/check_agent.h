@@ -5,7 +5,7 @@
  *            forwarded request, or, where an agent asks for itself, the caller. Two proofs must
  *            name one agent. A delegated token is good only beside the certificate of the agent
  *            that acts by it.
- * Ownership  The id lives in check->arena.
+ * Ownership  The id lives in check->scratch.
  * Threads    The worker's own.
  */
 #ifndef WRIT_EXTAUTHZ_CHECK_AGENT_H

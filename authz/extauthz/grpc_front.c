@@ -54,8 +54,8 @@ static bool read_claim(struct check *c, struct str certificate, struct x509_svid
 	struct str pem;
 	struct buf der;
 
-	buf_in_arena(&der, c->arena, CRYPTO_REQUEST_MAX);
-	if (!percent_decode(c->arena, certificate, &pem) ||
+	buf_in_arena(&der, c->scratch, CRYPTO_REQUEST_MAX);
+	if (!percent_decode(c->scratch, certificate, &pem) ||
 	    !crypto_unpem(pem, "CERTIFICATE", &der, NULL))
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_peer",
 				"source.certificate is no certificate in PEM and percent codes");
@@ -149,7 +149,7 @@ static bool describe(struct check *c, const struct grpc_described *d, struct err
 void grpc_front_check(struct worker *w, struct call *call, const struct caller *caller,
 		      struct str request_id, struct str trace_id)
 {
-	struct check *c = check_new(w, call->arena);
+	struct check *c = check_new(w, call->arena, call->scratch);
 	struct grpc_described d;
 	struct err e;
 
@@ -165,7 +165,8 @@ void grpc_front_check(struct worker *w, struct call *call, const struct caller *
 	c->may_answer_200 = true;
 	c->done = answer;
 	c->user = call;
-	if (grpc_message_read(call->body, call->arena, &d, &e) && describe(c, &d, &e))
+	call_let_go(call);
+	if (grpc_message_read(call->body, call->scratch, &d, &e) && describe(c, &d, &e))
 		check_run(c);
 	else
 		check_refuse(c, &e);

@@ -307,7 +307,7 @@ void grpc_mcp_check(struct worker *w, struct call *call, const struct caller *ca
 		    struct str request_id, struct str trace_id)
 {
 	struct hook *h = arena_zero(call->arena, sizeof(*h));
-	struct check *c = check_new(w, call->arena);
+	struct check *c = check_new(w, call->arena, call->scratch);
 	struct err e;
 
 	if (h)

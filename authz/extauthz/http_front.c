@@ -85,7 +85,7 @@ static bool setting(struct front *f, struct str text)
 	if (!str_cut(text, '=', &name, &value))
 		return refuse_front(f, "invalid_route", "\"%.*s\" is no setting; write name=value",
 				    STR_FMT(str_first(text, 60)));
-	if (!percent_decode(f->call->arena, value, &plain))
+	if (!percent_decode(f->call->scratch, value, &plain))
 		return refuse_front(f, "invalid_route", "setting %.*s is not well encoded",
 				    STR_FMT(str_first(name, 40)));
 	return check_setting(f->check, name, plain, &f->e);
@@ -197,7 +197,7 @@ static bool own_header(struct str name)
 static bool copy_headers(struct front *f)
 {
 	struct call *call = f->call;
-	struct http_header *h = arena_alloc(call->arena, (call->nheaders + 1) * sizeof(*h));
+	struct http_header *h = arena_alloc(call->scratch, (call->nheaders + 1) * sizeof(*h));
 	struct traffic_request *q = &f->check->request;
 
 	if (!h)
@@ -268,7 +268,7 @@ void http_front_check(struct worker *w, struct call *call, const struct caller *
 		      struct str request_id, struct str trace_id)
 {
 	struct front *f = arena_alloc(call->arena, sizeof(*f));
-	struct check *c = check_new(w, call->arena);
+	struct check *c = check_new(w, call->arena, call->scratch);
 	struct str below;
 	struct err e;
 
@@ -285,6 +285,7 @@ void http_front_check(struct worker *w, struct call *call, const struct caller *
 	c->request.body = call->body;
 	c->done = answer;
 	c->user = f;
+	call_let_go(call);
 	if (read_own_path(f, &below) &&
 	    (f->proxy->place == IN_REQUEST ? from_request(f, below) : from_headers(f, below)))
 		check_run(c);

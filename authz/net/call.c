@@ -71,6 +71,11 @@ size_t call_header_count(const struct call *c, struct str name)
 	return n;
 }
 
+void call_let_go(struct call *c)
+{
+	c->let_go = true;
+}
+
 void call_reply_header(struct call *c, struct str name, struct str value)
 {
 	assert(c->reply.nheaders < REPLY_HEADERS_MAX);

@@ -5,9 +5,10 @@
  *            A handler reads the request, fills the reply and calls call_finish - at once, or
  *            later when a record is on disk or the signer has answered.
  * Ownership  The door owns the call. Everything a handler makes for it lives in call->arena,
- *            which the door resets after the reply is sent. A call outlives its connection: if
- *            the client goes away while it is pending, call_finish still must be called once
- *            and the reply is dropped.
+ *            which the door resets after the reply is sent. The request itself, and what a handler
+ *            needs only while it runs, lives in call->scratch: as long as the arena, unless the
+ *            handler lets go of it. A call outlives its connection: if the client goes away while
+ *            it is pending, call_finish still must be called once and the reply is dropped.
  * Threads    A call belongs to the thread of call->home; call_finish is called there. Others
  *            reach that thread by pushing a struct task to home->inbox.
  */
@@ -84,7 +85,8 @@ struct reply {
 };
 
 struct call {
-	struct arena *arena;
+	struct arena *arena;   /* until the reply is sent */
+	struct arena *scratch; /* until then, or call_let_go; may be the same */
 	struct home *home;
 	const struct peer *peer;
 	struct str method; /* verbatim; compare exactly */
@@ -98,6 +100,7 @@ struct call {
 	struct reply reply;
 	struct grpc_call *grpc;	       /* a gRPC call, see authz/net/grpc.h; else NULL */
 	bool gone;		       /* the client went away: long work may stop early */
+	bool let_go;		       /* see call_let_go */
 	void (*finish)(struct call *); /* the door's own, behind call_finish */
 	void *user;		       /* the handler's own */
 };
@@ -106,6 +109,12 @@ struct call {
 struct str call_header(const struct call *c, struct str name);
 /* How often header @name occurs. */
 size_t call_header_count(const struct call *c, struct str name);
+
+/* When the handler returns, and the reply has to wait, nobody will look at the request any more
+ * (headers, body, method, path: all are empty then), nor at anything in call->scratch. While
+ * hundreds of calls wait for the disk, the same few blocks serve all that are being read: they stay
+ * in the processor's cache, which the calls' own would fall out of. */
+void call_let_go(struct call *c);
 
 /* Add a reply header; both texts must live as long as the call. */
 void call_reply_header(struct call *c, struct str name, struct str value);

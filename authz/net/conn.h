@@ -2,9 +2,10 @@
  * conn - the inside of the agents' door: connections, exchanges, and a server's part per loop.
  *
  * Purpose    For the files of the door only. A shard is what the server has on one loop. A conn is
- *            one socket; an exchange is one call with its arena and what its HTTP version keeps.
- * Ownership  Conns and exchanges come from the shard's free lists and go back there. An exchange
- *            that is pending when its socket dies keeps its conn (and so call->peer) alive until
+ *            one socket; an exchange is one call with its arena and what its HTTP version keeps,
+ *            and a room is where its request is read into.
+ * Ownership  Conns, exchanges and rooms come from the shard's free lists and go back there. An
+ * exchange that is pending when its socket dies keeps its conn (and so call->peer) alive until
  *            call_finish: `pending` counts them.
  * Threads    All of a shard belongs to its loop's thread, except the server's atomics.
  */
@@ -24,6 +25,11 @@
 #define OUT_SOFT (256 * 1024) /* bytes of replies built before they are sent */
 #define KEEP_EXCHANGES 1024   /* on a shard's free list: HTTP/2 has that many under way */
 #define KEEP_CONNS 256
+#ifdef __SANITIZE_ADDRESS__
+#define KEEP_ROOMS 0 /* who looks at what it has let go of is found out */
+#else
+#define KEEP_ROOMS 64
+#endif
 #define LINGER_MS 1000 /* after a refusal, for the client to read it */
 #define GRACE_MS 250   /* while draining, for what is not a whole request yet; and to linger */
 
@@ -40,9 +46,16 @@ enum conn_state {
 	CONN_DEAD,   /* the socket is closed; waits for pending calls */
 };
 
+/* call->scratch: the request, and what its handler needs while it runs. */
+struct room {
+	struct arena arena;
+	struct room *next; /* of the free list */
+};
+
 struct exchange {
 	struct call call; /* first: call_finish turns a call into its exchange */
 	struct arena arena;
+	struct room *room;	/* NULL: let go */
 	struct grpc_call *grpc; /* room for call.grpc, once it was needed */
 	struct conn *conn;
 	struct exchange *prev, *next; /* of the connection's streams; next of the free list */
@@ -111,7 +124,8 @@ struct shard {
 	struct door *doors;
 	struct conn *conns, *free_conns;
 	struct exchange *free_exchanges;
-	size_t nfree_conns, nfree_exchanges;
+	struct room *free_rooms;
+	size_t nfree_conns, nfree_exchanges, nfree_rooms;
 	struct http2_mem http2_mem;
 	struct tally users; /* connections of each, at a listener with .processes */
 	struct buf out;	    /* replies of the connection being served */
@@ -138,7 +152,9 @@ struct server {
 size_t server_in_flight(const struct server *s);
 struct exchange *exchange_new(struct conn *c);
 void exchange_free(struct exchange *x);
-void exchange_destroy(struct exchange *x, const struct alloc *a); /* for good */
+/* Nobody looks at the request, nor at anything in call->scratch, any more. */
+void exchange_let_go(struct exchange *x);
+void exchange_clear(struct shard *s); /* its free exchanges and rooms, for good */
 /* Count @bytes as x's; false when all requests together are over the limit. */
 bool exchange_charge(struct exchange *x, size_t bytes);
 /* Does the client's certificate still hold? Asked before each request, and each further message of

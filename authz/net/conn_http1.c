@@ -33,7 +33,7 @@ static void start(struct conn *c)
 	c->current = x;
 	if (!x)
 		return;
-	http1_begin(&x->http1, &s->http1, &x->arena);
+	http1_begin(&x->http1, &s->http1, x->call.scratch);
 	conn_deadline(c, s->limits.request_ms);
 }
 

@@ -26,6 +26,11 @@ static void finish(struct call *c)
 	conn_wake(conn);
 }
 
+static size_t arena_bound(const struct shard *s)
+{
+	return s->server->limits.body * ARENA_FACTOR + 1024 * 1024;
+}
+
 static struct exchange *take(struct shard *s)
 {
 	struct exchange *x = s->free_exchanges;
@@ -37,9 +42,77 @@ static struct exchange *take(struct shard *s)
 	}
 	x = mem_zero(&s->server->alloc, sizeof(*x));
 	if (x)
-		arena_init(&x->arena, &s->server->alloc,
-			   s->server->limits.body * ARENA_FACTOR + 1024 * 1024);
+		arena_init(&x->arena, &s->server->alloc, arena_bound(s));
 	return x;
+}
+
+static void destroy(struct exchange *x, const struct alloc *a)
+{
+	mem_free(a, x->grpc, sizeof(*x->grpc));
+	arena_clear(&x->arena);
+	mem_free(a, x, sizeof(*x));
+}
+
+static void give(struct shard *s, struct exchange *x)
+{
+	if (s->nfree_exchanges >= KEEP_EXCHANGES) {
+		destroy(x, &s->server->alloc);
+		return;
+	}
+	x->next = s->free_exchanges;
+	s->free_exchanges = x;
+	s->nfree_exchanges++;
+}
+
+/* The one that was given back last: the processor still has it at hand. */
+static struct room *take_room(struct shard *s)
+{
+	struct room *r = s->free_rooms;
+
+	if (r) {
+		s->free_rooms = r->next;
+		s->nfree_rooms--;
+		return r;
+	}
+	r = mem_zero(&s->server->alloc, sizeof(*r));
+	if (r)
+		arena_init(&r->arena, &s->server->alloc, arena_bound(s));
+	return r;
+}
+
+static void destroy_room(struct room *r, const struct alloc *a)
+{
+	arena_clear(&r->arena);
+	mem_free(a, r, sizeof(*r));
+}
+
+static void give_room(struct shard *s, struct room *r)
+{
+	arena_reset(&r->arena);
+	if (s->nfree_rooms + 1 > KEEP_ROOMS) {
+		destroy_room(r, &s->server->alloc);
+		return;
+	}
+	r->next = s->free_rooms;
+	s->free_rooms = r;
+	s->nfree_rooms++;
+}
+
+void exchange_clear(struct shard *s)
+{
+	const struct alloc *a = &s->server->alloc;
+
+	for (struct exchange *x = s->free_exchanges, *next; x; x = next) {
+		next = x->next;
+		destroy(x, a);
+	}
+	for (struct room *r = s->free_rooms, *next; r; r = next) {
+		next = r->next;
+		destroy_room(r, a);
+	}
+	s->free_exchanges = NULL;
+	s->free_rooms = NULL;
+	s->nfree_exchanges = s->nfree_rooms = 0;
 }
 
 struct exchange *exchange_new(struct conn *c)
@@ -49,8 +122,14 @@ struct exchange *exchange_new(struct conn *c)
 
 	if (!x)
 		return NULL;
+	x->room = take_room(s);
+	if (!x->room) {
+		give(s, x);
+		return NULL;
+	}
 	x->call = (struct call){
 		.arena = &x->arena,
+		.scratch = &x->room->arena,
 		.home = loop_home(s->loop),
 		.peer = &c->peer,
 		.started_ns = loop_now(s->loop),
@@ -65,13 +144,6 @@ struct exchange *exchange_new(struct conn *c)
 	return x;
 }
 
-void exchange_destroy(struct exchange *x, const struct alloc *a)
-{
-	mem_free(a, x->grpc, sizeof(*x->grpc));
-	arena_clear(&x->arena);
-	mem_free(a, x, sizeof(*x));
-}
-
 void exchange_free(struct exchange *x)
 {
 	struct shard *s = x->conn->shard;
@@ -82,13 +154,35 @@ void exchange_free(struct exchange *x)
 	grpc_close(x);
 	(void)exchange_charge(x, 0);
 	arena_reset(&x->arena);
-	if (s->nfree_exchanges >= KEEP_EXCHANGES) {
-		exchange_destroy(x, &s->server->alloc);
+	if (x->room)
+		give_room(s, x->room);
+	x->room = NULL;
+	give(s, x);
+}
+
+/* What the reply will show of the request. */
+static struct str kept(struct exchange *x, struct str s)
+{
+	return s.n ? arena_dup(&x->arena, s) : (struct str){ NULL, 0 };
+}
+
+void exchange_let_go(struct exchange *x)
+{
+	struct call *c = &x->call;
+
+	if (!x->room)
 		return;
-	}
-	x->next = s->free_exchanges;
-	s->free_exchanges = x;
-	s->nfree_exchanges++;
+	x->request_id = kept(x, x->request_id);
+	x->http1.request_id = kept(x, x->http1.request_id);
+	give_room(x->conn->shard, x->room);
+	x->room = NULL;
+	c->scratch = c->arena;
+	c->method = c->target = c->path = c->query = c->body = (struct str){ NULL, 0 };
+	c->headers = x->h2.all = NULL;
+	c->nheaders = x->h2.headers_cap = 0;
+	x->h2.authority = (struct str){ NULL, 0 };
+	if (x->conn->h2) /* for what a stream sends later */
+		buf_in_arena(&x->h2.body, &x->arena, x->h2.body.max);
 }
 
 size_t server_in_flight(const struct server *s)
@@ -159,6 +253,8 @@ bool exchange_hand(struct exchange *x)
 	x->handing = true;
 	s->settings.handler.handle(s->settings.handler.ctx, &x->call);
 	x->handing = false;
+	if (x->call.let_go && !x->finished)
+		exchange_let_go(x);
 	return x->finished;
 }
 

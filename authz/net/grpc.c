@@ -330,6 +330,7 @@ static void hand(struct exchange *x)
 {
 	struct grpc_call *g = x->call.grpc;
 	struct str message = str_from(buf_str(&x->h2.body), GRPC_PREFIX);
+	size_t size = x->h2.head_bytes + x->h2.body.cap;
 	struct err e;
 
 	if (x->handed && !exchange_proven(x, &e)) {
@@ -349,9 +350,9 @@ static void hand(struct exchange *x)
 	if (exchange_hand(x))
 		http2_answer(x);
 	else
-		(void)exchange_charge(x, x->h2.head_bytes + x->h2.body.cap);
+		(void)exchange_charge(x, size);
 	if (g->events && g->events->message) /* call->body stays; the next goes elsewhere */
-		buf_in_arena(&x->h2.body, &x->arena, x->h2.body.max);
+		buf_in_arena(&x->h2.body, x->call.scratch, x->h2.body.max);
 }
 
 static struct str add(struct buf *b, struct str in, size_t wanted)

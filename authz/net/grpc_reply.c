@@ -91,12 +91,10 @@ static void release(struct grpc_call *g)
 	size_t max = x->h2.body.max;
 
 	g->release = false;
+	exchange_let_go(x);
 	arena_clear(&x->arena);
-	c->method = c->target = c->path = c->query = c->body = x->request_id = (struct str){ NULL,
-											     0 };
-	c->headers = x->h2.all = NULL;
-	c->nheaders = x->h2.headers_cap = x->h2.head_bytes = 0;
-	x->h2.authority = (struct str){ NULL, 0 };
+	x->request_id = (struct str){ NULL, 0 };
+	x->h2.head_bytes = 0;
 	c->reply.nheaders = 0;
 	buf_in_arena(&x->h2.body, &x->arena, max);
 	buf_in_arena(&c->reply.body, &x->arena, 0);

@@ -75,7 +75,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	memset(&x->h2, 0, offsetof(struct exchange, h2.why) - offsetof(struct exchange, h2));
 	x->h2.id = frame->hd.stream_id;
-	buf_in_arena(&x->h2.body, &x->arena, c->shard->server->limits.body + GRPC_PREFIX);
+	buf_in_arena(&x->h2.body, x->call.scratch, c->shard->server->limits.body + GRPC_PREFIX);
 	link_stream(c->h2, x);
 	nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, x);
 	if (c->h2->nstreams == 1)
@@ -89,7 +89,7 @@ static struct str text_of(struct exchange *x, nghttp2_rcbuf *b)
 	nghttp2_vec v = nghttp2_rcbuf_get_buf(b);
 	struct str s = { (const char *)v.base, v.len };
 
-	return nghttp2_rcbuf_is_static(b) ? s : arena_dup(&x->arena, s);
+	return nghttp2_rcbuf_is_static(b) ? s : arena_dup(x->call.scratch, s);
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
@@ -133,6 +133,8 @@ static void refuse(struct exchange *x)
 
 static void hand(struct exchange *x)
 {
+	size_t n;
+
 	if (x->call.grpc) {
 		grpc_complete(x);
 		return;
@@ -147,10 +149,11 @@ static void hand(struct exchange *x)
 		return;
 	}
 	x->call.body = buf_str(&x->h2.body);
+	n = x->h2.head_bytes + x->h2.body.n;
 	if (exchange_hand(x))
 		http2_answer(x);
 	else
-		(void)exchange_charge(x, x->h2.head_bytes + x->h2.body.n);
+		(void)exchange_charge(x, n);
 }
 
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)

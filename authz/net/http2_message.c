@@ -92,7 +92,7 @@ static bool add_header(struct exchange *x, struct http_header h)
 	if (c->nheaders == x->h2.headers_cap) {
 		size_t cap = x->h2.headers_cap ? 2 * x->h2.headers_cap : HEADERS_FIRST;
 
-		all = arena_alloc(&x->arena, cap * sizeof(*all));
+		all = arena_alloc(c->scratch, cap * sizeof(*all));
 		if (!all)
 			return false;
 		if (c->nheaders)

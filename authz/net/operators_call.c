@@ -64,6 +64,7 @@ void *operators_uri(void *cls, const char *uri, struct MHD_Connection *connectio
 	x->door = d;
 	x->connection = connection;
 	x->call = (struct call){ .arena = &x->arena,
+				 .scratch = &x->arena,
 				 .home = &o->home,
 				 .started_ns = clock_mono_ns(&o->settings.clock) };
 	x->call.target = arena_dup(&x->arena, str_c(uri));

@@ -110,10 +110,7 @@ static void clear_shard(struct shard *sh)
 		next = c->next;
 		mem_free(a, c, sizeof(*c));
 	}
-	for (struct exchange *x = sh->free_exchanges, *next; x; x = next) {
-		next = x->next;
-		exchange_destroy(x, a);
-	}
+	exchange_clear(sh);
 	tally_clear(&sh->users);
 	http2_mem_clear(&sh->http2_mem);
 	buf_clear(&sh->out);

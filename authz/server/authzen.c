@@ -50,5 +50,6 @@ void authzen_single(struct request *r, const struct json *body)
 	d->arena = r->call->arena;
 	d->done = answer;
 	d->user = r;
+	call_let_go(r->call);
 	decide(r->worker, d);
 }

@@ -378,7 +378,7 @@ const struct json *request_json(struct request *r)
 			 STR_FMT(str_first(type, 80)));
 	else if (!r->call->body.n)
 		err_code(&e, ERR_INVALID, "invalid_json", "the body is empty; send a JSON object");
-	else if (json_parse(r->call->body, &r->site->core->json, r->call->arena, &body, &e) &&
+	else if (json_parse(r->call->body, &r->site->core->json, r->call->scratch, &body, &e) &&
 		 body->type != JSON_OBJECT)
 		err_code(&e, ERR_INVALID, "invalid_request",
 			 "the body must be a JSON object, not %s", json_type_name(body->type));

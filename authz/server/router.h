@@ -68,8 +68,8 @@ void request_fail(struct request *r, const struct err *e);
 /* Zeroed memory of the call's arena. NULL: refused and answered. */
 void *request_alloc(struct request *r, size_t n);
 
-/* Read the body as a JSON object: media type application/json (400 otherwise, AuthZEN sheet 8),
- * strict JSON. NULL: refused and answered. */
+/* Read the body as a JSON object into call->scratch: media type application/json (400 otherwise,
+ * AuthZEN sheet 8), strict JSON. NULL: refused and answered. */
 const struct json *request_json(struct request *r);
 
 /* A member of @body that must be there and of this type; NULL: refused and answered. */

@@ -131,7 +131,7 @@ static void ask(struct rig *r, const struct row *row, struct arena *a, struct se
 		{ STR_INIT("mcp-method"), STR_INIT("tools/call") },
 		{ { row->header, row->header ? strlen(row->header) : 0 }, str_c(row->value) },
 	};
-	struct check *c = check_new(&r->worker, a);
+	struct check *c = check_new(&r->worker, a, a);
 	bool modern = row->header && !strcmp(row->header, "mcp-name");
 
 	assert_non_null(c);
@@ -213,7 +213,7 @@ static void nothing_forged_passes(void **state)
 		size_t found = 0;
 
 		arena_init(&a, &mem_system, 1 << 24);
-		c = check_new(&r.worker, &a);
+		c = check_new(&r.worker, &a, &a);
 		assert_non_null(c);
 		for (size_t i = 0; i < n; i++)
 			headers[i] = (struct http_header){ str_c(forged[i]), STR("1") };
@@ -611,7 +611,7 @@ static void ask_with_token(struct rig *r, struct tokens_desk *desk, size_t i, st
 	struct http_header headers[3] = { { STR("content-type"), STR("application/json") } };
 	struct tokens_spec spec = tokens[i].spec;
 	X509 *bound = tokens_certificate(A1), *other = tokens_certificate(A1);
-	struct check *c = check_new(&r->worker, a);
+	struct check *c = check_new(&r->worker, a, a);
 
 	assert_non_null(c);
 	spec.bound = bound;

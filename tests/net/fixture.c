@@ -70,6 +70,10 @@ static void handle(void *ctx, struct call *c)
 	}
 	if (str_eq(c->path, STR("/later")) && t->nheld < NET_HELD) {
 		t->held[t->nheld++] = c;
+	} else if (str_eq(c->path, STR("/let-go")) && t->nheld < NET_HELD) {
+		t->held[t->nheld++] = c;
+		memset(arena_alloc(c->scratch, 100), 'x', 100);
+		call_let_go(c);
 	} else if (str_eq(c->path, STR("/hop"))) {
 		struct hop *h = arena_alloc(c->arena, sizeof(*h));
 

@@ -16,7 +16,8 @@ struct net {
 	struct server *server;
 	struct listener tcp, local, tls;
 	char path[64];
-	/* The handler, by path: /later is held here until net_finish, /hop answers by the inbox,
+	/* The handler, by path: /later is held here until net_finish, /let-go as well but without
+	 * its request, /hop answers by the inbox,
 	 * /more streams, /bug forgets the answer, /who says who is calling, others echo. */
 	struct call *held[NET_HELD];
 	size_t nheld;

@@ -88,6 +88,9 @@ static void handle(struct call *call)
 
 	if (str_eq(call->path, STR("/t.S/Later"))) {
 		t.held[t.nheld++] = call;
+	} else if (str_eq(call->path, STR("/t.S/LetGo"))) {
+		t.held[t.nheld++] = call;
+		call_let_go(call);
 	} else if (str_eq(call->path, STR("/t.S/Fail"))) {
 		err_set(&e, (enum err_class)call->body.p[0], "100%% \xc3\xa4");
 		call_fail(call, &e);
@@ -500,14 +503,12 @@ static void joins_frames(void **state)
 	net_close(&t);
 }
 
-static void two_messages_are_one_too_many(void **state)
+static void too_many_messages(const char *const *headers)
 {
-	static const char *const headers[] = { GRPC("/t.S/Later"), NULL };
 	char body[64];
 	size_t n = frame(body, 0, 1, "a", 1);
 	struct h2_reply *r;
 
-	(void)state;
 	open_net(NULL);
 	h2_open(&c, &t, &t.tcp, NULL);
 	n += frame(body + n, 0, 1, "b", 1);
@@ -524,15 +525,50 @@ static void two_messages_are_one_too_many(void **state)
 	net_close(&t);
 }
 
-static void trailers_of_a_request_end_it(void **state)
+static const char *const later_call[] = { GRPC("/t.S/Later"), NULL };
+static const char *const let_go_call[] = { GRPC("/t.S/LetGo"), "x-request-id", "its-own", NULL };
+
+static void two_messages_are_one_too_many(void **state)
 {
-	static const char *const headers[] = { GRPC("/t.S/Later"), NULL };
+	(void)state;
+	too_many_messages(later_call);
+	too_many_messages(let_go_call);
+}
+
+static void requests_are_let_go_of(void **state)
+{
+	struct h2_reply *r[50];
+
+	(void)state;
+	open_net(NULL);
+	h2_open(&c, &t, &t.tcp, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		r[i] = call_with(let_go_call, "hello");
+	h2_pump(&c);
+	assert_int_equal(t.nheld, ARRAY_LEN(r));
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		struct call *call = t.held[i];
+
+		assert_true(!call->body.p && !call->path.p && !call->headers);
+		buf_add(grpc_reply(call, 10), STR("kept"));
+		call_finish(call);
+	}
+	h2_pump(&c);
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		status_is(r[i], 0, "let go");
+		assert_true(has(r[i], "kept") && has(r[i], "x-request-id: its-own"));
+	}
+	h2_close(&c);
+	net_close(&t);
+}
+
+static void trailers_end_it(const char *const *headers)
+{
 	char body[64];
 	size_t n = frame(body, 0, 1, "a", 1);
 	nghttp2_nv nv = { (uint8_t[]){ 'x' }, (uint8_t[]){ 'y' }, 1, 1, 0 };
 	struct h2_reply *r;
 
-	(void)state;
 	open_net(NULL);
 	h2_open(&c, &t, &t.tcp, NULL);
 	r = h2_send(&c, headers, body, n);
@@ -546,6 +582,13 @@ static void trailers_of_a_request_end_it(void **state)
 	call_finish(t.held[0]);
 	h2_close(&c);
 	net_close(&t);
+}
+
+static void trailers_of_a_request_end_it(void **state)
+{
+	(void)state;
+	trailers_end_it(later_call);
+	trailers_end_it(let_go_call);
 }
 
 /* ---- streams ---- */
@@ -1048,6 +1091,7 @@ int main(void)
 		cmocka_unit_test(reads_timeouts),
 		cmocka_unit_test(joins_frames),
 		cmocka_unit_test(two_messages_are_one_too_many),
+		cmocka_unit_test(requests_are_let_go_of),
 		cmocka_unit_test(trailers_of_a_request_end_it),
 		cmocka_unit_test(pushes_messages),
 		cmocka_unit_test(ends_with_an_error),

@@ -184,6 +184,43 @@ static void unix_sockets_take_any_authority(void **state)
 	net_close(&t);
 }
 
+static void requests_are_let_go_of(void **state)
+{
+	static const char *const headers[] = { ":method",     "POST",	    ":scheme",
+					       "http",	      ":authority", "localhost",
+					       ":path",	      "/let-go?q",  "x-request-id",
+					       "one-of-many", NULL };
+	struct h2_reply *r[100];
+
+	(void)state;
+	net_open(&t, NULL, NULL);
+	h2_open(&c, &t, &t.tcp, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(r); i++)
+		r[i] = h2_send(&c, headers, "abc", 3);
+	h2_pump(&c);
+	assert_int_equal(t.nheld, ARRAY_LEN(r));
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		struct call *x = t.held[i];
+
+		assert_ptr_equal(x->scratch, x->arena);
+		assert_true(!x->method.p && !x->path.p && !x->headers && !x->nheaders &&
+			    !x->body.p);
+		if (i % 3)
+			net_finish(&t, i);
+	}
+	h2_pump(&c);
+	for (size_t i = 0; i < ARRAY_LEN(r); i++) {
+		assert_int_equal(r[i]->closed, i % 3 != 0);
+		if (i % 3)
+			assert_non_null(strstr(r[i]->text, "x-request-id: one-of-many\n"));
+	}
+	h2_close(&c); /* the others lose their client */
+	net_turns(&t, 5);
+	for (size_t i = 0; i < ARRAY_LEN(r); i += 3)
+		net_finish(&t, i);
+	net_close(&t);
+}
+
 static void streams_closed_while_pending_are_orphans(void **state)
 {
 	struct server_stats stats;
@@ -417,6 +454,7 @@ int main(void)
 		cmocka_unit_test(many_streams_share_few_writes),
 		cmocka_unit_test(messages_are_checked),
 		cmocka_unit_test(unix_sockets_take_any_authority),
+		cmocka_unit_test(requests_are_let_go_of),
 		cmocka_unit_test(streams_closed_while_pending_are_orphans),
 		cmocka_unit_test(limits_hold),
 		cmocka_unit_test(deadlines),

@@ -327,6 +327,44 @@ static void slow_reader_gets_all_or_is_cut(void **state)
 	net_close(&t);
 }
 
+/* What waits has nothing of its request but what the reply shows of it. */
+static void requests_are_let_go_of(void **state)
+{
+	struct call *c;
+	int fd[3];
+
+	(void)state;
+	net_open(&t, NULL, NULL);
+	for (size_t i = 0; i < ARRAY_LEN(fd); i++) {
+		fd[i] = net_connect(&t, &t.tcp);
+		net_talk(&t, fd[i],
+			 STR("POST /let-go?q HTTP/1.1\r\n" H "X-Request-ID: one-of-three\r\n"
+			     "Content-Length: 3\r\n\r\nabc" GET("/later")),
+			 NULL);
+		assert_int_equal(t.nheld, i + 1);
+		c = t.held[i];
+		assert_ptr_equal(c->scratch, c->arena);
+		assert_true(!c->method.p && !c->target.p && !c->path.p && !c->query.p);
+		assert_true(!c->headers && !c->nheaders && !c->body.p);
+		assert_null(call_header(c, STR("host")).p);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(fd); i++) {
+		net_finish(&t, i);
+		net_talk(&t, fd[i], STR(""), " ? 0\n");
+		assert_non_null(strstr(t.text, "X-Request-ID: one-of-three\r\n"));
+		net_talk(&t, fd[i], STR(""), NULL); /* the next one is read as ever */
+		assert_int_equal(t.nheld, ARRAY_LEN(fd) + i + 1);
+		assert_true(str_eq(t.held[t.nheld - 1]->path, STR("/later")));
+	}
+	close(fd[0]); /* pending ones stay whole when their client goes */
+	net_turns(&t, 5);
+	for (size_t i = 0; i < ARRAY_LEN(fd); i++)
+		net_finish(&t, ARRAY_LEN(fd) + i);
+	close(fd[1]);
+	close(fd[2]);
+	net_close(&t);
+}
+
 static void client_gone_while_pending(void **state)
 {
 	struct linger reset = { 1, 0 };
@@ -667,6 +705,7 @@ int main(void)
 		cmocka_unit_test(many_sockets_ready_at_once),
 		cmocka_unit_test(deadlines),
 		cmocka_unit_test(slow_reader_gets_all_or_is_cut),
+		cmocka_unit_test(requests_are_let_go_of),
 		cmocka_unit_test(client_gone_while_pending),
 		cmocka_unit_test(limits_hold),
 		cmocka_unit_test(streamed_and_forgotten_answers),
