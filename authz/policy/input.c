@@ -21,23 +21,6 @@ static void push_text(lua_State *L, const char *name, struct str s)
 	lua_setfield(L, -2, name);
 }
 
-static void push_agent(lua_State *L, const struct policy_request *q)
-{
-	lua_createtable(L, 0, (int)q->nattributes + 3);
-	if (!q->agent_id.p)
-		return;
-	for (size_t i = 0; i < q->nattributes; i++) {
-		const struct policy_attribute *a = &q->attributes[i];
-
-		lua_pushlstring(L, a->name.p, a->name.n);
-		lua_pushlstring(L, a->value.p ? a->value.p : "", a->value.n);
-		lua_rawset(L, -3);
-	}
-	push_text(L, "id", q->agent_id); /* last: an attribute cannot stand in for them */
-	push_text(L, "owner", q->agent_owner);
-	push_text(L, "state", q->agent_state);
-}
-
 /* Names with one blank between them, as a list. */
 static void push_names(lua_State *L, struct str names)
 {
@@ -119,8 +102,10 @@ static const struct str member_names[MEMBERS] = {
 	[CHAIN] = STR_INIT("chain"),
 };
 
-static void push_member(lua_State *L, const struct facts *f, enum member m)
+static void push_member(lua_State *L, const struct evaluation *ev, enum member m)
 {
+	const struct facts *f = ev->facts;
+
 	switch (m) {
 	case SUBJECT:
 		push_json(L, f->q->subject);
@@ -138,7 +123,7 @@ static void push_member(lua_State *L, const struct facts *f, enum member m)
 		push_object(L, json_get_type(f->q->action, STR("properties"), JSON_OBJECT));
 		return;
 	case AGENT:
-		push_agent(L, f->q);
+		input_push_agent(L, ev->agents, f->q);
 		return;
 	case TOOL:
 		push_json(L, f->tool ? f->tool->attributes : NULL);
@@ -179,7 +164,7 @@ static int q_index(lua_State *L)
 	for (int m = 0; m < MEMBERS; m++) {
 		if (!str_eq_short(name, member_names[m]))
 			continue;
-		push_member(L, ev->facts, (enum member)m);
+		push_member(L, ev, (enum member)m);
 		lua_pushvalue(L, 2);
 		lua_pushvalue(L, -2);
 		lua_rawset(L, 1);
@@ -199,7 +184,7 @@ static int q_fill(lua_State *L)
 		lua_pushvalue(L, -1);
 		if (lua_rawget(L, 1) == LUA_TNIL) {
 			lua_pop(L, 1);
-			push_member(L, ev->facts, (enum member)m);
+			push_member(L, ev, (enum member)m);
 			lua_rawset(L, 1);
 		} else {
 			lua_pop(L, 2);
@@ -211,8 +196,10 @@ static int q_fill(lua_State *L)
 void input_push_meta(lua_State *L)
 {
 	lua_createtable(L, 0, 2);
-	lua_pushcfunction(L, q_index);
-	lua_setfield(L, -2, "__index");
-	lua_pushcfunction(L, q_fill);
+	lua_createtable(L, 1 << AGENTS_BITS, 0); /* of both: agents that are kept */
+	lua_pushvalue(L, -1);
+	lua_pushcclosure(L, q_index, 1);
+	lua_setfield(L, -3, "__index");
+	lua_pushcclosure(L, q_fill, 1);
 	lua_setfield(L, -2, "__pairs");
 }

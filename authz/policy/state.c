@@ -56,6 +56,7 @@ bool state_open(struct policy_state *st, char why[static WHY_MAX])
 	if (st->open)
 		return true;
 	memset(st->bound, 0, st->set->nfiles);
+	memset(&st->agents, 0, sizeof(st->agents));
 	if (!sandbox_open(&st->sb, st->alloc, st->clock, BIND_MEMORY, &e)) {
 		snprintf(why, WHY_MAX, "%s", e.msg);
 		return false;
@@ -132,7 +133,7 @@ bool state_bind(struct policy_state *st, uint32_t file, char why[static WHY_MAX]
 		return false;
 	}
 	st->bound[file] = true;
-	st->resident = st->sb.used;
+	st->resident = st->sb.used - st->agents.bytes;
 	return true;
 }
 
@@ -203,9 +204,10 @@ bool state_run(struct policy_state *st, struct evaluation *ev, size_t body,
 	const struct policy_limits *l = &st->set->limits;
 	bool ok;
 
-	st->sb.cap = st->resident + l->memory + 16 * body;
+	st->sb.cap = st->resident + st->agents.bytes + l->memory + 16 * body;
 	st->sb.max_nodes = NODES_MAX;
 	st->sb.work = ev;
+	ev->agents = &st->agents;
 	ok = sandbox_call(&st->sb, run_rules, ev, l->instructions, l->wall_ms, why, WHY_MAX);
 	st->sb.work = NULL;
 	st->sb.max_nodes = 0;

@@ -29,6 +29,18 @@ struct watch {
 	void *ctx;
 };
 
+/* What q.agent was of agents that came lately; see input_agent.c. */
+#define AGENTS_BITS 7
+struct agent_place {
+	uint64_t tag, seen;		 /* of the one that is kept; of the last that was not */
+	const struct known_agent *known; /* Lua's memory; NULL: none is kept */
+	size_t bytes;
+};
+struct agents {
+	struct agent_place places[1 << AGENTS_BITS];
+	size_t bytes; /* of all that is kept */
+};
+
 struct policy_state {
 	struct policy_set *shared;
 	const struct set *set;
@@ -36,10 +48,11 @@ struct policy_state {
 	const struct clock *clock;
 	struct sandbox sb;
 	bool open;	     /* the sandbox can be used */
-	size_t resident;     /* bytes in use after the last file was run */
+	size_t resident;     /* bytes in use after the last file was run, agents apart */
 	bool *bound;	     /* files that were run */
 	uint32_t *found;     /* room for candidates */
 	struct watch *watch; /* or NULL; set before the first evaluation */
+	struct agents agents;
 };
 
 /* One evaluation, for the C functions that build q and run rules. */
@@ -50,7 +63,8 @@ struct evaluation {
 	uint32_t n;
 	const struct rule *current; /* whose `when` runs */
 	const struct rule *deny, *ask, *permit;
-	struct watch *watch; /* or NULL */
+	struct watch *watch;   /* or NULL */
+	struct agents *agents; /* of the state that runs it */
 };
 
 /* Make the sandbox usable again, if need be. On failure @why has the text. */
@@ -71,5 +85,9 @@ bool state_where(const struct set *set, const char *why, struct str *path, int *
 
 /* The metatable that fills q when it is looked at, left on the stack. May raise. */
 void input_push_meta(lua_State *L);
+
+/* q.agent, left on the stack. Called by a C function whose first upvalue is the list of the
+ * metatables of @all. May raise. */
+void input_push_agent(lua_State *L, struct agents *all, const struct policy_request *q);
 
 #endif
