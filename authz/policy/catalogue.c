@@ -233,6 +233,32 @@ static int compare_entries(const void *pa, const void *pb)
 	return c ? c : (a->line > b->line) - (a->line < b->line);
 }
 
+static uint32_t place_of(const struct catalogue *c, struct str id)
+{
+	const struct json text = { .type = JSON_STRING, .s = id };
+	uint32_t at = (uint32_t)value_hash(0, &text) & c->mask;
+
+	while (c->places[at] && !str_eq(c->items[c->places[at] - 1].id, id))
+		at = (at + 1) & c->mask;
+	return at;
+}
+
+static void file_entries(struct job *j, struct catalogue *c)
+{
+	uint32_t size = 16;
+
+	while (size < c->n * 2)
+		size *= 2;
+	c->mask = size - 1;
+	c->places = arena_zero(&j->set->arena, size * sizeof(*c->places));
+	if (!c->places) {
+		j->out_of_memory = true;
+		return;
+	}
+	for (uint32_t i = 0; i < c->n; i++)
+		c->places[place_of(c, c->items[i].id)] = i + 1;
+}
+
 static void finish(struct job *j, struct catalogue *c)
 {
 	if (c->n)
@@ -245,6 +271,7 @@ static void finish(struct job *j, struct catalogue *c)
 			job_error(j, b->line, "\"%.*s\" is already at %.*s:%d", STR_FMT(b->id),
 				  STR_FMT(j->set->files[a->file].path), a->line);
 	}
+	file_entries(j, c);
 }
 
 void catalogue_finish(struct job *j)
@@ -256,20 +283,9 @@ void catalogue_finish(struct job *j)
 
 const struct entry *catalogue_find(const struct catalogue *c, struct str id)
 {
-	uint32_t lo = 0, hi = c->n;
+	uint32_t entry = c->places ? c->places[place_of(c, id)] : 0;
 
-	while (lo < hi) {
-		uint32_t mid = lo + (hi - lo) / 2;
-		int cmp = str_cmp(id, c->items[mid].id);
-
-		if (cmp == 0)
-			return &c->items[mid];
-		if (cmp < 0)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return NULL;
+	return entry ? &c->items[entry - 1] : NULL;
 }
 
 bool catalogue_knows(const struct catalogue *c, struct str name)

@@ -101,6 +101,27 @@ static const struct arg *find_arg(const struct entry *t, struct str name)
 	return NULL;
 }
 
+/* Nearly always: all that is declared and nothing else, in the order of names that both have. False
+ * may be anything; arguments_ok looks closer. */
+static bool arguments_plain(const struct entry *t, const struct json *args)
+{
+	uint32_t at = 0;
+
+	for (uint32_t i = 0; args && i < args->n; i++, at++) {
+		const struct json *v = &args->items[i];
+
+		while (at < t->nargs && t->args[at].optional &&
+		       !str_eq_short(v->name, t->args[at].name))
+			at++;
+		if (at == t->nargs || !str_eq_short(v->name, t->args[at].name) ||
+		    v->type == JSON_NULL || !type_ok(t->args[at].type, v))
+			return false;
+	}
+	while (at < t->nargs && t->args[at].optional)
+		at++;
+	return at == t->nargs;
+}
+
 /* What a tool did not declare it must not get, and a rule must not be fooled by: "500" is no
  * amount. A null counts as absent, as it does in q. */
 static bool arguments_ok(const struct entry *t, const struct json *args, struct arena *a,
@@ -250,7 +271,7 @@ static bool known(const struct facts *f, struct arena *a, struct policy_result *
 		       STR("action.properties is not an object of arguments"));
 		return false;
 	}
-	if (!entry->has_args || arguments_ok(entry, args, a, &bad))
+	if (!entry->has_args || arguments_plain(entry, args) || arguments_ok(entry, args, a, &bad))
 		return true;
 	refuse(out, STR(REASON_INVALID_ARGUMENTS), bad);
 	return false;

@@ -5,6 +5,8 @@
 #include "authz/base/pattern.h"
 #include "authz/policy/value.h"
 
+#define NOT_ONE UINT32_MAX
+
 /* A kind of condition in use: a dimension and, for attributes, a name. */
 struct probe {
 	enum dim dim;
@@ -31,44 +33,12 @@ struct index {
 	struct bucket *buckets;
 	uint32_t mask;
 	uint32_t *always, nalways; /* rules without a condition to be filed under */
+	uint32_t *filed; /* of each rule: the condition that being found says is met, or NOT_ONE */
 };
-
-static uint64_t mix(uint64_t h, uint64_t x)
-{
-	h = (h ^ x) * UINT64_C(0x9e3779b97f4a7c15);
-	return h ^ (h >> 29);
-}
-
-static uint64_t hash(uint32_t probe, const struct json *v)
-{
-	uint64_t h = mix(probe + 1, v->type), word;
-	struct str s;
-
-	switch (v->type) {
-	case JSON_BOOL:
-		return mix(h, v->b);
-	case JSON_INT:
-		return mix(h, (uint64_t)v->i);
-	case JSON_REAL:
-		memcpy(&word, &v->d, sizeof(word));
-		return mix(h, word);
-	case JSON_STRING:
-		for (s = v->s; s.n >= 8; s = str_from(s, 8)) {
-			memcpy(&word, s.p, 8);
-			h = mix(h, word);
-		}
-		word = s.n;
-		for (size_t i = 0; i < s.n; i++)
-			word = word << 8 | (unsigned char)s.p[i];
-		return mix(h, word);
-	default:
-		return h;
-	}
-}
 
 static struct bucket *find(const struct index *ix, uint32_t probe, const struct json *v)
 {
-	uint32_t at = (uint32_t)hash(probe, v) & ix->mask;
+	uint32_t at = (uint32_t)value_hash(probe, v) & ix->mask;
 
 	for (;; at = (at + 1) & ix->mask) {
 		struct bucket *b = &ix->buckets[at];
@@ -176,13 +146,15 @@ struct index *index_build(const struct rule *rules, uint32_t n, struct arena *a)
 	ix->buckets = arena_zero(a, size * sizeof(*ix->buckets));
 	ix->probes = arena_zero(a, conditions * sizeof(*ix->probes));
 	ix->always = arena_zero(a, (n + 1) * sizeof(*ix->always));
-	if (!ix->buckets || !ix->probes || !ix->always)
+	ix->filed = arena_zero(a, (n + 1) * sizeof(*ix->filed));
+	if (!ix->buckets || !ix->probes || !ix->always || !ix->filed)
 		return NULL;
 	for (uint32_t i = 0; i < n; i++)
 		count_values(ix, &rules[i]);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct condition *c = rarest(ix, &rules[i]);
 
+		ix->filed[i] = c && c->dim != DIM_SUBJECT ? (uint32_t)(c - rules[i].on) : NOT_ONE;
 		if (!c)
 			ix->always[ix->nalways++] = i;
 		for (uint32_t k = 0; c && k < c->n; k++)
@@ -281,10 +253,12 @@ bool index_meets(const struct condition *c, const struct facts *f)
 	return meets(c, f);
 }
 
-static bool applies(const struct rule *r, const struct facts *f)
+/* @filed is the condition by which the rule was found, so it is met: what is filed together is
+ * equal. (Not so for subjects, which are compared as SPIFFE IDs.) */
+static bool applies(const struct rule *r, uint32_t filed, const struct facts *f)
 {
 	for (uint32_t i = 0; i < r->non; i++)
-		if (!meets(&r->on[i], f))
+		if (i != filed && !meets(&r->on[i], f))
 			return false;
 	return true;
 }
@@ -294,10 +268,10 @@ struct found {
 	uint32_t *out, n;
 };
 
-static void take(struct found *to, const struct rule *rules, const uint32_t *list, uint32_t n)
+static void take(struct found *to, const struct index *ix, const uint32_t *list, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
-		if (applies(&rules[list[i]], to->f))
+		if (applies(&ix->rules[list[i]], ix->filed[list[i]], to->f))
 			to->out[to->n++] = list[i];
 }
 
@@ -333,7 +307,7 @@ uint32_t index_find(const struct index *ix, const struct facts *f, uint32_t *out
 {
 	struct found to = { f, out, 0 };
 
-	take(&to, ix->rules, ix->always, ix->nalways);
+	take(&to, ix, ix->always, ix->nalways);
 	for (uint32_t i = 0; i < ix->nprobes; i++) {
 		const struct probe *p = &ix->probes[i];
 		struct json room;
@@ -344,14 +318,14 @@ uint32_t index_find(const struct index *ix, const struct facts *f, uint32_t *out
 			continue;
 		if (have->type != JSON_ARRAY) {
 			b = find(ix, i, have);
-			take(&to, ix->rules, b->rules, b->n);
+			take(&to, ix, b->rules, b->n);
 		} else if (have->n) {
 			/* A rule under several elements would be found several times and overrun
 			 * @out: lists are looked up one by one, duplicates dropped in between. */
 			for (uint32_t k = 0; k < have->n; k++) {
 				b = find(ix, i, &have->items[k]);
 				if (b->n > 0) {
-					take(&to, ix->rules, b->rules, b->n);
+					take(&to, ix, b->rules, b->n);
 					to.n = sort_unique(out, to.n);
 				}
 			}

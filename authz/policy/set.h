@@ -83,6 +83,8 @@ struct entry {
 struct catalogue {
 	struct entry *items; /* sorted by id */
 	uint32_t n;
+	uint32_t *places,
+		mask; /* by hash of the id: number of the entry + 1, or 0; at most half full */
 };
 
 struct zone {

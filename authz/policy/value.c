@@ -189,6 +189,47 @@ bool value_equal(const struct json *a, const struct json *b)
 	}
 }
 
+static uint64_t mix(uint64_t h, uint64_t x)
+{
+	h = (h ^ x) * UINT64_C(0x9e3779b97f4a7c15);
+	return h ^ (h >> 29);
+}
+
+static uint64_t hash_text(uint64_t h, struct str s)
+{
+	uint64_t word = 0;
+
+	for (size_t i = 0; i + 8 < s.n; i += 8) {
+		memcpy(&word, s.p + i, 8);
+		h = mix(h, word);
+	}
+	if (s.n >= 8)
+		memcpy(&word, s.p + s.n - 8, 8); /* what is left, with some before it */
+	else if (s.n)
+		memcpy(&word, s.p, s.n);
+	h = mix(h, word);
+	return mix(h, h >> 32); /* the last byte counts in the low bits, too */
+}
+
+uint64_t value_hash(uint64_t seed, const struct json *v)
+{
+	uint64_t h = mix(seed + 1, v->type), word;
+
+	switch (v->type) {
+	case JSON_BOOL:
+		return mix(h, v->b);
+	case JSON_INT:
+		return mix(h, (uint64_t)v->i);
+	case JSON_REAL:
+		memcpy(&word, &v->d, sizeof(word));
+		return mix(h, word);
+	case JSON_STRING:
+		return hash_text(mix(h, v->s.n), v->s);
+	default:
+		return h;
+	}
+}
+
 struct str value_canonical(const struct json *v, struct arena *a)
 {
 	struct buf b;

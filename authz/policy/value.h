@@ -24,6 +24,9 @@ void value_push(lua_State *L, const struct json *v);
 /* Equal scalars: type and value. Integral numbers have one type. */
 bool value_equal(const struct json *a, const struct json *b);
 
+/* Of a scalar: the same for equal ones. Another @seed is another hash. */
+uint64_t value_hash(uint64_t seed, const struct json *v);
+
 /* The canonical text in the arena; p == NULL without memory. */
 struct str value_canonical(const struct json *v, struct arena *a);
 

@@ -272,6 +272,22 @@ static const struct {
 	{ "missing", CALL("t/one", "{}"), "deny invalid_arguments", "\"n\" of t/one is missing" },
 	{ "null for required", CALL("t/one", "{\"n\":null}"), "deny invalid_arguments",
 	  "is missing" },
+	{ "null for any",
+	  CALL("t/all", "{\"s\":\"x\",\"n\":1,\"i\":3,\"b\":true,\"o\":{},\"a\":[],\"x\":null}"),
+	  "deny invalid_arguments", "\"x\" of t/all is missing" },
+	{ "optional ones before and behind", CALL("t/three", "{\"b\":\"x\"}"),
+	  "permit permitted p/a", "" },
+	{ "one of them", CALL("t/three", "{\"b\":\"x\",\"c\":\"x\"}"), "permit permitted p/a", "" },
+	{ "all of them, in no order", CALL("t/three", "{\"c\":\"x\",\"a\":\"x\",\"b\":\"x\"}"),
+	  "permit permitted p/a", "" },
+	{ "optional ones alone", CALL("t/three", "{\"a\":\"x\",\"c\":\"x\"}"),
+	  "deny invalid_arguments", "\"b\" of t/three is missing" },
+	{ "an optional one of another type", CALL("t/three", "{\"a\":1,\"b\":\"x\"}"),
+	  "deny invalid_arguments", "\"a\" of t/three is integer, not a string" },
+	{ "undeclared behind the last", CALL("t/three", "{\"b\":\"x\",\"d\":\"x\"}"),
+	  "deny invalid_arguments", "\"d\" is not declared" },
+	{ "names that UTF-16 has in another order",
+	  CALL("t/far", "{\"\\uf000\":1,\"\\ud800\\udc00\":1}"), "permit permitted p/a", "" },
 	{ "undeclared", CALL("t/one", "{\"n\":1,\"evil\":1}"), "deny invalid_arguments",
 	  "\"evil\" is not declared" },
 	{ "none taken", CALL("t/none", "{\"n\":1}"), "deny invalid_arguments", "not declared" },
@@ -300,7 +316,11 @@ static void arguments_are_checked(void **state)
 		"'boolean', o = 'object', a = 'array', x = 'any', z = 'string?' } }\n"
 		"tool 't/one' { effect = 'read', args = { n = 'number', m = 'integer?' } }\n"
 		"tool 't/none' { effect = 'read', args = {} }\n"
-		"tool 't/free' { effect = 'read' }\n",
+		"tool 't/free' { effect = 'read' }\n"
+		"tool 't/three' { effect = 'read', args = { a = 'string?', b = 'string', c = "
+		"'string?' } }\n"
+		"tool 't/far' { effect = 'read', args = { ['\\u{f000}'] = 'any', ['\\u{10000}'] = "
+		"'any' } }\n",
 		"p.lua", "policy 'p' { permit 'a' { on = { action = 'tools/call' } } }", NULL);
 	struct policy_state *st = policy_state_new(set, &mem_system, &clock_system, NULL);
 	struct arena a;
