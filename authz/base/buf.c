@@ -119,67 +119,57 @@ static void escape(struct buf *b, unsigned char c)
 	}
 }
 
-/* Copy @s if all of it stands for itself, as text_json_plain looks at it; else what stands at @to
- * means nothing. */
+/* Copy a text of 1 to 16 bytes if all of it stands for itself. */
+static inline bool copy_short(char *to, struct str s)
+{
+	uint64_t half[2];
+	uint32_t tail;
+
+	text_halves(s, half);
+	if (s.n >= 8) {
+		memcpy(to, &half[0], 8);
+		memcpy(to + s.n - 8, &half[1], 8);
+	} else if (s.n >= 4) {
+		memcpy(to, s.p, 4);
+		memcpy(&tail, s.p + s.n - 4, 4);
+		memcpy(to + s.n - 4, &tail, 4);
+	} else {
+		to[0] = s.p[0];
+		to[s.n / 2] = s.p[s.n / 2];
+		to[s.n - 1] = s.p[s.n - 1];
+	}
+	return text_halves_plain(half);
+}
+
+/* Copy @s if all of it stands for itself; else what stands at @to means nothing. */
 static inline bool copy_plain(char *to, struct str s)
 {
-	uint32_t head, tail;
-	uint64_t w, hits = 0;
-	size_t i = 0;
-
+	if (s.n <= 16)
+		return !s.n || copy_short(to, s);
 #ifdef __SSE2__
-	for (; s.n - i >= 16; i += 16) {
-		__m128i v = _mm_loadu_si128((const void *)(s.p + i));
+	__m128i v = _mm_loadu_si128((const void *)(s.p + s.n - 16));
+	unsigned hits = text_json_hits16(v);
 
+	_mm_storeu_si128((void *)(to + s.n - 16), v); /* the end, together with what is before it */
+	for (size_t i = 0; s.n - i > 16; i += 16) {
+		v = _mm_loadu_si128((const void *)(s.p + i));
 		_mm_storeu_si128((void *)(to + i), v);
 		hits |= text_json_hits16(v);
 	}
-	if (i) { /* what is left, with some before it */
-		__m128i v = _mm_loadu_si128((const void *)(s.p + s.n - 16));
-
-		_mm_storeu_si128((void *)(to + s.n - 16), v);
-		return !(hits | text_json_hits16(v));
-	}
-#endif
-	for (; s.n - i >= 8; i += 8) {
-		memcpy(&w, s.p + i, 8);
-		memcpy(to + i, &w, 8);
-		hits |= text_json_hits(w);
-	}
-	if (i && i < s.n) {
-		memcpy(&w, s.p + s.n - 8, 8);
-		memcpy(to + s.n - 8, &w, 8);
-		return !(hits | text_json_hits(w));
-	}
-	if (!i && s.n >= 4) {
-		memcpy(&head, s.p, 4);
-		memcpy(&tail, s.p + s.n - 4, 4);
-		memcpy(to, &head, 4);
-		memcpy(to + s.n - 4, &tail, 4);
-		return !text_json_hits((uint64_t)tail << 32 | head);
-	}
-	for (; i < s.n; i++) {
-		to[i] = s.p[i];
-		hits |= text_json_hits(UINT64_C(0x2020202020202000) | (unsigned char)s.p[i]);
-	}
 	return !hits;
+#else
+	if (text_json_plain(s) < s.n)
+		return false;
+	memcpy(to, s.p, s.n);
+	return true;
+#endif
 }
 
-void buf_json(struct buf *b, struct str s)
+/* buf_json where something is escaped; the opening quote is there. */
+static __attribute__((noinline)) void add_escaped(struct buf *b, struct str s)
 {
-	char *at = buf_room(b, s.n + 2);
-	size_t from = 0, i;
+	size_t from = 0, i = text_json_plain(s);
 
-	if (!at)
-		return;
-	*at = '"';
-	if (copy_plain(at + 1, s)) { /* nearly always */
-		at[s.n + 1] = '"';
-		b->n += s.n + 2;
-		return;
-	}
-	i = text_json_plain(s);
-	b->n++;
 	for (; i < s.n; i += text_json_plain(str_from(s, i))) {
 		unsigned char c = (unsigned char)s.p[i];
 		size_t n = c < 0x80 ? 0 : text_utf8_char(str_from(s, i));
@@ -197,4 +187,20 @@ void buf_json(struct buf *b, struct str s)
 	}
 	buf_add(b, str_from(s, from));
 	buf_char(b, '"');
+}
+
+void buf_json(struct buf *b, struct str s)
+{
+	char *at = buf_room(b, s.n + 2);
+
+	if (!at)
+		return;
+	*at = '"';
+	if (copy_plain(at + 1, s)) { /* nearly always */
+		at[s.n + 1] = '"';
+		b->n += s.n + 2;
+		return;
+	}
+	b->n++;
+	add_escaped(b, s);
 }

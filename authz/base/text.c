@@ -87,32 +87,38 @@ static inline bool any(bytes16 v)
 	return (w[0] | w[1]) != 0;
 }
 
-bool text_is_utf8(struct str s)
+static inline bytes16 load(const char *p)
+{
+	bytes16 v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+/* A text of 1 to 16 bytes. */
+static inline bytes16 load_short(struct str s)
+{
+	uint64_t half[2];
+
+	text_halves(s, half);
+	return (bytes16)(words2){ half[0], half[1] };
+}
+
+/* text_is_utf8 where it is not ASCII all through. */
+static bool sequences_ok(struct str s)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
-	size_t i = 0;
 
-	for (bytes16 v; s.n - i >= 16; i += 16) { /* ASCII, as most texts are */
-		memcpy(&v, p + i, sizeof(v));
-		if (any(v & 0x80))
-			break;
-	}
-	while (i < s.n) {
+	for (size_t i = 0; i < s.n;) {
 		uint64_t word;
 		size_t len;
 
-		if (s.n >= 8) { /* eight ASCII bytes at a time, at the end with some before them */
-			size_t at = s.n - i >= 8 ? i : s.n - 8;
-
-			memcpy(&word, p + at, 8);
+		if (s.n - i >= 8) {
+			memcpy(&word, p + i, 8);
 			if (!(word & 0x8080808080808080u)) {
-				i = at + 8;
+				i += 8;
 				continue;
 			}
-		}
-		if (p[i] < 0x80) {
-			i++;
-			continue;
 		}
 		len = utf8_sequence(p + i, s.n - i);
 		if (!len)
@@ -122,38 +128,37 @@ bool text_is_utf8(struct str s)
 	return true;
 }
 
-/* Has @w a byte below 0x20 or 0x7f? */
-static inline bool has_control(uint64_t w)
+bool text_is_utf8(struct str s)
 {
-	const uint64_t ones = 0x0101010101010101u;
-	uint64_t del = w ^ ones * 0x7f;
+	bytes16 high;
 
-	return ((((w - ones * 0x20) & ~w) | ((del - ones) & ~del)) & ones * 0x80) != 0;
+	if (s.n <= 16) {
+		if (!s.n)
+			return true;
+		high = load_short(s);
+	} else {
+		high = load(s.p + s.n - 16);
+		for (size_t i = 0; s.n - i > 16; i += 16)
+			high |= load(s.p + i);
+	}
+	return !any(high & 0x80) || sequences_ok(s);
+}
+
+static inline bytes16 controls(bytes16 v)
+{
+	return (bytes16)((v < 0x20) | (v == 0x7f));
 }
 
 bool text_is_printable(struct str s)
 {
-	uint64_t w;
-	size_t i = 0;
+	bytes16 found;
 
-	for (bytes16 v; s.n - i >= 16; i += 16) {
-		memcpy(&v, s.p + i, sizeof(v));
-		if (any((bytes16)((v < 0x20) | (v == 0x7f))))
-			return false;
-	}
-	for (; s.n - i >= 8; i += 8) {
-		memcpy(&w, s.p + i, 8);
-		if (has_control(w))
-			return false;
-	}
-	if (i && i < s.n) { /* what is left, with some before it */
-		memcpy(&w, s.p + s.n - 8, 8);
-		return !has_control(w);
-	}
-	for (; i < s.n; i++)
-		if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
-			return false;
-	return true;
+	if (s.n <= 16)
+		return !s.n || !any(controls(load_short(s)));
+	found = controls(load(s.p + s.n - 16));
+	for (size_t i = 0; s.n - i > 16; i += 16)
+		found |= controls(load(s.p + i));
+	return !any(found);
 }
 
 /* Sixteen half bytes in a byte each as their digits. */

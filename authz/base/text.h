@@ -48,6 +48,39 @@ static inline unsigned text_json_hits16(__m128i v)
 }
 #endif
 
+/* The two halves of a text of 1 to 16 bytes; they overlap, so that all bytes are there and no
+ * other.
+ */
+static inline void text_halves(struct str s, uint64_t half[static 2])
+{
+	uint32_t head, tail;
+
+	if (s.n >= 8) {
+		memcpy(&half[0], s.p, 8);
+		memcpy(&half[1], s.p + s.n - 8, 8);
+		return;
+	}
+	if (s.n >= 4) {
+		memcpy(&head, s.p, 4);
+		memcpy(&tail, s.p + s.n - 4, 4);
+	} else {
+		head = 0x01010101u * (unsigned char)s.p[0];
+		tail = 0x0101u * (unsigned char)s.p[s.n / 2] |
+		       0x01010000u * (unsigned char)s.p[s.n - 1];
+	}
+	half[0] = half[1] = (uint64_t)tail << 32 | head;
+}
+
+/* Does each byte of both stand for itself in a JSON string? */
+static inline bool text_halves_plain(const uint64_t half[static 2])
+{
+#ifdef __SSE2__
+	return !text_json_hits16(_mm_set_epi64x((int64_t)half[1], (int64_t)half[0]));
+#else
+	return !(text_json_hits(half[0]) | text_json_hits(half[1]));
+#endif
+}
+
 /* How many bytes at the start of @s are ASCII and stand for themselves in a JSON string: up to the
  * first quote, backslash, control character or byte from 0x80 on. */
 size_t text_json_plain(struct str s);

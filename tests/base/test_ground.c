@@ -298,6 +298,29 @@ static void looks_at_every_byte(void **state)
 			}
 }
 
+/* A character of each length at each place: whole, and with its last byte gone. */
+static void looks_into_every_character(void **state)
+{
+	static const char *const characters[] = { "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80" };
+	char text[44];
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_LEN(characters); k++)
+		for (size_t n = strlen(characters[k]); n < sizeof(text); n++)
+			for (size_t at = 0; at + strlen(characters[k]) <= n; at++) {
+				size_t length = strlen(characters[k]);
+
+				memset(text, 'a', sizeof(text));
+				memcpy(text + at, characters[k], length);
+				if (!text_is_utf8((struct str){ text, n }))
+					fail_msg("%zu bytes at %zu of %zu", length, at, n);
+				text[at + length - 1] = 'a';
+				if (text_is_utf8((struct str){ text, n }))
+					fail_msg("%zu of %zu bytes at %zu of %zu", length - 1,
+						 length, at, n);
+			}
+}
+
 /* Each character at each place of texts of each length is read back, and written in one way. */
 static void writes_every_character(void **state)
 {
@@ -641,6 +664,7 @@ int main(void)
 		cmocka_unit_test(digest_knows_the_standard_vector),
 		cmocka_unit_test(hex_of_all_bytes),
 		cmocka_unit_test(looks_at_every_byte),
+		cmocka_unit_test(looks_into_every_character),
 		cmocka_unit_test(writes_every_character),
 		cmocka_unit_test(equal_or_not),
 		cmocka_unit_test(order_of_names),
