@@ -95,27 +95,40 @@ static bool build_request(struct load *l, struct err *e)
 	return true;
 }
 
-void load_answered(struct lane *c, int status, struct str body, int64_t start)
+/* Answers are alike: the text is most often where it was in the last one. */
+static bool has_expected(struct load *l, struct str body)
+{
+	const char *at;
+
+	if (str_starts(str_from(body, l->expect_at), l->expect))
+		return true;
+	at = body.n ? memmem(body.p, body.n, l->expect.p, l->expect.n) : NULL;
+	if (at)
+		l->expect_at = (size_t)(at - body.p);
+	return at != NULL;
+}
+
+void load_answered(struct lane *c, const struct answer *a)
 {
 	struct load *l = c->load;
 	struct stats *s = &l->stats;
-	bool good = status >= 200 && status < 300;
-	bool right = !l->o.expect ||
-		     (body.n && memmem(body.p, body.n, l->o.expect, strlen(l->o.expect)));
+	bool good = a->status >= 200 && a->status < 300;
+	bool right = (!l->o.grpc || a->grpc == 0) && has_expected(l, a->body);
 
 	if (l->answers) {
-		fwrite(body.p, 1, body.n, l->answers);
+		fwrite(a->body.p, 1, a->body.n, l->answers);
 		fputc('\n', l->answers);
 	}
 	if ((!good && !s->non_2xx) || (good && !right && !s->wrong))
-		fprintf(stderr, "first %s answer: %d %.*s\n", good ? "wrong" : "refusing", status,
-			(int)(body.n < 500 ? body.n : 500), body.n ? body.p : "");
+		fprintf(stderr, "first %s answer: %d%s %.*s\n", good ? "wrong" : "refusing",
+			a->status, l->o.grpc && a->grpc ? ", grpc-status not 0:" : "",
+			(int)(a->body.n < 500 ? a->body.n : 500), a->body.n ? a->body.p : "");
 	/* Mistakes count at any time, speed only in the window. */
 	s->non_2xx += !good;
 	s->wrong += good && !right;
-	s->statuses[status]++;
+	s->statuses[a->status]++;
 	if (l->measuring)
-		load_stats_add(s, load_now() - start);
+		load_stats_add(s, a->latency);
 }
 
 static bool begin(struct lane *c, int64_t start)
@@ -129,16 +142,17 @@ static bool begin(struct lane *c, int64_t start)
 bool load_next(struct lane *c)
 {
 	struct load *l = c->load;
-	unsigned slots = l->o.streams ? l->o.streams : 1;
+	int64_t now;
 
 	if (l->o.rate) {
-		/* Entries are hints; whether a slot is free is checked when one is taken. */
-		if (l->nidle < (size_t)l->o.connections * slots)
+		if (!c->listed)
 			l->idle[l->nidle++] = c;
+		c->listed = true;
 		return true;
 	}
-	while (c->inflight < slots && !l->stopping && l->number < l->allowed)
-		if (!begin(c, load_now()))
+	now = load_now();
+	while (c->inflight < c->slots && !l->stopping && l->number < l->allowed)
+		if (!begin(c, now))
 			return false;
 	return true;
 }
@@ -184,8 +198,6 @@ static void serve(struct lane *c, uint32_t events)
 /* Rate mode: begin what is due. Returns when the next is. */
 static int64_t keep_pace(struct load *l, int64_t t0, bool *behind)
 {
-	unsigned slots = l->o.streams ? l->o.streams : 1;
-
 	for (;;) {
 		int64_t due = t0 + (int64_t)((double)l->number * 1e9 / l->o.rate), now = load_now();
 		struct lane *c = NULL;
@@ -194,10 +206,15 @@ static int64_t keep_pace(struct load *l, int64_t t0, bool *behind)
 			*behind = false;
 			return due;
 		}
+		/* Whether there is a free slot is seen here; who has none is listed again when
+		 * an answer has come. */
 		while (l->nidle && !c) {
-			c = l->idle[--l->nidle];
-			if (c->fd < 0 || c->inflight >= slots)
-				c = NULL;
+			c = l->idle[l->nidle - 1];
+			if (c->fd >= 0 && c->inflight < c->slots)
+				break;
+			c->listed = false;
+			c = NULL;
+			l->nidle--;
 		}
 		if (!c) {
 			*behind = true;
@@ -252,9 +269,10 @@ static bool prepare(struct load *l, struct err *e)
 	const struct options *o = &l->o;
 
 	l->allowed = o->count ? o->count : UINT64_MAX;
+	l->expect = str_c(o->expect);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	l->lanes = calloc(o->connections, sizeof(*l->lanes));
-	l->idle = calloc((size_t)o->connections * (o->streams ? o->streams : 1), sizeof(void *));
+	l->idle = calloc(o->connections, sizeof(void *));
 	if (l->epoll < 0 || !l->lanes || !l->idle)
 		return err_set(e, ERR_NOMEM, "out of memory or descriptors");
 	for (unsigned i = 0; i < o->connections; i++)
@@ -268,12 +286,8 @@ static bool prepare(struct load *l, struct err *e)
 			return false;
 	for (unsigned i = 0; i < o->connections; i++) {
 		struct lane *c = &l->lanes[i];
-		unsigned hints = o->rate && o->streams ? o->streams : 1;
 
-		while (hints--)
-			if (!load_next(c))
-				return err_set(e, ERR_IO, "%s closed a new connection", o->to);
-		if (o->streams && !load_h2_flush(c))
+		if (!load_next(c) || (o->streams && !load_h2_flush(c)))
 			return err_set(e, ERR_IO, "%s closed a new connection", o->to);
 	}
 	return true;

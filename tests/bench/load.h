@@ -2,23 +2,25 @@
  * load - what the parts of the load generator share.
  *
  * Purpose    One thread drives many connections and measures; it must cost far less than what
- *            it measures, because both share the cores. Requests are bytes built beforehand, a
- *            reply is looked at as far as its length and its status need.
+ *            it measures, because both share the cores. Requests are bytes built beforehand; of
+ *            an answer the length, the status, the expected text and, if the requests are gRPC,
+ *            grpc-status are looked at.
  * Ownership  struct load owns everything below it; load_clear frees it.
  * Threads    One.
  */
 #ifndef WRIT_TESTS_LOAD_H
 #define WRIT_TESTS_LOAD_H
 
-#include <nghttp2/nghttp2.h>
 #include <openssl/ssl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
 #include "include/writ/err.h"
+#include "include/writ/str.h"
 
 #define LOAD_HEADERS_MAX 8
+#define LOAD_NAME_MAX 64 /* bytes of a header's name */
 
 struct options {
 	struct sockaddr_storage address;
@@ -32,6 +34,7 @@ struct options {
 	const char *method, *path, *body_file, *expect, *answers;
 	const char *headers[LOAD_HEADERS_MAX];
 	unsigned nheaders;
+	bool typed, grpc; /* Content-Type is among them; it is gRPC's */
 	bool tls;
 	const char *cert, *key, *ca;
 	bool quiet, tolerant;
@@ -73,13 +76,16 @@ struct load {
 	struct lane *lanes;
 	SSL_CTX *tls;
 	FILE *answers;
+	struct str expect;
+	size_t expect_at; /* where it was in the last answer */
 	int epoll;
+	int64_t read_at; /* HTTP/2: when the bytes came that are looked at */
 	uint64_t number; /* requests begun */
 	uint64_t allowed;
 	uint64_t inflight;
 	unsigned open;
 	bool measuring, stopping;
-	struct lane **idle; /* rate mode: connections with a free slot */
+	struct lane **idle; /* rate mode: connections that may have a free slot */
 	size_t nidle;
 };
 
@@ -88,15 +94,15 @@ struct lane {
 	int fd;
 	SSL *ssl;
 	bool want_write, closing;
+	bool listed;	/* among load->idle */
+	unsigned slots; /* requests at a time, as the server allows */
 	unsigned inflight, reopenings;
 	char *out;
 	size_t out_n, out_at, out_cap;
 	char *in;
 	size_t in_n, in_cap;
 	int64_t start; /* HTTP/1.1: of the one request in flight */
-	nghttp2_session *h2;
-	struct stream *streams; /* HTTP/2: all that were ever needed */
-	struct stream *spare;
+	struct h2 *h2;
 };
 
 int64_t load_now(void);
@@ -104,7 +110,7 @@ int64_t load_now(void);
 /* How a protocol version takes part. All return false if the connection is beyond use. */
 bool load_h1_request(struct lane *c, int64_t start);
 bool load_h1_readable(struct lane *c);
-bool load_h2_open(struct lane *c);
+bool load_h2_open(struct lane *c); /* while it blocks; also if this fails, close is due */
 void load_h2_close(struct lane *c);
 bool load_h2_request(struct lane *c, int64_t start); /* queued; leaves with load_h2_flush */
 bool load_h2_flush(struct lane *c);
@@ -113,11 +119,20 @@ bool load_h2_readable(struct lane *c);
 /* Bytes in and out of a connection, TLS or not. */
 bool lane_send(struct lane *c, const char *p, size_t n);
 bool lane_flush(struct lane *c);
+/* Room for @n more bytes of what lane_flush sends, to be filled at once. NULL: no memory. */
+char *lane_room(struct lane *c, size_t n);
 /* Returns bytes read, 0 if there are none now, -1 at the end or on error. */
 ssize_t lane_receive(struct lane *c, char *p, size_t n);
 
+struct answer {
+	int status;
+	int grpc; /* grpc-status; -1: none */
+	struct str body;
+	int64_t latency;
+};
+
 /* A request of @c was answered. */
-void load_answered(struct lane *c, int status, struct str body, int64_t start);
+void load_answered(struct lane *c, const struct answer *a);
 /* A slot of @c is free: begin the next request, or park the slot. */
 bool load_next(struct lane *c);
 

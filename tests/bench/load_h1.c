@@ -70,7 +70,10 @@ static int take_answer(struct lane *c)
 	body = (struct str){ c->in + head.n + 2, need };
 	c->inflight = 0;
 	c->load->inflight--;
-	load_answered(c, status, body, c->start);
+	load_answered(c, &(struct answer){ .status = status,
+					   .grpc = -1,
+					   .body = body,
+					   .latency = load_now() - c->start });
 	memmove(c->in, c->in + head.n + 2 + need, c->in_n - head.n - 2 - need);
 	c->in_n -= head.n + 2 + need;
 	return 1;

@@ -58,8 +58,25 @@ bool lane_flush(struct lane *c)
 	return watch(c, EPOLL_CTL_MOD);
 }
 
+char *lane_room(struct lane *c, size_t n)
+{
+	if (c->out_n + n > c->out_cap) {
+		size_t cap = (c->out_n + n) * 2;
+		char *out = realloc(c->out, cap);
+
+		if (!out)
+			return NULL;
+		c->out = out;
+		c->out_cap = cap;
+	}
+	c->out_n += n;
+	return c->out + c->out_n - n;
+}
+
 bool lane_send(struct lane *c, const char *p, size_t n)
 {
+	char *out;
+
 	if (!c->out_n) {
 		ssize_t r = push(c, p, n);
 
@@ -70,16 +87,10 @@ bool lane_send(struct lane *c, const char *p, size_t n)
 	}
 	if (!n)
 		return true;
-	if (c->out_n + n > c->out_cap) {
-		char *out = realloc(c->out, c->out_n + n);
-
-		if (!out)
-			return false;
-		c->out = out;
-		c->out_cap = c->out_n + n;
-	}
-	memcpy(c->out + c->out_n, p, n);
-	c->out_n += n;
+	out = lane_room(c, n);
+	if (!out)
+		return false;
+	memcpy(out, p, n);
 	return lane_flush(c);
 }
 
@@ -121,6 +132,7 @@ bool lane_open(struct lane *c, struct err *e)
 
 	c->closing = c->want_write = false;
 	c->in_n = c->out_n = c->out_at = c->inflight = 0;
+	c->slots = o->streams ? o->streams : 1;
 	c->fd = socket(o->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		return err_set(e, ERR_IO, "socket: %s", strerror(errno));
@@ -133,10 +145,10 @@ bool lane_open(struct lane *c, struct err *e)
 			       strerror(errno));
 	if (c->load->tls && !handshake(c, e))
 		return false;
-	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0 || !watch(c, EPOLL_CTL_ADD))
-		return err_set(e, ERR_IO, "cannot watch a connection: %s", strerror(errno));
 	if (o->streams && !load_h2_open(c))
 		return err_set(e, ERR_IO, "cannot begin HTTP/2 with %s", o->to);
+	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) != 0 || !watch(c, EPOLL_CTL_ADD))
+		return err_set(e, ERR_IO, "cannot watch a connection: %s", strerror(errno));
 	c->load->open++;
 	return true;
 }

@@ -19,7 +19,7 @@ static const char usage[] =
 	"  --body FILE          a run of '@' in it becomes a number, new for each request\n"
 	"  --header 'N: V'      up to 8\n"
 	"                  (content-type: application/grpc and te: trailers make it gRPC; the body is a\n"
-	"                  message with its five-byte prefix)\n"
+	"                  message with its five-byte prefix; then grpc-status must be 0 in each answer)\n"
 	"  --expect TEXT        must be in each answer\n"
 	"  --answers FILE       write each answer's body, one per line\n"
 	"  --tls, --cert F --key F, --ca F   TLS, with a client certificate, verifying the server\n"
@@ -175,6 +175,24 @@ static bool take_number(struct options *o, int which, const char *text, struct e
 	}
 }
 
+static bool take_header(struct options *o, const char *text, struct err *e)
+{
+	static const char type[] = "content-type: ", grpc[] = "application/grpc";
+	size_t name = strcspn(text, ":");
+
+	if (o->nheaders == LOAD_HEADERS_MAX || !name || name > LOAD_NAME_MAX ||
+	    strncmp(text + name, ": ", 2) != 0)
+		return err_set(e, ERR_INVALID,
+			       "--header '%s': up to %d of 'Name: value', names of up to %d bytes",
+			       text, LOAD_HEADERS_MAX, LOAD_NAME_MAX);
+	o->headers[o->nheaders++] = text;
+	if (strncasecmp(text, type, strlen(type)) == 0) {
+		o->typed = true;
+		o->grpc = strncmp(text + strlen(type), grpc, strlen(grpc)) == 0;
+	}
+	return true;
+}
+
 static bool take(struct options *o, int which, const char *text, struct err *e)
 {
 	switch (which) {
@@ -191,11 +209,7 @@ static bool take(struct options *o, int which, const char *text, struct err *e)
 		o->body_file = text;
 		return true;
 	case O_HEADER:
-		if (o->nheaders == LOAD_HEADERS_MAX || !strstr(text, ": "))
-			return err_set(e, ERR_INVALID, "--header '%s': up to %d of 'Name: value'",
-				       text, LOAD_HEADERS_MAX);
-		o->headers[o->nheaders++] = text;
-		return true;
+		return take_header(o, text, e);
 	case O_EXPECT:
 		o->expect = text;
 		return true;
