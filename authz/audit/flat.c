@@ -19,27 +19,39 @@ static bool fail(struct flat *f)
 	return false;
 }
 
-/* From after the opening quote; leaves f->p after the closing one. */
-static bool string(struct flat *f, struct str *out)
+/* The first quote or backslash from @p on, or @end. */
+static inline const char *quote_or_slash(const char *p, const char *end)
 {
-	const char *p = f->p;
+#ifdef __SSE2__
+	for (; end - p >= 16; p += 16) {
+		__m128i v = _mm_loadu_si128((const void *)p);
+		int hits = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('"')),
+							  _mm_cmpeq_epi8(v, _mm_set1_epi8('\\'))));
 
-	for (;;) {
-		const char *quote = memchr(p, '"', (size_t)(f->end - p));
-		const char *slash;
-
-		if (!quote)
-			return fail(f);
-		slash = memchr(p, '\\', (size_t)(quote - p));
-		if (!slash) {
-			*out = (struct str){ f->p, (size_t)(quote - f->p) };
-			f->p = quote + 1;
-			return true;
-		}
-		if (f->end - slash < 2)
-			return fail(f);
-		p = slash + 2;
+		if (hits)
+			return p + __builtin_ctz((unsigned)hits);
 	}
+#endif
+	while (p < end && *p != '"' && *p != '\\')
+		p++;
+	return p;
+}
+
+/* From after the opening quote; leaves f->p after the closing one. */
+static inline bool string(struct flat *f, struct str *out)
+{
+	const char *p = quote_or_slash(f->p, f->end);
+
+	while (p < f->end && *p == '\\') {
+		if (f->end - p < 2)
+			return fail(f);
+		p = quote_or_slash(p + 2, f->end);
+	}
+	if (p == f->end)
+		return fail(f);
+	*out = (struct str){ f->p, (size_t)(p - f->p) };
+	f->p = p + 1;
+	return true;
 }
 
 static bool name_byte(char c)
@@ -47,33 +59,74 @@ static bool name_byte(char c)
 	return (c >= 'a' && c <= 'z') || c == '_' || (c >= '0' && c <= '9');
 }
 
-/* Names are short: a loop over their bytes is faster than calls. */
-static bool name(struct flat *f, struct str *out)
+#ifdef __SSE2__
+static inline __m128i between(__m128i v, char first, char last)
 {
-	const char *from = f->p;
+	return _mm_and_si128(_mm_cmpgt_epi8(v, _mm_set1_epi8((char)(first - 1))),
+			     _mm_cmplt_epi8(v, _mm_set1_epi8((char)(last + 1))));
+}
+#endif
 
-	while (f->p < f->end && name_byte(*f->p))
-		f->p++;
-	*out = (struct str){ from, (size_t)(f->p - from) };
+static inline size_t name_length(const char *p, const char *end)
+{
+	size_t n = 0;
+
+#ifdef __SSE2__
+	if (end - p >= 16) {
+		__m128i v = _mm_loadu_si128((const void *)p);
+		__m128i good = _mm_or_si128(between(v, 'a', 'z'), between(v, '0', '9'));
+		unsigned others;
+
+		good = _mm_or_si128(good, _mm_cmpeq_epi8(v, _mm_set1_epi8('_')));
+		others = ~(unsigned)_mm_movemask_epi8(good) & 0xffff;
+		if (others)
+			return (size_t)__builtin_ctz(others);
+		n = 16;
+	}
+#endif
+	while (p + n < end && name_byte(p[n]))
+		n++;
+	return n;
+}
+
+static inline bool name(struct flat *f, struct str *out)
+{
+	*out = (struct str){ f->p, name_length(f->p, f->end) };
+	f->p += out->n;
 	if (!out->n || f->end - f->p < 3 || f->p[0] != '"' || f->p[1] != ':')
 		return fail(f);
 	f->p += 2;
 	return true;
 }
 
-static bool integer(struct flat *f, struct flat_member *m)
+/* str_before: where names differ, they do so in their first bytes. */
+static inline bool before(struct str a, struct str b)
+{
+	size_t n = a.n < b.n ? a.n : b.n, i = 0;
+
+	while (i < n && a.p[i] == b.p[i])
+		i++;
+	return i < n ? a.p[i] < b.p[i] : a.n < b.n;
+}
+
+#define DIGITS_PLAIN 15 /* as many are below 2^53, whatever they are */
+
+static inline bool integer(struct flat *f, struct flat_member *m)
 {
 	const char *from = f->p;
 	bool minus = f->p < f->end && *f->p == '-';
 	struct str digits;
-	uint64_t v;
+	uint64_t v = 0;
 
 	f->p += minus;
 	digits.p = f->p;
-	while (f->p < f->end && *f->p >= '0' && *f->p <= '9')
-		f->p++;
+	for (; f->p < f->end && *f->p >= '0' && *f->p <= '9'; f->p++)
+		v = v * 10 + (uint64_t)(*f->p - '0'); /* of more than fit, text_u64 tells */
 	digits.n = (size_t)(f->p - digits.p);
-	if (!text_u64(digits, (UINT64_C(1) << 53) - 1, &v) || (minus && !v))
+	if (digits.n > DIGITS_PLAIN ? !text_u64(digits, (UINT64_C(1) << 53) - 1, &v)
+				    : !digits.n || (digits.n > 1 && digits.p[0] == '0'))
+		return fail(f);
+	if (minus && !v)
 		return fail(f);
 	m->integer = minus ? -(int64_t)v : (int64_t)v;
 	m->is_string = false;
@@ -87,7 +140,7 @@ bool flat_next(struct flat *f, struct flat_member *m)
 		return false;
 	if (f->last.p && *f->p++ != ',')
 		return fail(f);
-	if (f->p == f->end || *f->p++ != '"' || !name(f, &m->name) || !str_before(f->last, m->name))
+	if (f->p == f->end || *f->p++ != '"' || !name(f, &m->name) || !before(f->last, m->name))
 		return fail(f);
 	f->last = m->name;
 	if (*f->p != '"')

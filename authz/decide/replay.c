@@ -45,6 +45,7 @@ struct said {
 	struct replay_side side;
 	struct str engine, hash;
 	uint64_t generation;
+	bool masked; /* what the record never had cannot be decided again either */
 	struct replay_shadow shadow;
 };
 
@@ -244,6 +245,7 @@ static void read_leaf(struct replay *r, struct said *s)
 	*s = (struct said){ 0 };
 	flat_begin(&f, r->row.text);
 	while (flat_next(&f, &m)) {
+		s->masked = s->masked || str_eq(m.name, STR("masked"));
 		for (size_t i = 0; !m.is_string && i < ARRAY_LEN(numbers); i++)
 			if (str_eq(m.name, numbers[i].name) && m.integer > 0)
 				*numbers[i].to = (uint64_t)m.integer;
@@ -257,22 +259,9 @@ static void read_leaf(struct replay *r, struct said *s)
 		s->side.answer = r->row.openings[OPENING_ANSWER].value;
 }
 
-/* What the record never had cannot be decided again either. */
-static bool masked(const struct audit_row *row)
+static bool redacted(const struct audit_row *row, const struct said *s)
 {
-	struct flat_member m;
-	struct flat f;
-
-	flat_begin(&f, row->text);
-	while (flat_next(&f, &m))
-		if (str_eq(m.name, STR("masked")))
-			return true;
-	return false;
-}
-
-static bool redacted(const struct audit_row *row)
-{
-	if (masked(row))
+	if (s->masked)
 		return true;
 	for (int i = 0; i < OPENING_COUNT; i++)
 		if (row->leaf.commits[i].n && !row->openings[i].held)
@@ -451,7 +440,7 @@ static bool choose(struct replay *r, const struct said *s, struct replay_row *ro
 
 static bool judge(struct replay *r, const struct said *s, struct replay_row *row, struct err *e)
 {
-	if (redacted(&r->row))
+	if (redacted(&r->row, s))
 		row->verdict = REPLAY_REDACTED;
 	else if (!str_eq(s->engine, STR(WRIT_ENGINE)))
 		row->verdict = REPLAY_ENGINE;

@@ -212,6 +212,102 @@ static void commitments_of_a_record(void **state)
 	assert_int_equal(leaf.commits[OPENING_INPUT].n, 0);
 }
 
+/* The one member of @text: its name and value. False: it is not of that shape. */
+static bool only_member(struct str text, struct flat_member *m)
+{
+	struct flat_member more;
+	struct flat f;
+
+	flat_begin(&f, text);
+	return flat_next(&f, m) && !flat_next(&f, &more) && !f.failed;
+}
+
+/* Texts in memory of just their size, so that reading past the end is seen. */
+static void members_of_any_length(void **state)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz_0123456789_abcdefgh";
+
+	(void)state;
+	for (size_t n = 1; n < 36; n++)
+		for (size_t length = 0; length < 36; length++)
+			for (size_t at = 0; at <= length; at++) {
+				size_t size = n + length + 7;
+				char *text = malloc(size), *value = text + n + 5;
+				struct flat_member m;
+
+				assert_non_null(text);
+				memcpy(text, "{\"", 2);
+				memcpy(text + 2, letters, n);
+				memcpy(text + 2 + n, "\":\"", 3);
+				memset(value, 'x', length);
+				memcpy(value + length, "\"}", 2);
+				assert_true(only_member((struct str){ text, size }, &m));
+				assert_true(str_eq(m.name, (struct str){ letters, n }));
+				assert_true(m.is_string &&
+					    str_eq(m.value, (struct str){ value, length }));
+				if (at < length) { /* ends there, or is a name no more */
+					value[at] = '"';
+					assert_false(only_member((struct str){ text, size }, &m));
+					value[at] = '\\';
+					assert_int_equal(only_member((struct str){ text, size },
+								     &m),
+							 at + 1 < length);
+				}
+				if (at + 1 < length) {
+					value[at + 1] = '"';
+					assert_true(only_member((struct str){ text, size }, &m));
+					assert_int_equal(m.value.n, length);
+				}
+				free(text);
+			}
+}
+
+static void every_byte_of_a_name_counts(void **state)
+{
+	(void)state;
+	for (size_t n = 1; n < 36; n++)
+		for (size_t at = 0; at < n; at++)
+			for (unsigned c = 1; c < 256; c++) {
+				bool good = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+					    c == '_';
+				struct flat_member m;
+				char text[64] = "{\"";
+
+				memset(text + 2, 'm', n);
+				text[2 + at] = (char)c;
+				memcpy(text + 2 + n, "\":17}", 6);
+				if (only_member(str_c(text), &m) != good)
+					fail_msg("%s: %d", text, good);
+			}
+}
+
+static void numbers_as_large_as_they_may_be(void **state)
+{
+	static const struct {
+		const char *text;
+		int64_t value;
+	} rows[] = {
+		{ "0", 0 },
+		{ "-1", -1 },
+		{ "999999999999999", 999999999999999 },
+		{ "-999999999999999", -999999999999999 },
+		{ "1000000000000000", 1000000000000000 },
+		{ "9007199254740991", 9007199254740991 },
+		{ "-9007199254740991", -9007199254740991 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char text[64];
+		struct flat_member m;
+
+		snprintf(text, sizeof(text), "{\"n\":%s}", rows[i].text);
+		assert_true(only_member(str_c(text), &m));
+		assert_true(!m.is_string && m.integer == rows[i].value &&
+			    str_eq(m.value, str_c(rows[i].text)));
+	}
+}
+
 static void what_is_no_flat_object(void **state)
 {
 	static const struct str cases[] = {
@@ -247,6 +343,11 @@ static void what_is_no_flat_object(void **state)
 		STR_INIT("{\"a\":1,\"b\":1"),
 		STR_INIT("{\"a\":--1}"),
 		STR_INIT("{\"a\":-}"),
+		STR_INIT("{\"a\":10000000000000000}"),
+		STR_INIT("{\"a\":0000000000000001}"),
+		STR_INIT("{\"a\":18446744073709551617}"),
+		STR_INIT("{\"abcdefghijklmnopqrstu\":1,\"abcdefghijklmnopqrst\":1}"),
+		STR_INIT("{\"abcdefghijklmnopqrst\":1,\"abcdefghijklmnopqrst\":1}"),
 	};
 
 	(void)state;
@@ -315,6 +416,9 @@ int main(void)
 		cmocka_unit_test(values_are_cut_and_repaired),
 		cmocka_unit_test(a_record_knows_that_it_failed),
 		cmocka_unit_test(commitments_of_a_record),
+		cmocka_unit_test(members_of_any_length),
+		cmocka_unit_test(every_byte_of_a_name_counts),
+		cmocka_unit_test(numbers_as_large_as_they_may_be),
 		cmocka_unit_test(what_is_no_flat_object),
 		cmocka_unit_test(escapes_have_one_spelling),
 	};
