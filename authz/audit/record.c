@@ -8,12 +8,47 @@
 
 /* The first eight bytes of a name as a number that sorts like it; a shorter one is filled up with
  * zeros. Of shorter ones, such as those of gaps are, it is all there is. */
-static inline uint64_t key_of(const char *at, size_t n)
+static inline uint64_t key_of(struct str name)
 {
-	uint64_t w;
+	uint64_t w = 0;
+	uint32_t head, tail;
 
-	memcpy(&w, at, 8);
-	return n < 8 ? be64toh(w) & ~(UINT64_MAX >> 8 * n) : be64toh(w);
+	if (name.n >= 8) {
+		memcpy(&w, name.p, 8);
+		return be64toh(w);
+	}
+	if (name.n >= 4) {
+		memcpy(&head, name.p, 4);
+		memcpy(&tail, name.p + name.n - 4, 4);
+		return (uint64_t)be32toh(head) << 32 | (uint64_t)be32toh(tail) << 8 * (8 - name.n);
+	}
+	for (size_t i = 0; i < name.n; i++)
+		w |= (uint64_t)(unsigned char)name.p[i] << (56 - 8 * i);
+	return w;
+}
+
+/* Names are short: two words that overlap are copied faster than they are handed to memcpy. */
+static inline void put_name(char *at, struct str s)
+{
+	uint64_t head, tail;
+	uint32_t from, to;
+
+	if (s.n > 16) {
+		memcpy(at, s.p, s.n);
+	} else if (s.n >= 8) {
+		memcpy(&head, s.p, 8);
+		memcpy(&tail, s.p + s.n - 8, 8);
+		memcpy(at, &head, 8);
+		memcpy(at + s.n - 8, &tail, 8);
+	} else if (s.n >= 4) {
+		memcpy(&from, s.p, 4);
+		memcpy(&to, s.p + s.n - 4, 4);
+		memcpy(at, &from, 4);
+		memcpy(at + s.n - 4, &to, 4);
+	} else {
+		for (size_t i = 0; i < s.n; i++)
+			at[i] = s.p[i];
+	}
 }
 
 #define GAP_KEY(a, b, c, d) \
@@ -45,18 +80,17 @@ void record_begin(struct record *r, struct buf *text)
 static void member(struct record *r, struct str name, struct str suffix)
 {
 	size_t n = name.n + suffix.n;
-	char *at = buf_room(r->text, n + 3 + 8); /* 8: what key_of reads of a short name */
+	char *at = buf_room(r->text, n + 3);
 	uint64_t key;
 
 	if (!at)
 		return;
 	at[0] = '"';
-	memcpy(at + 1, name.p, name.n);
-	if (suffix.n)
-		memcpy(at + 1 + name.n, suffix.p, suffix.n);
+	put_name(at + 1, name);
+	put_name(at + 1 + name.n, suffix);
 	at[1 + n] = '"';
 	at[2 + n] = ':';
-	key = key_of(at + 1, n);
+	key = suffix.n ? key_of((struct str){ at + 1, n }) : key_of(name);
 	while (r->gaps < GAP_COUNT && gap_keys[r->gaps] < key)
 		r->at[r->gaps++] = r->text->n;
 	/* Bugs, not input: a leaf out of order could not be read back as canonical. The name before

@@ -59,12 +59,17 @@ void buf_drop(struct buf *b, size_t n)
 
 void buf_i64(struct buf *b, int64_t v)
 {
-	char text[TEXT_U64_MAX];
-	size_t n = text_put_u64(v < 0 ? 0 - (uint64_t)v : (uint64_t)v, text);
+	char text[TEXT_U64_MAX + 1];
+	bool room = b->p && !b->failed && b->cap - b->n >= sizeof(text);
+	char *at = room ? b->p + b->n : text; /* no more than it takes: a buf may have no more */
+	size_t n = v < 0;
 
-	if (v < 0)
-		buf_char(b, '-');
-	buf_add(b, (struct str){ text, n });
+	*at = '-';
+	n += text_put_u64(v < 0 ? 0 - (uint64_t)v : (uint64_t)v, at + n);
+	if (room)
+		b->n += n;
+	else
+		buf_add(b, (struct str){ text, n });
 }
 
 void buf_hex(struct buf *b, const void *p, size_t n)

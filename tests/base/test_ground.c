@@ -62,6 +62,40 @@ static void arena_keeps_to_its_bound(void **state)
 	assert_int_equal(a.held, 0);
 }
 
+/* At every power of ten and of two, where the number of digits and the halves change; in a buf with
+ * room, and in one that has just what it takes. */
+static void numbers_are_written_as_printf_does(void **state)
+{
+	uint64_t at[2 * 20 + 2 * 64], n = 0;
+
+	(void)state;
+	for (uint64_t v = 1; n < 20; v *= 10)
+		at[n++] = v;
+	for (uint64_t v = 1; v; v *= 2)
+		at[n++] = v;
+	for (uint64_t i = 0; i < 3 * n; i++) {
+		uint64_t v = at[i / 3] + i % 3 - 1;
+		char want[32], out[TEXT_U64_MAX + 1] = "";
+		int length = snprintf(want, sizeof(want), "%llu", (unsigned long long)v);
+		struct buf b;
+
+		assert_int_equal(text_put_u64(v, out), length);
+		assert_string_equal(out, want);
+		length = snprintf(want, sizeof(want), "%lld", (long long)v);
+		for (size_t room = (size_t)length; room < (size_t)length + 40; room += 39) {
+			buf_init(&b, mem_system, room);
+			assert_non_null(buf_room(&b, room));
+			buf_i64(&b, (int64_t)v);
+			assert_true(buf_ok(&b) && str_eq(buf_str(&b), str_c(want)));
+			buf_clear(&b);
+		}
+		buf_init(&b, mem_system, (size_t)length - 1);
+		buf_i64(&b, (int64_t)v);
+		assert_false(buf_ok(&b));
+		buf_clear(&b);
+	}
+}
+
 static void buf_fails_for_good_at_its_maximum(void **state)
 {
 	struct arena a;
@@ -656,6 +690,7 @@ int main(void)
 		cmocka_unit_test(err_messages_are_tidy),
 		cmocka_unit_test(one_thread_stands_back),
 		cmocka_unit_test(arena_keeps_to_its_bound),
+		cmocka_unit_test(numbers_are_written_as_printf_does),
 		cmocka_unit_test(buf_fails_for_good_at_its_maximum),
 		cmocka_unit_test(json_strings_are_escaped_as_rfc_8785),
 		cmocka_unit_test(utf8_is_strict),
