@@ -334,7 +334,7 @@ static bool run(struct policy_state *st, struct evaluation *ev, struct arena *a,
 	for (uint32_t i = 0; i < ev->n; i++) {
 		const struct rule *r = &ev->set->rules[ev->rules[i]];
 
-		if (r->has_when && !state_bind(st, r->file, why)) {
+		if (r->has_when && !st->bound[r->file] && !state_bind(st, r->file, why)) {
 			failed(st, r, why, a, out);
 			return false;
 		}

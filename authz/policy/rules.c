@@ -213,7 +213,7 @@ static void bind_rule(lua_State *L, struct job *j, struct str policy)
 	rule = rules_find(j->set, policy, name);
 	if (rule < 0) /* a file came out another way than when it was loaded */
 		luaL_error(L, "rule \"%s\" was not there at load", name.p);
-	lua_rawgetp(L, LUA_REGISTRYINDEX, j->whens);
+	lua_rawgeti(L, LUA_REGISTRYINDEX, j->whens);
 	lua_rawgeti(L, t, 5);
 	if (lua_getfield(L, -1, "when") == LUA_TFUNCTION)
 		lua_rawseti(L, -3, rule + 1);

@@ -35,8 +35,8 @@ struct job {
 	uint32_t npending, room_pending;
 	uint32_t room_rules, room_tools, room_models, room_declared, room_pins;
 	/* JOB_BIND */
-	int line;	   /* of the rule whose function is frozen */
-	const void *whens; /* key, in the registry, of the functions by number of rule */
+	int line;  /* of the rule whose function is frozen */
+	int whens; /* where in the registry the functions are, by number of rule */
 };
 
 /* Words for each kind of file. */
