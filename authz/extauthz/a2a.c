@@ -121,7 +121,6 @@ static bool on_message(struct reader *rd, struct str name, const struct json *pa
 	const struct json *args;
 	struct json urls;
 
-	f.n = 0;
 	if (!member(rd, params, "message", JSON_OBJECT, &message) ||
 	    !member(rd, params, "configuration", JSON_OBJECT, &configuration) ||
 	    !member(rd, message, "parts", JSON_ARRAY, &parts) ||
@@ -133,6 +132,7 @@ static bool on_message(struct reader *rd, struct str name, const struct json *pa
 		return false;
 	if (!message || !parts)
 		return malformed(rd, "%s needs params.message with parts", name.p);
+	fields_begin(&f, rd->a, 7);
 	field_json(&f, STR("message"), message);
 	field_str(&f, STR("task_id"), task);
 	field_str(&f, STR("context_id"), context);
@@ -140,7 +140,7 @@ static bool on_message(struct reader *rd, struct str name, const struct json *pa
 	field_str(&f, STR("tenant"), tenant);
 	field_str(&f, STR("push_url"), url);
 	field_json(&f, STR("urls"), &urls);
-	args = fields_object(rd->a, &f);
+	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);
 	return add_action(rd, name, STR("a2a_agent"), agent_of(rd), args);
@@ -153,7 +153,6 @@ static bool on_task(struct reader *rd, const struct operation *op, struct str id
 	struct fields f;
 	const struct json *args;
 
-	f.n = 0;
 	if (!text_fit(id, 512))
 		return malformed(rd, "%s needs the id of a task", op->name.p);
 	if (op->target == ON_PUSH) {
@@ -162,8 +161,9 @@ static bool on_task(struct reader *rd, const struct operation *op, struct str id
 		if (!url.n)
 			return malformed(rd, "%s needs the URL to call", op->name.p);
 	}
+	fields_begin(&f, rd->a, 1);
 	field_str(&f, STR("push_url"), url);
-	args = fields_object(rd->a, &f);
+	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);
 	return add_action(rd, op->name, STR("task"), id, args);
@@ -207,7 +207,7 @@ static bool check_version(struct reader *rd, bool old)
 {
 	struct str v;
 
-	if (!header_once(rd, STR("a2a-version"), &v))
+	if (!header_once(rd, HEADER_A2A_VERSION, &v))
 		return false;
 	rd->out->version = old ? STR("0.3") : STR("1.0");
 	if (!v.n || str_eq(v, rd->out->version))
@@ -343,7 +343,7 @@ static bool read_rest(struct reader *rd, const struct rest *row, struct str id)
 	const struct operation *op = &operations[row->operation];
 	struct str v, named = { NULL, 0 };
 
-	if (!header_once(rd, STR("a2a-version"), &v))
+	if (!header_once(rd, HEADER_A2A_VERSION, &v))
 		return false;
 	rd->out->version = v.n ? v : STR("0.3");
 	if (v.n && !str_eq(v, STR("1.0")) && !str_eq(v, STR("0.3")))

@@ -93,8 +93,9 @@ static int64_t bytes(uint64_t n)
 static const struct json *detail_of(struct stream *s, struct arena *a)
 {
 	const struct access_log_entry *entry = &s->entry;
-	struct fields f = { .n = 0 };
+	struct fields f;
 
+	fields_begin(&f, a, 8);
 	field_str(&f, STR("source"), STR("access_log"));
 	field_str(&f, STR("log"), s->log_name);
 	field_int(&f, STR("status"), entry->status);
@@ -104,22 +105,23 @@ static const struct json *detail_of(struct stream *s, struct arena *a)
 	field_int(&f, STR("response_bytes"), bytes(entry->response_bytes));
 	if (entry->flags)
 		field_json(&f, STR("flags"), flags_of(a, entry->flags));
-	return fields_object(a, &f);
+	return fields_object(&f);
 }
 
 static const struct json *report_of(struct stream *s, struct arena *a, struct str id,
 				    enum closing_kind kind)
 {
 	const struct access_log_entry *entry = &s->entry;
-	struct fields f = { .n = 0 };
+	struct fields f;
 
+	fields_begin(&f, a, 4);
 	field_str(&f, STR("evaluation_id"), id);
 	if (kind == CLOSING_OUTCOME) {
 		field_str(&f, STR("outcome"), str_c(access_log_outcome(entry)));
 		field_json(&f, STR("detail"), detail_of(s, a));
 		if (entry->duration_ms >= 0)
 			field_int(&f, STR("duration_ms"), entry->duration_ms);
-		return fields_object(a, &f);
+		return fields_object(&f);
 	}
 	if (entry->input_tokens >= 0)
 		field_int(&f, STR("input_tokens"), entry->input_tokens);
@@ -127,7 +129,7 @@ static const struct json *report_of(struct stream *s, struct arena *a, struct st
 		field_int(&f, STR("output_tokens"), entry->output_tokens);
 	if (entry->cost_micros >= 0)
 		field_int(&f, STR("cost_micros"), entry->cost_micros);
-	return fields_object(a, &f);
+	return fields_object(&f);
 }
 
 static void advance(struct stream *s);

@@ -68,7 +68,7 @@ bool anthropic_read(struct reader *rd)
 	struct str path = rd->path, none = { NULL, 0 };
 	bool post = str_eq(rd->r->method, STR("POST"));
 
-	if (!header_once(rd, STR("anthropic-version"), &rd->out->version))
+	if (!header_once(rd, HEADER_ANTHROPIC_VERSION, &rd->out->version))
 		return false;
 	if (!text_fit(rd->out->version, 40))
 		rd->out->version = none;

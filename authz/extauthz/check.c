@@ -31,8 +31,9 @@ struct run {
 	int64_t retry_ms;
 	struct str remove[CHECK_REMOVE_MAX]; /* headers that must not reach the upstream */
 	size_t nremove;
-	struct str list, server; /* of check_verdict; empty: the answer is no list */
-	struct err refused;	 /* why, if it was; last: see begin */
+	struct str list, server;	    /* of check_verdict; empty: the answer is no list */
+	const struct header_index *headers; /* until keep_texts */
+	struct err refused;		    /* why, if it was; last: see begin */
 };
 
 struct check *check_new(struct worker *w, struct arena *a, struct arena *scratch)
@@ -103,13 +104,6 @@ static void take_off(struct run *r, struct str name)
 		r->remove[r->nremove++] = name;
 }
 
-/* Headers of ours that writ itself does not set anew. */
-static bool is_forged(struct str name)
-{
-	return str_starts(name, STR("x-writ-")) && !str_eq(name, STR("x-writ-agent")) &&
-	       !str_eq(name, STR("x-writ-decision-id"));
-}
-
 #define STRIP_OWN 3 /* authorization, the peer header, x-forwarded-client-cert */
 
 /* What a client could have forged, and what would serve the upstream as a proof to writ. Found
@@ -117,15 +111,16 @@ static bool is_forged(struct str name)
 static void strip(struct run *r)
 {
 	const struct traffic_request *q = &r->c->request;
+	bool xfcc = r->headers->there & HEADER_BIT(HEADER_X_FORWARDED_CLIENT_CERT);
 
 	if (r->agent.token_for_writ)
 		take_off(r, STR("authorization"));
-	for (size_t i = 0; i < q->nheaders; i++)
+	for (size_t i = 0; (r->c->peer_header.n || xfcc) && i < q->nheaders; i++)
 		if (str_eq(q->headers[i].name, r->c->peer_header) ||
-		    str_eq(q->headers[i].name, STR("x-forwarded-client-cert")))
+		    str_eq(q->headers[i].name, header_names[HEADER_X_FORWARDED_CLIENT_CERT]))
 			take_off(r, q->headers[i].name);
-	for (size_t i = 0; i < q->nheaders; i++)
-		if (is_forged(q->headers[i].name))
+	for (size_t i = 0; r->headers->forged && i < q->nheaders; i++)
+		if (header_is_forged(q->headers[i].name))
 			take_off(r, q->headers[i].name);
 }
 
@@ -133,11 +128,8 @@ static void strip(struct run *r)
  * must not push the one that matters out of the list. */
 static bool can_strip(const struct run *r, struct err *e)
 {
-	const struct traffic_request *q = &r->c->request;
-	size_t n = 0;
+	size_t n = r->headers->forged;
 
-	for (size_t i = 0; i < q->nheaders; i++)
-		n += is_forged(q->headers[i].name);
 	return n <= CHECK_REMOVE_MAX - STRIP_OWN ||
 	       err_code(e, ERR_INVALID, "forged_headers",
 			"%zu headers begin with x-writ-; they are writ's own, and a client has no "
@@ -179,6 +171,7 @@ static bool keep_texts(struct run *r)
 	for (size_t i = 0; i < r->nremove; i++)
 		ok = keep(a, &r->remove[i]) && ok;
 	r->traffic.actions = NULL;
+	r->c->request.index = r->headers = NULL;
 	r->traffic.http = NULL;
 	r->agent.delegation = NULL;
 	r->c->scratch = a;
@@ -242,6 +235,12 @@ static void refuse_run(struct run *r)
 	(void)keep_texts(r); /* without memory the denial says less */
 	worker_count(&r->c->worker->counters.refused);
 	worker_refuse(r->c->worker, r->c->caller, &r->refused, refused, r);
+}
+
+static void no_memory(struct run *r)
+{
+	err_set(&r->refused, ERR_UNAVAILABLE, "memory is short; try again later");
+	refuse_run(r);
 }
 
 /* The step-up that a denial asks for: its acr_value, or nothing. */
@@ -356,27 +355,24 @@ static const struct json *pair(struct arena *a, struct str first, struct str v, 
 {
 	struct fields f;
 
-	f.n = 0;
+	fields_begin(&f, a, 2);
 	field_str(&f, first, v);
 	field_str(&f, second, w);
-	return fields_object(a, &f);
+	return fields_object(&f);
 }
 
 /* With the body as its text, so that the memory of rules grows with what they are given. */
 static const struct json *action_of(struct run *r, const struct traffic_action *t)
 {
 	struct fields f;
-	const struct json *made;
-	struct json *v = arena_alloc(r->c->scratch, sizeof(*v));
+	struct json *v;
 
-	f.n = 0;
+	fields_begin(&f, r->c->scratch, 2);
 	field_str(&f, STR("name"), t->name);
 	field_json(&f, STR("properties"), t->args);
-	made = fields_object(r->c->scratch, &f);
-	if (!made || !v)
-		return NULL;
-	*v = *made;
-	v->raw = r->c->request.body;
+	v = fields_object(&f);
+	if (v)
+		v->raw = r->c->request.body;
 	return v;
 }
 
@@ -414,15 +410,16 @@ static const struct json *resource_of(struct run *r, const struct traffic_action
 
 	if (!r->c->definition.n || !str_eq(t->type, STR("tool")))
 		return pair(a, STR("id"), t->id, STR("type"), t->type);
-	said.n = f.n = 0;
+	fields_begin(&said, a, 1);
 	field_str(&said, STR("definition_digest"), r->c->definition);
-	properties = fields_object(a, &said);
+	properties = fields_object(&said);
 	if (!properties)
 		return NULL;
+	fields_begin(&f, a, 3);
 	field_str(&f, STR("id"), t->id);
 	field_json(&f, STR("properties"), properties);
 	field_str(&f, STR("type"), t->type);
-	return fields_object(a, &f);
+	return fields_object(&f);
 }
 
 static bool ask(struct run *r, struct asked *k, const struct traffic_action *t,
@@ -521,11 +518,18 @@ static bool proven(struct run *r, bool readable)
 void check_run(struct check *c)
 {
 	struct run *r = begin(c);
+	struct header_index *index = arena_alloc(c->scratch, sizeof(*index));
 	struct err e;
 	bool ok;
 
 	if (!r)
 		return;
+	if (!index) {
+		no_memory(r);
+		return;
+	}
+	header_index(index, c->request.headers, c->request.nheaders);
+	c->request.index = r->headers = index;
 	if (!can_strip(r, &r->refused) || !check_agent_find(c, &r->agent, &r->refused)) {
 		refuse_run(r);
 		return;
@@ -549,8 +553,7 @@ void check_run(struct check *c)
 		return;
 	}
 	if (!prepare(r)) {
-		err_set(&r->refused, ERR_UNAVAILABLE, "memory is short; try again later");
-		refuse_run(r);
+		no_memory(r);
 		return;
 	}
 	run(r);

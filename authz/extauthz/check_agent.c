@@ -2,6 +2,7 @@
 
 #include "authz/base/text.h"
 #include "authz/decide/delegation.h"
+#include "authz/extauthz/known_headers.h"
 #include "authz/net/chars.h"
 #include "spiffe/id.h"
 
@@ -193,9 +194,10 @@ static bool by_token(const struct check *c, struct check_agent *out, struct str 
 	enum token_kind kind;
 
 	*id = (struct str){ NULL, 0 };
-	if (!one_header(c, STR("authorization"), &v))
+	if (c->request.index->twice & HEADER_BIT(HEADER_AUTHORIZATION))
 		return err_code(e, ERR_UNAUTHENTICATED, "invalid_token",
 				"there is more than one Authorization header");
+	v = header_first(c->request.index, HEADER_AUTHORIZATION);
 	if (v.n < 8 || strncasecmp(v.p, "bearer ", 7))
 		return true;
 	token = str_from(v, 7);

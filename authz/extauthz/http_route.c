@@ -26,7 +26,7 @@ bool http_route_read(struct reader *rd)
 	if (str_eq(rd->r->method, STR("CONNECT")) || str_eq(rd->r->method, STR("TRACE")))
 		return refuse(rd, ERR_FORBIDDEN, "http_method", "%.*s is never let through",
 			      STR_FMT(rd->r->method));
-	if (!header_once(rd, STR("content-type"), &type))
+	if (!header_once(rd, HEADER_CONTENT_TYPE, &type))
 		return false;
 	rd->out->discovery = is_discovery(rd);
 	return add_action(rd, rd->r->method, STR("route"), rd->path, NULL);

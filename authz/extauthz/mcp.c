@@ -49,20 +49,47 @@ static const struct method {
 	  false },
 };
 
-static const char *const message_names[] = { "jsonrpc", "id",	 "method", "params",
-					     "result",	"error", NULL };
-static const char *const param_names[] = { "name",
-					   "arguments",
-					   "uri",
-					   "_meta",
-					   "taskId",
-					   "ref",
-					   "notifications",
-					   "task",
-					   "inputResponses",
-					   "requestState",
-					   "protocolVersion",
-					   NULL };
+enum message_member {
+	MEMBER_JSONRPC,
+	MEMBER_ID,
+	MEMBER_METHOD,
+	MEMBER_PARAMS,
+	MEMBER_RESULT,
+	MEMBER_ERROR,
+	MEMBERS
+};
+static const struct str message_names[MEMBERS] = {
+	[MEMBER_JSONRPC] = STR_INIT("jsonrpc"), [MEMBER_ID] = STR_INIT("id"),
+	[MEMBER_METHOD] = STR_INIT("method"),	[MEMBER_PARAMS] = STR_INIT("params"),
+	[MEMBER_RESULT] = STR_INIT("result"),	[MEMBER_ERROR] = STR_INIT("error"),
+};
+enum param {
+	PARAM_NAME,
+	PARAM_ARGUMENTS,
+	PARAM_URI,
+	PARAM_META,
+	PARAM_TASK_ID,
+	PARAM_REF,
+	PARAM_NOTIFICATIONS,
+	PARAM_TASK,
+	PARAM_INPUT_RESPONSES,
+	PARAM_REQUEST_STATE,
+	PARAM_PROTOCOL_VERSION,
+	PARAMS
+};
+static const struct str param_names[PARAMS] = {
+	[PARAM_NAME] = STR_INIT("name"),
+	[PARAM_ARGUMENTS] = STR_INIT("arguments"),
+	[PARAM_URI] = STR_INIT("uri"),
+	[PARAM_META] = STR_INIT("_meta"),
+	[PARAM_TASK_ID] = STR_INIT("taskId"),
+	[PARAM_REF] = STR_INIT("ref"),
+	[PARAM_NOTIFICATIONS] = STR_INIT("notifications"),
+	[PARAM_TASK] = STR_INIT("task"),
+	[PARAM_INPUT_RESPONSES] = STR_INIT("inputResponses"),
+	[PARAM_REQUEST_STATE] = STR_INIT("requestState"),
+	[PARAM_PROTOCOL_VERSION] = STR_INIT("protocolVersion"),
+};
 
 #define META_VERSION "io.modelcontextprotocol/protocolVersion"
 
@@ -71,6 +98,7 @@ struct mcp {
 	enum version version;
 	bool stated; /* by MCP-Protocol-Version */
 	struct str method_header, name_header;
+	const struct json *members[MEMBERS], *params[PARAMS]; /* of the message at hand, or NULL */
 };
 
 /* Header and body disagree: MCP's own code, with HTTP 400. */
@@ -87,7 +115,7 @@ static bool read_version(struct mcp *m)
 {
 	struct str v;
 
-	if (!header_once(m->rd, STR("mcp-protocol-version"), &v))
+	if (!header_once(m->rd, HEADER_MCP_PROTOCOL_VERSION, &v))
 		return false;
 	m->version = V2025_03; /* what a server assumes without it */
 	m->stated = v.p != NULL;
@@ -133,9 +161,9 @@ static bool read_headers(struct mcp *m)
 {
 	struct str v, session;
 
-	if (!read_version(m) || !header_once(m->rd, STR("mcp-method"), &m->method_header) ||
-	    !header_once(m->rd, STR("mcp-name"), &v) ||
-	    !header_once(m->rd, STR("mcp-session-id"), &session))
+	if (!read_version(m) || !header_once(m->rd, HEADER_MCP_METHOD, &m->method_header) ||
+	    !header_once(m->rd, HEADER_MCP_NAME, &v) ||
+	    !header_once(m->rd, HEADER_MCP_SESSION_ID, &session))
 		return false;
 	if (session.p && (!text_fit(session, 1024) || memchr(session.p, ' ', session.n)))
 		return refuse(m->rd, ERR_INVALID, "invalid_header",
@@ -171,12 +199,15 @@ static bool check_params(struct mcp *m, const struct json *arguments)
 {
 	const struct traffic_request *r = m->rd->r;
 
-	for (size_t i = 0; i < r->nheaders; i++) {
-		struct str name = r->headers[i].name, once, value;
+	for (size_t i = 0; m->rd->headers->other_mcp && i < r->nheaders; i++) {
+		struct str name = r->headers[i].name, value = r->headers[i].value;
 
 		if (!str_starts(name, STR("mcp-param-")))
 			continue;
-		if (!header_once(m->rd, name, &once) || !unwrap(m, once, &value))
+		for (size_t k = 0; k < r->nheaders; k++)
+			if (k != i && str_eq(r->headers[k].name, name))
+				return header_twice(m->rd, name);
+		if (!unwrap(m, value, &value))
 			return false;
 		for (uint32_t k = 0; arguments && k < arguments->n; k++)
 			if (folded(arguments->items[k].name, str_from(name, 10)) &&
@@ -210,12 +241,22 @@ static bool known_method(struct mcp *m, struct str name, const struct method **o
 		      STR_FMT(str_first(name, 64)), version_names[m->version].p);
 }
 
+static bool param(struct mcp *m, enum param p, enum json_type t, const struct json **out)
+{
+	return member_is(m->rd, m->params[p], param_names[p].p, t, out);
+}
+
+static bool param_text(struct mcp *m, enum param p, struct str *out)
+{
+	return member_is_text(m->rd, m->params[p], param_names[p].p, out);
+}
+
 /* params._meta says the version from 2026-07-28 on; then the header says the same. */
-static bool check_meta(struct mcp *m, const struct json *params)
+static bool check_meta(struct mcp *m)
 {
 	const struct json *meta, *v;
 
-	if (!member(m->rd, params, "_meta", JSON_OBJECT, &meta) ||
+	if (!param(m, PARAM_META, JSON_OBJECT, &meta) ||
 	    !member(m->rd, meta, META_VERSION, JSON_STRING, &v))
 		return false;
 	if (v && (!m->stated || !str_eq(v->s, version_names[m->version])))
@@ -276,14 +317,14 @@ static struct str server_of(const struct mcp *m)
 	return r->route.server.n ? r->route.server : r->host;
 }
 
-static bool on_tool(struct mcp *m, const struct method *t, const struct json *params)
+static bool on_tool(struct mcp *m, const struct method *t)
 {
 	const struct json *arguments, *task;
 	struct str name, id;
 
-	if (!member_text(m->rd, params, "name", &name) ||
-	    !member(m->rd, params, "arguments", JSON_OBJECT, &arguments) ||
-	    !member(m->rd, params, "task", JSON_OBJECT, &task) || !check_name_header(m, t, name) ||
+	if (!param_text(m, PARAM_NAME, &name) ||
+	    !param(m, PARAM_ARGUMENTS, JSON_OBJECT, &arguments) ||
+	    !param(m, PARAM_TASK, JSON_OBJECT, &task) || !check_name_header(m, t, name) ||
 	    !check_params(m, arguments) || !tool_id(m, name, &id))
 		return false;
 	if (task)
@@ -291,13 +332,13 @@ static bool on_tool(struct mcp *m, const struct method *t, const struct json *pa
 	return add_action(m->rd, t->name, STR("tool"), id, arguments);
 }
 
-static bool on_prompt(struct mcp *m, const struct method *t, const struct json *params)
+static bool on_prompt(struct mcp *m, const struct method *t)
 {
 	const struct json *arguments;
 	struct str name;
 
-	return member_text(m->rd, params, "name", &name) &&
-	       member(m->rd, params, "arguments", JSON_OBJECT, &arguments) &&
+	return param_text(m, PARAM_NAME, &name) &&
+	       param(m, PARAM_ARGUMENTS, JSON_OBJECT, &arguments) &&
 	       check_name_header(m, t, name) &&
 	       add_action(m->rd, t->name, STR("prompt"), name, arguments);
 }
@@ -311,8 +352,7 @@ static bool on_reference(struct mcp *m, const struct method *t, const struct jso
 	struct str type, id;
 	bool prompt;
 
-	f.n = 0;
-	if (!member(m->rd, params, "ref", JSON_OBJECT, &ref) ||
+	if (!param(m, PARAM_REF, JSON_OBJECT, &ref) ||
 	    !member(m->rd, params, "argument", JSON_OBJECT, &argument) ||
 	    !member_text(m->rd, ref, "type", &type) ||
 	    !check_name_header(m, t, (struct str){ NULL, 0 }))
@@ -322,18 +362,19 @@ static bool on_reference(struct mcp *m, const struct method *t, const struct jso
 		return malformed(m, "ref.type must be \"ref/prompt\" or \"ref/resource\"");
 	if (!member_text(m->rd, ref, prompt ? "name" : "uri", &id))
 		return false;
+	fields_begin(&f, m->rd->a, 1);
 	field_json(&f, STR("argument"), argument);
-	args = fields_object(m->rd->a, &f);
+	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(m->rd);
 	return add_action(m->rd, t->name, prompt ? STR("prompt") : STR("resource"), id, args);
 }
 
-static bool on_listen(struct mcp *m, const struct method *t, const struct json *params)
+static bool on_listen(struct mcp *m, const struct method *t)
 {
 	const struct json *wanted, *uris;
 
-	if (!member(m->rd, params, "notifications", JSON_OBJECT, &wanted) ||
+	if (!param(m, PARAM_NOTIFICATIONS, JSON_OBJECT, &wanted) ||
 	    !member(m->rd, wanted, "resourceSubscriptions", JSON_ARRAY, &uris) ||
 	    !check_name_header(m, t, (struct str){ NULL, 0 }))
 		return false;
@@ -351,12 +392,11 @@ static bool on_listen(struct mcp *m, const struct method *t, const struct json *
 	return add_action(m->rd, t->name, STR("mcp_server"), server_of(m), wanted);
 }
 
-static bool on_named(struct mcp *m, const struct method *t, const struct json *params,
-		     const char *member_name, struct str type)
+static bool on_named(struct mcp *m, const struct method *t, enum param p, struct str type)
 {
 	struct str id;
 
-	return member_text(m->rd, params, member_name, &id) && check_name_header(m, t, id) &&
+	return param_text(m, p, &id) && check_name_header(m, t, id) &&
 	       add_action(m->rd, t->name, type, id, NULL);
 }
 
@@ -364,19 +404,19 @@ static bool dispatch(struct mcp *m, const struct method *t, const struct json *p
 {
 	switch (t->target) {
 	case ON_TOOL:
-		return on_tool(m, t, params);
+		return on_tool(m, t);
 	case ON_PROMPT:
-		return on_prompt(m, t, params);
+		return on_prompt(m, t);
 	case ON_RESOURCE:
-		return on_named(m, t, params, "uri", STR("resource"));
+		return on_named(m, t, PARAM_URI, STR("resource"));
 	case ON_TASK: /* A2A has the same methods and names the task `id` */
 		if (json_get(params, STR("id")))
 			return malformed(m, "%s has taskId, not id", t->name.p);
-		return on_named(m, t, params, "taskId", STR("task"));
+		return on_named(m, t, PARAM_TASK_ID, STR("task"));
 	case ON_REFERENCE:
 		return on_reference(m, t, params);
 	case ON_LISTEN:
-		return on_listen(m, t, params);
+		return on_listen(m, t);
 	case ON_SERVER:
 		break;
 	}
@@ -385,9 +425,9 @@ static bool dispatch(struct mcp *m, const struct method *t, const struct json *p
 }
 
 /* Strings and integers; their text is given back byte by byte. */
-static bool read_id(struct mcp *m, const struct json *v)
+static bool read_id(struct mcp *m)
 {
-	const struct json *id = json_get(v, STR("id"));
+	const struct json *id = m->members[MEMBER_ID];
 
 	if (!id)
 		return true;
@@ -399,31 +439,24 @@ static bool read_id(struct mcp *m, const struct json *v)
 
 static bool check_members(struct mcp *m, const struct json *v)
 {
-	const struct json *version = json_get_type(v, STR("jsonrpc"), JSON_STRING);
+	const struct json *version, *other;
 
 	if (v->type != JSON_OBJECT)
 		return malformed(m, "a message is an object, not %s", json_type_name(v->type));
-	if (!names_exact(m->rd, v, message_names) || !read_id(m, v))
+	if (!names_found(m->rd, v, message_names, MEMBERS, m->members, &other) || !read_id(m))
 		return false;
-	if (!version || !str_eq(version->s, STR("2.0")))
+	version = m->members[MEMBER_JSONRPC];
+	if (!version || version->type != JSON_STRING || !str_eq(version->s, STR("2.0")))
 		return malformed(m, "jsonrpc must be \"2.0\"");
-	for (uint32_t i = 0; i < v->n; i++) {
-		size_t k = 0;
-
-		while (message_names[k] && !str_eq(v->items[i].name, str_c(message_names[k])))
-			k++;
-		if (!message_names[k])
-			return malformed(m, "\"%.*s\" is no member of a JSON-RPC message",
-					 STR_FMT(str_first(v->items[i].name, 40)));
-	}
-	return true;
+	return !other || malformed(m, "\"%.*s\" is no member of a JSON-RPC message",
+				   STR_FMT(str_first(other->name, 40)));
 }
 
 /* The client's answer to a server's request, up to 2025-11-25. */
-static bool read_response(struct mcp *m, const struct json *v)
+static bool read_response(struct mcp *m)
 {
-	if (m->version >= V2026_07 || !json_get(v, STR("id")) || json_get(v, STR("method")) ||
-	    json_get(v, STR("params")) || (json_get(v, STR("result")) && json_get(v, STR("error"))))
+	if (m->version >= V2026_07 || !m->members[MEMBER_ID] || m->members[MEMBER_METHOD] ||
+	    m->members[MEMBER_PARAMS] || (m->members[MEMBER_RESULT] && m->members[MEMBER_ERROR]))
 		return malformed(m, "this is neither a request nor a response of MCP %s",
 				 version_names[m->version].p);
 	m->rd->out->notification = true; /* nobody waits for an answer */
@@ -434,30 +467,31 @@ static bool read_response(struct mcp *m, const struct json *v)
 
 static bool read_message(struct mcp *m, const struct json *v)
 {
-	const struct json *name, *params;
+	const struct json *name, *params, *other;
 	const struct method *t;
 	bool has_id;
 
 	if (!check_members(m, v))
 		return false;
-	if (json_get(v, STR("result")) || json_get(v, STR("error")))
-		return read_response(m, v);
-	has_id = json_get(v, STR("id")) != NULL;
+	if (m->members[MEMBER_RESULT] || m->members[MEMBER_ERROR])
+		return read_response(m);
+	has_id = m->members[MEMBER_ID] != NULL;
 	m->rd->out->notification = !has_id;
-	name = json_get_type(v, STR("method"), JSON_STRING);
-	if (!name)
+	name = m->members[MEMBER_METHOD];
+	if (!name || name->type != JSON_STRING)
 		return malformed(m, "method must be a string");
 	if (!known_method(m, name->s, &t))
 		return false;
 	if (t->notification == has_id)
 		return malformed(m, "%s %s", t->name.p,
 				 has_id ? "is a notification and has no id" : "needs an id");
-	if (!member(m->rd, v, "params", JSON_OBJECT, &params) ||
-	    !names_exact(m->rd, params, param_names) || !check_method_header(m, t))
+	if (!member_is(m->rd, m->members[MEMBER_PARAMS], "params", JSON_OBJECT, &params) ||
+	    !names_found(m->rd, params, param_names, PARAMS, m->params, &other) ||
+	    !check_method_header(m, t))
 		return false;
-	if (!t->notification && !check_meta(m, params))
+	if (!t->notification && !check_meta(m))
 		return false;
-	if (json_get(params, STR("inputResponses")) || json_get(params, STR("requestState")))
+	if (m->params[PARAM_INPUT_RESPONSES] || m->params[PARAM_REQUEST_STATE])
 		field_bool(&m->rd->facts, STR("retry"), true);
 	m->rd->out->tool_call = t->target == ON_TOOL;
 	return dispatch(m, t, params);

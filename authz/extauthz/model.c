@@ -134,7 +134,7 @@ static const struct json *server_args(struct reader *rd, const struct model_call
 	static const char *const allowed[] = { "allowed_tools", "tool_configuration", NULL };
 	struct fields f;
 
-	f.n = 0;
+	fields_begin(&f, rd->a, 4);
 	for (size_t i = 0; label[i]; i++)
 		if (json_get_type(v, str_c(label[i]), JSON_STRING)) {
 			field_json(&f, STR("label"), json_get(v, str_c(label[i])));
@@ -147,7 +147,7 @@ static const struct json *server_args(struct reader *rd, const struct model_call
 		}
 	field_json(&f, STR("require_approval"), json_get(v, STR("require_approval")));
 	field_str(&f, STR("model"), m->model);
-	return fields_object(rd->a, &f);
+	return fields_object(&f);
 }
 
 static bool add_servers(struct reader *rd, const struct model_call *m)
@@ -157,7 +157,6 @@ static bool add_servers(struct reader *rd, const struct model_call *m)
 		struct fields f;
 		struct str id = m->servers[i];
 
-		f.n = 0;
 		if (m->of[i]) {
 			args = server_args(rd, m, m->of[i]);
 			if (!args)
@@ -167,8 +166,9 @@ static bool add_servers(struct reader *rd, const struct model_call *m)
 			continue;
 		}
 		id = arena_printf(rd->a, "%.*s/%.*s", STR_FMT(m->provider), STR_FMT(id));
+		fields_begin(&f, rd->a, 1);
 		field_str(&f, STR("model"), m->model);
-		args = fields_object(rd->a, &f);
+		args = fields_object(&f);
 		if (!id.p || !args)
 			return refuse_memory(rd);
 		if (!add_action(rd, STR("models/server_tool"), STR("tool"), id, args))
@@ -196,10 +196,10 @@ bool model_done(struct reader *rd, struct model_call *m)
 	struct fields f;
 	const struct json *args;
 
-	f.n = 0;
 	if (!text_fit(m->model, 512))
 		return refuse(rd, ERR_INVALID, "model_missing",
 			      "the request names no model; \"model\" must be a text");
+	fields_begin(&f, rd->a, FIELDS_MAX);
 	field_str(&f, STR("operation"), m->operation);
 	field_str(&f, STR("provider"), m->provider);
 	field_bool(&f, STR("stream"), m->stream);
@@ -219,7 +219,7 @@ bool model_done(struct reader *rd, struct model_call *m)
 		field_int(&f, STR("input_bytes"), (int64_t)m->input->raw.n);
 		field_int(&f, STR("messages"), m->input->type == JSON_ARRAY ? m->input->n : 1);
 	}
-	args = fields_object(rd->a, &f);
+	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);
 	return add_action(rd, STR("models/invoke"), STR("model"), m->model, args) &&
@@ -236,7 +236,6 @@ bool model_endpoint(struct reader *rd, struct str provider, bool batch)
 	struct fields f;
 	const struct json *args;
 
-	f.n = 0;
 	if (!batch || !rd->r->route.batches)
 		return refuse(rd, ERR_FORBIDDEN, "endpoint_refused",
 			      "%.*s %.*s is no call that can be judged%s, so it is not let through",
@@ -244,8 +243,9 @@ bool model_endpoint(struct reader *rd, struct str provider, bool batch)
 			      STR_FMT(str_first(rd->path, 100)),
 			      batch ? " (batches and files hold calls that are not seen here)"
 				    : "");
+	fields_begin(&f, rd->a, 1);
 	field_str(&f, STR("path"), rd->path);
-	args = fields_object(rd->a, &f);
+	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);
 	return add_action(rd, STR("models/batch"), STR("model_api"), provider, args);

@@ -6,27 +6,10 @@
 
 /* ---- headers ---- */
 
-bool header_find_once(struct reader *rd, struct str name, struct str *value)
+bool header_twice(struct reader *rd, struct str name)
 {
-	for (size_t i = 0; i < rd->r->nheaders; i++) {
-		if (!str_eq(rd->r->headers[i].name, name))
-			continue;
-		if (value->p)
-			return refuse(rd, ERR_INVALID, "duplicate_header",
-				      "header %.*s stands twice; send it once", STR_FMT(name));
-		*value = rd->r->headers[i].value;
-		if (!value->p)
-			value->p = "";
-	}
-	return true;
-}
-
-bool header_find(const struct reader *rd, struct str name)
-{
-	for (size_t i = 0; i < rd->r->nheaders; i++)
-		if (str_eq(rd->r->headers[i].name, name))
-			return true;
-	return false;
+	return refuse(rd, ERR_INVALID, "duplicate_header", "header %.*s stands twice; send it once",
+		      STR_FMT(name));
 }
 
 /* ---- bodies ---- */
@@ -57,7 +40,7 @@ static bool media_type(struct reader *rd, const char *also)
 {
 	struct str type, media, parameters = { NULL, 0 };
 
-	if (!header_once(rd, STR("content-type"), &type))
+	if (!header_once(rd, HEADER_CONTENT_TYPE, &type))
 		return false;
 	media = type;
 	(void)str_cut(type, ';', &media, &parameters);
@@ -151,6 +134,14 @@ bool folds_to(struct str s, struct str name)
 	return at == s.n;
 }
 
+static bool ambiguous(struct reader *rd, struct str own, const char *name)
+{
+	return refuse(rd, ERR_INVALID, "ambiguous_member",
+		      "member \"%.*s\" is \"%s\" in another case, and some servers would read it "
+		      "so; spell it \"%s\"",
+		      STR_FMT(str_first(own, 40)), name, name);
+}
+
 bool names_exact(struct reader *rd, const struct json *v, const char *const *names)
 {
 	for (uint32_t i = 0; v && v->type == JSON_OBJECT && i < v->n; i++) {
@@ -161,20 +152,40 @@ bool names_exact(struct reader *rd, const struct json *v, const char *const *nam
 			if ((unsigned char)own.p[0] < 0x80 && lower(own.p[0]) != lower(names[k][0]))
 				continue;
 			if (!str_eq(own, str_c(names[k])) && folds_to(own, str_c(names[k])))
-				return refuse(rd, ERR_INVALID, "ambiguous_member",
-					      "member \"%.*s\" is \"%s\" in another case, and some "
-					      "servers would read it so; spell it \"%s\"",
-					      STR_FMT(str_first(own, 40)), names[k], names[k]);
+				return ambiguous(rd, own, names[k]);
 		}
 	}
 	return true;
 }
 
-bool member(struct reader *rd, const struct json *v, const char *name, enum json_type t,
-	    const struct json **out)
+bool names_found(struct reader *rd, const struct json *v, const struct str *names, size_t n,
+		 const struct json **found, const struct json **other)
 {
-	const struct json *m = json_get(v, str_c(name));
+	*other = NULL;
+	for (size_t k = 0; k < n; k++)
+		found[k] = NULL;
+	for (uint32_t i = 0; v && v->type == JSON_OBJECT && i < v->n; i++) {
+		const struct json *m = &v->items[i];
+		size_t k = 0;
 
+		while (k < n && !str_eq_short(m->name, names[k]))
+			k++;
+		if (k < n) {
+			found[k] = m;
+			continue;
+		}
+		for (k = 0; k < n; k++)
+			if (folds_to(m->name, names[k]))
+				return ambiguous(rd, m->name, names[k].p);
+		if (!*other)
+			*other = m;
+	}
+	return true;
+}
+
+bool member_is(struct reader *rd, const struct json *m, const char *name, enum json_type t,
+	       const struct json **out)
+{
 	*out = NULL;
 	if (!m || m->type == JSON_NULL)
 		return true;
@@ -186,30 +197,40 @@ bool member(struct reader *rd, const struct json *v, const char *name, enum json
 	return true;
 }
 
+bool member(struct reader *rd, const struct json *v, const char *name, enum json_type t,
+	    const struct json **out)
+{
+	return member_is(rd, json_get(v, str_c(name)), name, t, out);
+}
+
 bool text_fit(struct str s, size_t max)
 {
 	return s.n && s.n <= max && text_is_utf8(s) && text_is_printable(s);
 }
 
-bool member_maybe(struct reader *rd, const struct json *v, const char *name, struct str *out)
+/* A text of the reader's, which is UTF-8. */
+static bool maybe_text(struct reader *rd, const struct json *m, const char *name, struct str *out)
 {
-	const struct json *m;
-
 	*out = (struct str){ NULL, 0 };
-	if (!member(rd, v, name, JSON_STRING, &m))
+	if (!member_is(rd, m, name, JSON_STRING, &m))
 		return false;
 	if (!m)
 		return true;
-	if (m->s.n && !text_fit(m->s, 8192))
+	if (m->s.n > 8192 || !text_is_printable(m->s))
 		return refuse(rd, ERR_INVALID, "invalid_member",
 			      "\"%s\" holds control characters or more than 8192 bytes", name);
 	*out = m->s;
 	return true;
 }
 
-bool member_text(struct reader *rd, const struct json *v, const char *name, struct str *out)
+bool member_maybe(struct reader *rd, const struct json *v, const char *name, struct str *out)
 {
-	if (!member_maybe(rd, v, name, out))
+	return maybe_text(rd, json_get(v, str_c(name)), name, out);
+}
+
+bool member_is_text(struct reader *rd, const struct json *m, const char *name, struct str *out)
+{
+	if (!maybe_text(rd, m, name, out))
 		return false;
 	if (!out->n || out->n > 512)
 		return refuse(rd, ERR_INVALID, "invalid_member",
@@ -217,13 +238,35 @@ bool member_text(struct reader *rd, const struct json *v, const char *name, stru
 	return true;
 }
 
+bool member_text(struct reader *rd, const struct json *v, const char *name, struct str *out)
+{
+	return member_is_text(rd, json_get(v, str_c(name)), name, out);
+}
+
 /* ---- building ---- */
+
+void fields_begin(struct fields *f, struct arena *a, uint32_t room)
+{
+	f->a = a;
+	f->object = arena_alloc(a, (room + 1) * sizeof(*f->object));
+	f->n = 0;
+	f->room = f->object ? room : 0;
+	f->disordered = false;
+}
 
 static struct json *field(struct fields *f, struct str name, enum json_type t)
 {
-	struct json *v = &f->items[f->n < FIELDS_MAX ? f->n++ : FIELDS_MAX - 1];
+	struct json *v;
 
+	if (f->n == f->room) {
+		f->room = 0; /* a bug of ours, or no memory: there will be no object */
+		f->object = NULL;
+		return &f->lost;
+	}
+	v = &f->object[++f->n];
 	*v = (struct json){ .type = t, .name = name };
+	if (f->n > 1 && !str_before(v[-1].name, name))
+		f->disordered = true;
 	return v;
 }
 
@@ -231,6 +274,11 @@ void field_str(struct fields *f, struct str name, struct str s)
 {
 	if (s.n)
 		field(f, name, JSON_STRING)->s = s;
+}
+
+void field_text(struct fields *f, struct str name, struct str s)
+{
+	field(f, name, JSON_STRING)->s = s;
 }
 
 void field_int(struct fields *f, struct str name, int64_t i)
@@ -254,18 +302,26 @@ void field_json(struct fields *f, struct str name, const struct json *v)
 	m->name = name;
 }
 
-const struct json *fields_object(struct arena *a, struct fields *f)
+/* The members of @f in canonical order, elsewhere. NULL: no memory, or a name twice, a bug of ours.
+ */
+static const struct json *ordered(struct fields *f)
 {
-	struct json *v = arena_zero(a, sizeof(*v));
-	struct json *items = arena_alloc(a, (f->n + 1) * sizeof(*items));
+	struct json *items = arena_alloc(f->a, f->n * sizeof(*items));
 
-	if (!v || !items)
+	return items && !json_order(f->object + 1, f->n, items) ? items : NULL;
+}
+
+struct json *fields_object(struct fields *f)
+{
+	struct json *v = f->object;
+	const struct json *items;
+
+	if (!v)
 		return NULL;
-	if (json_order(f->items, f->n, items)) /* a name twice: a bug of ours */
+	items = f->disordered ? ordered(f) : v + 1;
+	if (!items)
 		return NULL;
-	v->type = JSON_OBJECT;
-	v->n = f->n;
-	v->items = items;
+	*v = (struct json){ .type = JSON_OBJECT, .n = f->n, .items = items };
 	return v;
 }
 

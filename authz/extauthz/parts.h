@@ -11,17 +11,21 @@
 #ifndef WRIT_EXTAUTHZ_PARTS_H
 #define WRIT_EXTAUTHZ_PARTS_H
 
+#include "authz/extauthz/known_headers.h"
 #include "authz/extauthz/traffic.h"
 
 #define FIELDS_MAX 24
 
 enum body_state { BODY_NONE, BODY_COMPLETE, BODY_PARTIAL, BODY_ENCODED };
 
-/* An object in the making; names are ASCII literals, none twice. Begun by n = 0: clearing items
- * that nobody reads costs more than filling those that are. */
+/* An object in the making, where it will stay; names are ASCII literals, none twice. Cheapest when
+ * they come in canonical order. */
 struct fields {
-	struct json items[FIELDS_MAX];
-	uint32_t n;
+	struct arena *a;
+	struct json *object; /* what is made, and behind it its members; NULL: no memory */
+	uint32_t n, room;
+	bool disordered;
+	struct json lost; /* where a member goes that has no room */
 };
 
 struct reader {
@@ -36,7 +40,7 @@ struct reader {
 	const struct json *body; /* once it was read */
 	struct traffic_action *actions;
 	size_t n, room;
-	uint64_t names;	     /* name_bit of each header */
+	const struct header_index *headers;
 	struct fields facts; /* of q.http; last: traffic_read clears what stands before it */
 };
 
@@ -47,29 +51,20 @@ struct reader {
 
 /* ---- headers ---- */
 
-/* Names of headers as a set that may hold a few more: requests are asked for many headers that they
- * do not have. */
-static inline uint64_t name_bit(struct str name)
-{
-	unsigned first = (unsigned char)name.p[0], last = (unsigned char)name.p[name.n - 1];
+/* The refusal of a header that stands twice. */
+bool header_twice(struct reader *rd, struct str name);
 
-	return (uint64_t)1 << ((first + 5 * last + 9 * (unsigned)name.n) & 63);
-}
-
-bool header_find_once(struct reader *rd, struct str name, struct str *value);
-bool header_find(const struct reader *rd, struct str name);
-
-/* The one header @name; *value is empty with p == NULL if there is none. Two of them are refused:
+/* The one header @h; *value is empty with p == NULL if there is none. Two of them are refused:
  * somebody reads the first, somebody else the last. */
-MUST_USE static inline bool header_once(struct reader *rd, struct str name, struct str *value)
+MUST_USE static inline bool header_once(struct reader *rd, enum header h, struct str *value)
 {
-	*value = (struct str){ NULL, 0 };
-	return !(rd->names & name_bit(name)) || header_find_once(rd, name, value);
+	*value = header_first(rd->headers, h);
+	return !(rd->headers->twice & HEADER_BIT(h)) || header_twice(rd, header_names[h]);
 }
 
-static inline bool header_there(const struct reader *rd, struct str name)
+static inline bool header_there(const struct reader *rd, enum header h)
 {
-	return (rd->names & name_bit(name)) && header_find(rd, name);
+	return (rd->headers->there & HEADER_BIT(h)) != 0;
 }
 
 /* ---- bodies ---- */
@@ -84,13 +79,23 @@ MUST_USE bool body_object(struct reader *rd, const char *const *names);
  * for that (Go's encoding/json folds case, U+017F and U+212A too). */
 MUST_USE bool names_exact(struct reader *rd, const struct json *v, const char *const *names);
 
+/* The same of @n names, in one pass that also finds them: found[i] is the member whose name is
+ * names[i], or NULL; *other the first that has none of these names, or NULL. */
+MUST_USE bool names_found(struct reader *rd, const struct json *v, const struct str *names,
+			  size_t n, const struct json **found, const struct json **other);
+
 /* Is @s the ASCII text @name to somebody who does not look at case? */
 bool folds_to(struct str s, struct str name);
 
 /* Member @name: absent (*out NULL) or of this type; null counts as absent. */
 MUST_USE bool member(struct reader *rd, const struct json *v, const char *name, enum json_type t,
 		     const struct json **out);
-/* The same, for a text that must be there and be printable, 1 to 512 bytes. */
+/* The same of a member that was looked up already; NULL: it is absent. */
+MUST_USE bool member_is(struct reader *rd, const struct json *m, const char *name, enum json_type t,
+			const struct json **out);
+MUST_USE bool member_is_text(struct reader *rd, const struct json *m, const char *name,
+			     struct str *out);
+/* member, for a text that must be there and be printable, 1 to 512 bytes. */
 MUST_USE bool member_text(struct reader *rd, const struct json *v, const char *name,
 			  struct str *out);
 /* A text that may be absent: then empty. */
@@ -112,12 +117,15 @@ MUST_USE bool percent_decode(struct arena *a, struct str in, struct str *out);
 
 /* ---- building ---- */
 
-void field_str(struct fields *f, struct str name, struct str s); /* left out if empty */
+/* Begin an object of at most @room members. */
+void fields_begin(struct fields *f, struct arena *a, uint32_t room);
+void field_str(struct fields *f, struct str name, struct str s);  /* left out if empty */
+void field_text(struct fields *f, struct str name, struct str s); /* also an empty one */
 void field_int(struct fields *f, struct str name, int64_t i);
 void field_bool(struct fields *f, struct str name, bool b);
 void field_json(struct fields *f, struct str name, const struct json *v); /* NULL: left out */
-/* The end of @f, whose items are moved about. NULL: no memory. */
-const struct json *fields_object(struct arena *a, struct fields *f);
+/* The end of @f. NULL: no memory. */
+struct json *fields_object(struct fields *f);
 
 MUST_USE bool add_action(struct reader *rd, struct str name, struct str type, struct str id,
 			 const struct json *args);

@@ -106,20 +106,19 @@ bool traffic_route_set(struct traffic_route *route, struct str name, struct str 
 /* Another method or path than the one that is judged. */
 static bool no_overrides(struct reader *rd)
 {
-	static const struct str names[] = {
-		STR_INIT("x-http-method-override"), STR_INIT("x-http-method"),
-		STR_INIT("x-method-override"),	    STR_INIT("x-original-url"),
-		STR_INIT("x-rewrite-url"),	    STR_INIT("x-original-uri"),
-		STR_INIT("x-original-method"),
+	static const uint8_t others[] = {
+		HEADER_X_HTTP_METHOD_OVERRIDE, HEADER_X_HTTP_METHOD, HEADER_X_METHOD_OVERRIDE,
+		HEADER_X_ORIGINAL_URL,	       HEADER_X_REWRITE_URL, HEADER_X_ORIGINAL_URI,
+		HEADER_X_ORIGINAL_METHOD,
 	};
 	struct str rest = rd->r->query, one;
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (header_there(rd, names[i]))
+	for (size_t i = 0; i < ARRAY_LEN(others); i++)
+		if (header_there(rd, others[i]))
 			return refuse(rd, ERR_INVALID, "override_header",
 				      "header %s would make another request of this one; leave it "
 				      "out",
-				      names[i].p);
+				      header_names[others[i]].p);
 	while (rest.n) {
 		one = rest;
 		if (!str_cut(rest, '&', &one, &rest))
@@ -143,17 +142,16 @@ static bool query_ok(struct reader *rd)
 /* Those that a decision reads may stand once only. */
 static bool single_headers(struct reader *rd)
 {
-	static const struct str names[] = {
-		STR_INIT("content-type"),      STR_INIT("content-length"),
-		STR_INIT("content-encoding"),  STR_INIT("host"),
-		STR_INIT("authorization"),     STR_INIT("transfer-encoding"),
-		STR_INIT("anthropic-version"), STR_INIT("a2a-version"),
+	static const uint8_t single[] = {
+		HEADER_CONTENT_TYPE,	  HEADER_CONTENT_LENGTH,
+		HEADER_CONTENT_ENCODING,  HEADER_HOST,
+		HEADER_AUTHORIZATION,	  HEADER_TRANSFER_ENCODING,
+		HEADER_ANTHROPIC_VERSION, HEADER_A2A_VERSION,
 	};
-	struct str v;
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (!header_once(rd, names[i], &v))
-			return false;
+	for (size_t i = 0; rd->headers->twice && i < ARRAY_LEN(single); i++)
+		if (rd->headers->twice & HEADER_BIT(single[i]))
+			return header_twice(rd, header_names[single[i]]);
 	return true;
 }
 
@@ -164,10 +162,10 @@ static bool body_state(struct reader *rd)
 	struct str length, encoding, partial, transfer;
 	uint64_t n = r->body.n;
 
-	if (!header_once(rd, STR("content-length"), &length) ||
-	    !header_once(rd, STR("content-encoding"), &encoding) ||
-	    !header_once(rd, STR("transfer-encoding"), &transfer) ||
-	    !header_once(rd, STR("x-envoy-auth-partial-body"), &partial))
+	if (!header_once(rd, HEADER_CONTENT_LENGTH, &length) ||
+	    !header_once(rd, HEADER_CONTENT_ENCODING, &encoding) ||
+	    !header_once(rd, HEADER_TRANSFER_ENCODING, &transfer) ||
+	    !header_once(rd, HEADER_X_ENVOY_AUTH_PARTIAL_BODY, &partial))
 		return false;
 	if (length.p && length.n && !text_u64(length, UINT64_MAX / 2, &n))
 		return refuse(rd, ERR_INVALID, "invalid_length",
@@ -195,20 +193,20 @@ static bool body_state(struct reader *rd)
 static unsigned by_headers(const struct reader *rd)
 {
 	static const struct {
-		struct str name;
+		enum header header;
 		enum traffic_protocol protocol;
 	} signs[] = {
-		{ STR_INIT("mcp-method"), TRAFFIC_MCP },
-		{ STR_INIT("mcp-protocol-version"), TRAFFIC_MCP },
-		{ STR_INIT("mcp-session-id"), TRAFFIC_MCP },
-		{ STR_INIT("a2a-version"), TRAFFIC_A2A },
-		{ STR_INIT("anthropic-version"), TRAFFIC_ANTHROPIC },
-		{ STR_INIT("x-goog-api-key"), TRAFFIC_GEMINI },
+		{ HEADER_MCP_METHOD, TRAFFIC_MCP },
+		{ HEADER_MCP_PROTOCOL_VERSION, TRAFFIC_MCP },
+		{ HEADER_MCP_SESSION_ID, TRAFFIC_MCP },
+		{ HEADER_A2A_VERSION, TRAFFIC_A2A },
+		{ HEADER_ANTHROPIC_VERSION, TRAFFIC_ANTHROPIC },
+		{ HEADER_X_GOOG_API_KEY, TRAFFIC_GEMINI },
 	};
 	unsigned set = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(signs); i++)
-		if (header_there(rd, signs[i].name))
+		if (header_there(rd, signs[i].header))
 			set |= 1u << signs[i].protocol;
 	return set;
 }
@@ -287,47 +285,39 @@ static bool detect(struct reader *rd, enum traffic_protocol *out)
 /* ---- q.http ---- */
 
 /* What policies see of the headers: what says how to read the request, nothing that proves who
- * sent it. */
+ * sent it. With them all that begin with "mcp-" and are not known here. */
+#define SHOWN                                                                         \
+	(HEADER_BIT(HEADER_ACCEPT) | HEADER_BIT(HEADER_CONTENT_TYPE) |                \
+	 HEADER_BIT(HEADER_CONTENT_ENCODING) | HEADER_BIT(HEADER_USER_AGENT) |        \
+	 HEADER_BIT(HEADER_ORIGIN) | HEADER_BIT(HEADER_A2A_VERSION) |                 \
+	 HEADER_BIT(HEADER_A2A_EXTENSIONS) | HEADER_BIT(HEADER_ANTHROPIC_VERSION) |   \
+	 HEADER_BIT(HEADER_ANTHROPIC_BETA) | HEADER_BIT(HEADER_OPENAI_BETA) |         \
+	 HEADER_BIT(HEADER_OPENAI_ORGANIZATION) | HEADER_BIT(HEADER_OPENAI_PROJECT) | \
+	 HEADER_BIT(HEADER_X_GOOG_USER_PROJECT) | HEADER_BIT(HEADER_MCP_METHOD) |     \
+	 HEADER_BIT(HEADER_MCP_NAME) | HEADER_BIT(HEADER_MCP_PROTOCOL_VERSION))
+
 static bool shown(struct str name)
 {
-	static const struct str names[] = {
-		STR_INIT("accept"),
-		STR_INIT("content-type"),
-		STR_INIT("content-encoding"),
-		STR_INIT("user-agent"),
-		STR_INIT("origin"),
-		STR_INIT("a2a-version"),
-		STR_INIT("a2a-extensions"),
-		STR_INIT("anthropic-version"),
-		STR_INIT("anthropic-beta"),
-		STR_INIT("openai-beta"),
-		STR_INIT("openai-organization"),
-		STR_INIT("openai-project"),
-		STR_INIT("x-goog-user-project"),
-	};
+	enum header h = header_of(name);
 
-	if (str_starts(name, STR("mcp-")))
-		return !str_eq(name, STR("mcp-session-id"));
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (str_eq(name, names[i]))
-			return true;
-	return false;
+	return h == HEADER_OTHER ? str_starts(name, STR("mcp-")) : (SHOWN & HEADER_BIT(h)) != 0;
 }
 
 /* Of several headers of one name the values, with commas between. */
-static const struct json *headers_object(struct reader *rd)
+static const struct json *all_headers(struct reader *rd)
 {
 	const struct traffic_request *r = rd->r;
 	struct fields f;
 
-	f.n = 0;
-	for (size_t i = 0; i < r->nheaders; i++) {
+	fields_begin(&f, rd->a, FIELDS_MAX);
+	for (size_t i = 0; i < r->nheaders && f.object; i++) {
 		struct str name = r->headers[i].name, value = r->headers[i].value;
+		struct json *items = f.object + 1;
 		uint32_t k = 0;
 
 		if (!shown(name))
 			continue;
-		while (k < f.n && !str_eq(f.items[k].name, name))
+		while (k < f.n && !str_eq(items[k].name, name))
 			k++;
 		if (k == FIELDS_MAX || !text_is_utf8(value)) {
 			(void)refuse(rd, ERR_INVALID, "invalid_header",
@@ -336,17 +326,36 @@ static const struct json *headers_object(struct reader *rd)
 			return NULL;
 		}
 		if (k == f.n) {
-			f.items[f.n++] = (struct json){ .type = JSON_STRING,
-							.s = value,
-							.name = name };
+			field_text(&f, name, value);
 			continue;
 		}
-		f.items[k].s = arena_printf(rd->a, "%.*s, %.*s", STR_FMT(f.items[k].s),
-					    STR_FMT(value));
-		if (!f.items[k].s.p)
+		items[k].s = arena_printf(rd->a, "%.*s, %.*s", STR_FMT(items[k].s), STR_FMT(value));
+		if (!items[k].s.p)
 			return NULL;
 	}
-	return fields_object(rd->a, &f);
+	return fields_object(&f);
+}
+
+/* Most requests have none of the kind twice, and none that is not known: then the order of the
+ * index is theirs. */
+static const struct json *headers_object(struct reader *rd)
+{
+	const struct header_index *index = rd->headers;
+	uint64_t set = index->there & SHOWN;
+	struct fields f;
+
+	if (index->other_mcp || (index->twice & SHOWN))
+		return all_headers(rd);
+	fields_begin(&f, rd->a, (uint32_t)__builtin_popcountll(set));
+	for (; set; set &= set - 1) {
+		enum header h = (enum header)__builtin_ctzll(set);
+		struct str value = header_first(index, h);
+
+		if (!text_is_utf8(value))
+			return all_headers(rd); /* which says so of the first */
+		field_text(&f, header_names[h], value);
+	}
+	return fields_object(&f);
 }
 
 /* The query without the values of what may be a credential. */
@@ -361,6 +370,8 @@ static struct str masked_query(struct reader *rd)
 	struct str rest = rd->r->query, one, name, value;
 	struct buf b;
 
+	if (!rest.n)
+		return rest;
 	buf_in_arena(&b, rd->a, rd->r->query.n + 64);
 	while (rest.n) {
 		bool hide = false;
@@ -403,7 +414,7 @@ static bool describe(struct reader *rd)
 	field_str(f, STR("scheme"), rd->r->scheme);
 	field_str(f, STR("server"), rd->r->route.server);
 	field_str(f, STR("version"), rd->out->version);
-	rd->out->http = fields_object(rd->a, f);
+	rd->out->http = fields_object(f);
 	return rd->out->http || refuse_memory(rd);
 }
 
@@ -431,6 +442,7 @@ bool traffic_read(const struct traffic_request *r, const struct json_limits *lim
 		  struct arena *a, struct traffic *out, struct err *e)
 {
 	struct traffic_request own = *r;
+	struct header_index index;
 	struct reader rd;
 	struct str *texts[] = { &own.method, &own.path,	  &own.query,
 				&own.host,   &own.scheme, &own.body };
@@ -439,15 +451,15 @@ bool traffic_read(const struct traffic_request *r, const struct json_limits *lim
 		if (!texts[i]->p) /* what is absent is empty, and can be counted from */
 			*texts[i] = STR("");
 	memset(&rd, 0, offsetof(struct reader, facts));
-	rd.facts.n = 0;
 	rd.r = &own;
 	rd.limits = limits;
 	rd.a = a;
 	rd.out = out;
 	rd.e = e;
-	for (size_t i = 0; i < r->nheaders; i++)
-		if (r->headers[i].name.n)
-			rd.names |= name_bit(r->headers[i].name);
+	fields_begin(&rd.facts, a, FIELDS_MAX);
+	if (!r->index)
+		header_index(&index, r->headers, r->nheaders);
+	rd.headers = r->index ? r->index : &index;
 	err_none(e);
 	*out = (struct traffic){ .style = r->route.style };
 	out->protocol = r->route.protocol; /* also of what is refused early */

@@ -17,6 +17,8 @@
 #include "authz/base/json.h"
 #include "authz/net/call.h"
 
+struct header_index;
+
 enum traffic_protocol {
 	TRAFFIC_AUTO, /* the route does not say: found out, and refused where two fit */
 	TRAFFIC_MCP,
@@ -57,6 +59,7 @@ struct traffic_request {
 	struct str scheme;		   /* may be empty */
 	const struct http_header *headers; /* names in lower case; repeated ones one by one */
 	size_t nheaders;
+	const struct header_index *index; /* of these headers; NULL: traffic_read makes it */
 	struct str body;
 	bool truncated; /* the proxy says that it cut the body */
 	int64_t size;	/* of the body, as the proxy says; -1: it was cut; 0: not known */
