@@ -231,6 +231,16 @@ static void put_tag(struct buf *b, uint32_t field, enum pb_wire wire)
 
 void pb_put_u64(struct buf *b, uint32_t field, uint64_t v)
 {
+	if (field < 16 && v < 0x80) {
+		char *at = buf_room(b, 2);
+
+		if (!at)
+			return;
+		at[0] = (char)(field << 3 | PB_VARINT);
+		at[1] = (char)v;
+		b->n += 2;
+		return;
+	}
 	put_tag(b, field, PB_VARINT);
 	put_varint(b, v);
 }
@@ -290,25 +300,20 @@ void pb_put_number(struct buf *b, uint32_t field, uint64_t v)
 		pb_put_u64(b, field, v);
 }
 
-/* One byte is kept for the length: enough for most. */
-size_t pb_begin(struct buf *b, uint32_t field)
+size_t pb_begin_any(struct buf *b, uint32_t field)
 {
 	put_tag(b, field, PB_BYTES);
 	buf_char(b, 0);
 	return b->n;
 }
 
-void pb_end(struct buf *b, size_t begun)
+void pb_end_long(struct buf *b, size_t begun)
 {
 	char length[VARINT_MAX];
 	size_t inside = b->n - begun, n;
 
 	if (!buf_ok(b))
 		return;
-	if (inside < 0x80) {
-		b->p[begun - 1] = (char)inside;
-		return;
-	}
 	n = spell(inside, length);
 	if (!buf_room(b, n - 1))
 		return;

@@ -125,7 +125,29 @@ void pb_put_number(struct buf *b, uint32_t field, uint64_t v);
 
 /* A message inside: pb_begin, its fields, then pb_end with what pb_begin gave. Its length is put
  * in when it is known; only what is inside is moved, by the few bytes of the length. */
-size_t pb_begin(struct buf *b, uint32_t field);
-void pb_end(struct buf *b, size_t begun);
+size_t pb_begin_any(struct buf *b, uint32_t field); /* pb_begin's own, of any field */
+void pb_end_long(struct buf *b, size_t begun);	    /* pb_end's, of any length */
+
+static inline size_t pb_begin(struct buf *b, uint32_t field)
+{
+	char *at = field < 16 ? buf_room(b, 2) : NULL;
+
+	if (!at)
+		return pb_begin_any(b, field);
+	at[0] = (char)(field << 3 | PB_BYTES);
+	at[1] = 0; /* one byte is kept for the length: enough for most */
+	b->n += 2;
+	return b->n;
+}
+
+static inline void pb_end(struct buf *b, size_t begun)
+{
+	size_t inside = b->n - begun;
+
+	if (buf_ok(b) && inside < 0x80)
+		b->p[begun - 1] = (char)inside;
+	else
+		pb_end_long(b, begun);
+}
 
 #endif

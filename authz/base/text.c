@@ -161,6 +161,23 @@ bool text_is_printable(struct str s)
 	return !any(found);
 }
 
+static inline bytes16 undashed(bytes16 v)
+{
+	return ~(bytes16)((v - 'a' < 26) | (v - '0' < 10) | (v == '-'));
+}
+
+bool text_is_dashed(struct str s)
+{
+	bytes16 found;
+
+	if (s.n <= 16)
+		return !s.n || !any(undashed(load_short(s)));
+	found = undashed(load(s.p + s.n - 16));
+	for (size_t i = 0; s.n - i > 16; i += 16)
+		found |= undashed(load(s.p + i));
+	return !any(found);
+}
+
 /* Sixteen half bytes in a byte each as their digits. */
 static inline bytes16 digits_of(bytes16 half)
 {

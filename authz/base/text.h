@@ -100,6 +100,9 @@ static inline size_t text_json_plain_short(struct str s)
 /* No byte below 0x20 and no 0x7f. */
 bool text_is_printable(struct str s);
 
+/* Only a-z, 0-9 and '-', of which nearly all names of headers are made. */
+bool text_is_dashed(struct str s);
+
 /* Lower-case hexadecimal of exactly @n bytes. */
 bool text_unhex(struct str s, uint8_t *out, size_t n);
 void text_hex(const uint8_t *p, size_t n, char *out); /* 2n characters, no NUL */

@@ -4,6 +4,7 @@
  * needs it once says so further on.
  */
 #include "authz/base/protobuf.h"
+#include "authz/base/text.h"
 #include "authz/extauthz/grpc_message.h"
 #include "authz/net/chars.h"
 
@@ -86,19 +87,20 @@ static bool name_fits(struct str s)
 		['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['a' ... 'z'] = 1,
 	};
 
+	if (s.n && text_is_dashed(s))
+		return true;
 	for (size_t i = 0; i < s.n; i++)
 		if (!token[(unsigned char)s.p[i]])
 			return false;
 	return s.n > 0;
 }
 
-/* @list of @n entries, in twice the room if it is full. NULL: no memory, now or before. */
-static void *with_room(struct message *m, void *list, size_t n, size_t *room, size_t size)
+/* @list of @n entries, all that it has room for, in twice the room. NULL: no memory, now or before.
+ */
+static void *enlarged(struct message *m, void *list, size_t n, size_t *room, size_t size)
 {
 	void *more;
 
-	if (n < *room)
-		return list;
 	*room = *room ? 2 * *room : LIST_FIRST;
 	more = arena_alloc(m->a, *room * size);
 	if (!more)
@@ -128,7 +130,9 @@ static void add_header(struct message *m, struct pb_reader *in, struct str name,
 		m->bad_header = "a header's value holds a control character";
 		return;
 	}
-	m->headers = with_room(m, m->headers, d->nheaders, &m->headers_room, sizeof(*m->headers));
+	if (d->nheaders == m->headers_room)
+		m->headers = enlarged(m, m->headers, d->nheaders, &m->headers_room,
+				      sizeof(*m->headers));
 	if (m->headers)
 		m->headers[d->nheaders++] = (struct http_header){ name, value };
 }
@@ -198,13 +202,40 @@ static void read_http_field(struct message *m, struct pb_reader *in, const struc
 	}
 }
 
+/* Headers stand one after the other, and nearly all in the same form: read up to the first that has
+ * another, as read_http_field would. */
+static void read_plain_headers(struct message *m, struct pb_reader *in)
+{
+	const unsigned char *p = (const unsigned char *)in->text.p;
+	struct str name, value;
+
+	for (;;) {
+		size_t left = in->text.n - in->at;
+		struct str entry;
+
+		if (in->why || left < 2 || p[in->at] != (3 << 3 | PB_BYTES) ||
+		    p[in->at + 1] >= 0x80 || p[in->at + 1] > left - 2)
+			return;
+		entry = (struct str){ in->text.p + in->at + 2, p[in->at + 1] };
+		if (!plain_pair(entry, 2, &name, &value))
+			return;
+		in->field = 3;
+		in->at += 2 + entry.n;
+		add_header(m, in, name, value);
+	}
+}
+
 static void read_http(struct message *m, struct pb_reader *in)
 {
 	struct pb_field f;
 	bool map_seen = false;
 
-	while (pb_next(in, &f))
+	for (;;) {
+		read_plain_headers(m, in);
+		if (!pb_next(in, &f))
+			break;
 		read_http_field(m, in, &f, &map_seen);
+	}
 	m->out->headers = m->headers;
 	if (m->text.n && m->raw.n && !str_eq(m->text, m->raw))
 		pb_fail(in, "body and raw_body are two bodies");
@@ -250,7 +281,8 @@ static void read_setting(struct message *m, struct pb_reader *in, const struct p
 		pb_fail(in, "there are more than 64 context_extensions");
 		return;
 	}
-	m->settings = with_room(m, m->settings, d->nsettings, &m->settings_room, sizeof(s));
+	if (d->nsettings == m->settings_room)
+		m->settings = enlarged(m, m->settings, d->nsettings, &m->settings_room, sizeof(s));
 	if (!m->settings)
 		return;
 	for (size_t i = 0; i < d->nsettings; i++)

@@ -56,6 +56,8 @@ static bool is_connection_header(struct str name)
 
 static bool name_ok(struct str name)
 {
+	if (name.n && text_is_dashed(name)) /* nearly all are */
+		return true;
 	for (size_t i = 0; i < name.n; i++)
 		if (name.p[i] >= 'A' && name.p[i] <= 'Z')
 			return false;

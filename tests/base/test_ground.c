@@ -320,12 +320,15 @@ static void looks_at_every_byte(void **state)
 			for (size_t at = 0; at <= n; at++) {
 				struct str s = { text, n };
 				bool plain = c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+				bool dashed = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+					      c == '-';
 				bool there = at < n;
 
 				memset(text, 'a', sizeof(text));
 				text[at] = (char)c; /* also right behind the text */
 				if (text_json_plain(s) != (there && !plain ? at : n) ||
 				    text_json_plain_short(s) != (there && !plain ? at : n) ||
+				    text_is_dashed(s) != !(there && !dashed) ||
 				    text_is_printable(s) != !(there && (c < 0x20 || c == 0x7f)) ||
 				    text_is_utf8(s) != !(there && c >= 0x80))
 					fail_msg("byte %u at %zu of %zu", c, at, n);

@@ -308,7 +308,9 @@ static void lengths_of_every_size_read_back(void **state)
 
 	(void)state;
 	memset(text, 'x', sizeof(text));
-	for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+	for (size_t i = 0; i < 2 * ARRAY_LEN(sizes); i++) {
+		size_t size = sizes[i / 2];
+		uint32_t far = i % 2 ? 1000 : 0; /* fields whose tag is one byte, and longer */
 		struct pb_reader in, inside;
 		struct pb_field f;
 		struct str s = { NULL, 0 };
@@ -316,24 +318,24 @@ static void lengths_of_every_size_read_back(void **state)
 		size_t outer, inner;
 
 		buf_init(&b, mem_system, sizeof(text) + 64);
-		outer = pb_begin(&b, 7);
-		inner = pb_begin(&b, 3);
-		pb_put_bytes(&b, 1, (struct str){ text, sizes[i] });
+		outer = pb_begin(&b, far + 7);
+		inner = pb_begin(&b, far + 3);
+		pb_put_bytes(&b, far + 1, (struct str){ text, size });
 		pb_end(&b, inner);
-		pb_put_u64(&b, 4, 9);
+		pb_put_u64(&b, far + 4, size);
 		pb_end(&b, outer);
 		assert_true(buf_ok(&b));
 		in = pb_reader(buf_str(&b));
-		assert_true(pb_next(&in, &f) && f.number == 7);
+		assert_true(pb_next(&in, &f) && f.number == far + 7);
 		inside = pb_reader(f.bytes);
 		assert_false(pb_next(&in, &f));
 		assert_null(in.why);
-		assert_true(pb_next(&inside, &f) && f.number == 3);
+		assert_true(pb_next(&inside, &f) && f.number == far + 3);
 		in = pb_reader(f.bytes);
-		assert_true(pb_next(&inside, &f) && f.number == 4 && f.value == 9);
+		assert_true(pb_next(&inside, &f) && f.number == far + 4 && f.value == size);
 		assert_true(pb_next(&in, &f));
 		pb_bytes(&in, &f, &s);
-		assert_int_equal(s.n, sizes[i]);
+		assert_int_equal(s.n, size);
 	}
 }
 

@@ -281,11 +281,16 @@ static void malformed(void **state)
 
 static void bad_headers(void **state)
 {
+	enum { PLAIN, MAP, LONGER, FORMS };
 	static const struct {
 		struct str name, value;
 		bool ok;
 	} rows[] = {
 		{ STR_INIT("x-a"), STR_INIT("tab\there"), true },
+		{ STR_INIT("x_a.b~c!d"), STR_INIT("1"), true }, /* a token, though no usual one */
+		{ STR_INIT("x-a-name-of-more-than-sixteen"), STR_INIT("1"), true },
+		{ STR_INIT("x-a-name-of-more-than-sixteeN"), STR_INIT("1"), false },
+		{ STR_INIT("X-a-name-of-more-than-sixteen"), STR_INIT("1"), false },
 		{ STR_INIT("x-a"), STR_INIT("\x80\xff"), true },
 		{ STR_INIT(":anything"), STR_INIT("\n"), true }, /* left out */
 		{ STR_INIT("x-a"), STR_INIT("a\0b"), false },
@@ -300,7 +305,8 @@ static void bad_headers(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
-		for (unsigned raw = 0; raw < 2; raw++) {
+		for (int form = PLAIN; form < FORMS; form++) {
+			bool raw = form == MAP;
 			struct buf h = fresh();
 			struct grpc_described d;
 			struct arena a;
@@ -310,6 +316,10 @@ static void bad_headers(void **state)
 			put_pair(&h, raw ? 1 : 3, rows[i].name, rows[i].value, raw ? 3 : 2);
 			if (raw)
 				pb_end(&h, at);
+			if (form == LONGER) { /* an entry with a field that is not known */
+				pb_put_u64(&h, 7, 1);
+				h.p[1] = (char)(h.p[1] + 2);
+			}
 			if (read_http(buf_str(&h), &a, &d, &e) != rows[i].ok ||
 			    (!rows[i].ok && strcmp(e.code, "invalid_header") != 0))
 				fail_msg("row %d: %s", (int)i, e.msg);
