@@ -170,11 +170,14 @@ static inline bool copy_plain(char *to, struct str s)
 #endif
 }
 
-/* buf_json where something is escaped; the opening quote is there. */
+/* buf_json of any text, into any buf. */
 static __attribute__((noinline)) void add_escaped(struct buf *b, struct str s)
 {
 	size_t from = 0, i = text_json_plain(s);
 
+	if (!buf_room(b, s.n + 2)) /* it fails before anything is written */
+		return;
+	buf_char(b, '"');
 	for (; i < s.n; i += text_json_plain(str_from(s, i))) {
 		unsigned char c = (unsigned char)s.p[i];
 		size_t n = c < 0x80 ? 0 : text_utf8_char(str_from(s, i));
@@ -194,18 +197,16 @@ static __attribute__((noinline)) void add_escaped(struct buf *b, struct str s)
 	buf_char(b, '"');
 }
 
+/* Nearly always there is room and nothing to be escaped. */
 void buf_json(struct buf *b, struct str s)
 {
-	char *at = buf_room(b, s.n + 2);
+	size_t n = s.n + 2;
+	char *at = b->p ? b->p + b->n : NULL;
 
-	if (!at)
-		return;
-	*at = '"';
-	if (copy_plain(at + 1, s)) { /* nearly always */
-		at[s.n + 1] = '"';
-		b->n += s.n + 2;
+	if (!at || n > b->cap - b->n || b->failed || !copy_plain(at + 1, s)) {
+		add_escaped(b, s);
 		return;
 	}
-	b->n++;
-	add_escaped(b, s);
+	at[0] = at[n - 1] = '"';
+	b->n += n;
 }

@@ -521,13 +521,11 @@ bool json_parse(struct str text, const struct json_limits *limits, struct arena 
 	return true;
 }
 
-const struct json *json_get(const struct json *v, struct str name)
+/* json_get of objects and names of any size. */
+static __attribute__((noinline)) const struct json *search(const struct json *v, struct str name)
 {
-	uint32_t lo = 0, hi;
+	uint32_t lo = 0, hi = v->n;
 
-	if (!v || v->type != JSON_OBJECT)
-		return NULL;
-	hi = v->n;
 	while (hi - lo > 8) {
 		uint32_t middle = lo + (hi - lo) / 2;
 
@@ -537,8 +535,21 @@ const struct json *json_get(const struct json *v, struct str name)
 			hi = middle;
 	}
 	for (; lo < hi; lo++)
-		if (str_eq_short(v->items[lo].name, name))
+		if (str_eq(v->items[lo].name, name))
 			return &v->items[lo];
+	return NULL;
+}
+
+/* Most objects and names are small: then it needs no call. */
+const struct json *json_get(const struct json *v, struct str name)
+{
+	if (!v || v->type != JSON_OBJECT)
+		return NULL;
+	if (v->n > 8 || name.n > 16)
+		return search(v, name);
+	for (uint32_t i = 0; i < v->n; i++)
+		if (v->items[i].name.n == name.n && str_eq_short(v->items[i].name, name))
+			return &v->items[i];
 	return NULL;
 }
 

@@ -81,6 +81,10 @@ static void write_members(struct buf *b, const struct json *v)
 			buf_json(b, m->name);
 			buf_char(b, ':');
 		}
+		if (m->type == JSON_STRING && !value.p) {
+			buf_json(b, m->s);
+			continue;
+		}
 		write_value(b, m, value);
 	}
 	if (!v->n)

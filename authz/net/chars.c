@@ -58,6 +58,8 @@ bool http_equal_fold(struct str a, struct str b)
 {
 	if (a.n != b.n)
 		return false;
+	if (str_eq_short(a, b)) /* most are written as expected */
+		return true;
 	for (size_t i = 0; i < a.n; i++)
 		if (lower(a.p[i]) != lower(b.p[i]))
 			return false;
