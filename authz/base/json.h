@@ -70,6 +70,14 @@ const struct json *json_get_type(const struct json *v, struct str name, enum jso
  * writes is read back as the same value. */
 void json_canonical(struct buf *b, const struct json *v);
 
+/* A str of a literal that is the name of a member we make ourselves. It stands in quotes and with a
+ * colon behind it, as json_canonical writes it; a value whose raw.p is where that text ends tells
+ * it so. */
+#define JSON_NAME_INIT(lit)                           \
+	{                                             \
+		&("\"" lit "\":")[1], sizeof(lit) - 1 \
+	}
+
 /* Append a number in ECMAScript's shortest form (RFC 8785 3.2.2.3). @d is finite. */
 void json_number(struct buf *b, double d);
 

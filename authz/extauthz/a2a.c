@@ -133,13 +133,13 @@ static bool on_message(struct reader *rd, struct str name, const struct json *pa
 	if (!message || !parts)
 		return malformed(rd, "%s needs params.message with parts", name.p);
 	fields_begin(&f, rd->a, 7);
-	field_json(&f, STR("message"), message);
-	field_str(&f, STR("task_id"), task);
-	field_str(&f, STR("context_id"), context);
-	field_str(&f, STR("message_id"), id);
-	field_str(&f, STR("tenant"), tenant);
-	field_str(&f, STR("push_url"), url);
-	field_json(&f, STR("urls"), &urls);
+	field_json(&f, FIELD("message"), message);
+	field_str(&f, FIELD("task_id"), task);
+	field_str(&f, FIELD("context_id"), context);
+	field_str(&f, FIELD("message_id"), id);
+	field_str(&f, FIELD("tenant"), tenant);
+	field_str(&f, FIELD("push_url"), url);
+	field_json(&f, FIELD("urls"), &urls);
 	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);
@@ -162,7 +162,7 @@ static bool on_task(struct reader *rd, const struct operation *op, struct str id
 			return malformed(rd, "%s needs the URL to call", op->name.p);
 	}
 	fields_begin(&f, rd->a, 1);
-	field_str(&f, STR("push_url"), url);
+	field_str(&f, FIELD("push_url"), url);
 	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);

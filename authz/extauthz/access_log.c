@@ -96,15 +96,15 @@ static const struct json *detail_of(struct stream *s, struct arena *a)
 	struct fields f;
 
 	fields_begin(&f, a, 8);
-	field_str(&f, STR("source"), STR("access_log"));
-	field_str(&f, STR("log"), s->log_name);
-	field_int(&f, STR("status"), entry->status);
-	field_str(&f, STR("details"), excerpt(entry->details));
-	field_str(&f, STR("cluster"), excerpt(entry->cluster));
-	field_int(&f, STR("request_bytes"), bytes(entry->request_bytes));
-	field_int(&f, STR("response_bytes"), bytes(entry->response_bytes));
+	field_str(&f, FIELD("source"), STR("access_log"));
+	field_str(&f, FIELD("log"), s->log_name);
+	field_int(&f, FIELD("status"), entry->status);
+	field_str(&f, FIELD("details"), excerpt(entry->details));
+	field_str(&f, FIELD("cluster"), excerpt(entry->cluster));
+	field_int(&f, FIELD("request_bytes"), bytes(entry->request_bytes));
+	field_int(&f, FIELD("response_bytes"), bytes(entry->response_bytes));
 	if (entry->flags)
-		field_json(&f, STR("flags"), flags_of(a, entry->flags));
+		field_json(&f, FIELD("flags"), flags_of(a, entry->flags));
 	return fields_object(&f);
 }
 
@@ -115,20 +115,20 @@ static const struct json *report_of(struct stream *s, struct arena *a, struct st
 	struct fields f;
 
 	fields_begin(&f, a, 4);
-	field_str(&f, STR("evaluation_id"), id);
+	field_str(&f, FIELD("evaluation_id"), id);
 	if (kind == CLOSING_OUTCOME) {
-		field_str(&f, STR("outcome"), str_c(access_log_outcome(entry)));
-		field_json(&f, STR("detail"), detail_of(s, a));
+		field_str(&f, FIELD("outcome"), str_c(access_log_outcome(entry)));
+		field_json(&f, FIELD("detail"), detail_of(s, a));
 		if (entry->duration_ms >= 0)
-			field_int(&f, STR("duration_ms"), entry->duration_ms);
+			field_int(&f, FIELD("duration_ms"), entry->duration_ms);
 		return fields_object(&f);
 	}
 	if (entry->input_tokens >= 0)
-		field_int(&f, STR("input_tokens"), entry->input_tokens);
+		field_int(&f, FIELD("input_tokens"), entry->input_tokens);
 	if (entry->output_tokens >= 0)
-		field_int(&f, STR("output_tokens"), entry->output_tokens);
+		field_int(&f, FIELD("output_tokens"), entry->output_tokens);
 	if (entry->cost_micros >= 0)
-		field_int(&f, STR("cost_micros"), entry->cost_micros);
+		field_int(&f, FIELD("cost_micros"), entry->cost_micros);
 	return fields_object(&f);
 }
 

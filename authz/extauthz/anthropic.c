@@ -59,7 +59,7 @@ bool anthropic_body(struct reader *rd, struct str provider, struct str model, co
 	m->input = json_get(rd->body, STR("messages"));
 	m->images = model_images(m->input, "content");
 	if (json_get(rd->body, STR("container")))
-		field_bool(&rd->facts, STR("container"), true);
+		field_bool(&rd->facts, FIELD("container"), true);
 	return model_done(rd, m);
 }
 

@@ -350,8 +350,8 @@ static void decided(struct evaluation *d, const struct decision_answer *a)
 
 /* ---- the questions ---- */
 
-static const struct json *pair(struct arena *a, struct str first, struct str v, struct str second,
-			       struct str w)
+static const struct json *pair(struct arena *a, struct field_name first, struct str v,
+			       struct field_name second, struct str w)
 {
 	struct fields f;
 
@@ -368,8 +368,8 @@ static const struct json *action_of(struct run *r, const struct traffic_action *
 	struct json *v;
 
 	fields_begin(&f, r->c->scratch, 2);
-	field_str(&f, STR("name"), t->name);
-	field_json(&f, STR("properties"), t->args);
+	field_str(&f, FIELD("name"), t->name);
+	field_json(&f, FIELD("properties"), t->args);
 	v = fields_object(&f);
 	if (v)
 		v->raw = r->c->request.body;
@@ -409,16 +409,16 @@ static const struct json *resource_of(struct run *r, const struct traffic_action
 	const struct json *properties;
 
 	if (!r->c->definition.n || !str_eq(t->type, STR("tool")))
-		return pair(a, STR("id"), t->id, STR("type"), t->type);
+		return pair(a, FIELD("id"), t->id, FIELD("type"), t->type);
 	fields_begin(&said, a, 1);
-	field_str(&said, STR("definition_digest"), r->c->definition);
+	field_str(&said, FIELD("definition_digest"), r->c->definition);
 	properties = fields_object(&said);
 	if (!properties)
 		return NULL;
 	fields_begin(&f, a, 3);
-	field_str(&f, STR("id"), t->id);
-	field_json(&f, STR("properties"), properties);
-	field_str(&f, STR("type"), t->type);
+	field_str(&f, FIELD("id"), t->id);
+	field_json(&f, FIELD("properties"), properties);
+	field_str(&f, FIELD("type"), t->type);
 	return fields_object(&f);
 }
 
@@ -448,8 +448,8 @@ static bool prepare(struct run *r)
 {
 	struct check *c = r->c;
 	bool known = r->agent.id.n != 0;
-	const struct json *subject = pair(c->scratch, STR("id"),
-					  known ? r->agent.id : STR("anonymous"), STR("type"),
+	const struct json *subject = pair(c->scratch, FIELD("id"),
+					  known ? r->agent.id : STR("anonymous"), FIELD("type"),
 					  known ? STR("agent") : STR("anonymous"));
 
 	r->n = r->traffic.n;

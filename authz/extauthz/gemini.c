@@ -160,7 +160,7 @@ static bool generate(struct reader *rd, struct str model, const char *operation,
 		m->input = requests ? requests : json_get(rd->body, STR("content"));
 	m->images = model_images(m->input, "parts");
 	if (json_get(rd->body, STR("cachedContent")) || json_get(rd->body, STR("cached_content")))
-		field_bool(&rd->facts, STR("cached_content"), true);
+		field_bool(&rd->facts, FIELD("cached_content"), true);
 	return model_done(rd, m);
 }
 

@@ -9,6 +9,7 @@
 #ifndef WRIT_EXTAUTHZ_KNOWN_HEADERS_H
 #define WRIT_EXTAUTHZ_KNOWN_HEADERS_H
 
+#include "authz/base/json.h"
 #include "authz/net/call.h"
 
 /* In the order of their names, which is that of q.http.headers. */
@@ -50,7 +51,7 @@ enum header {
 
 #define HEADER_BIT(h) (UINT64_C(1) << (h))
 
-extern const struct str header_names[HEADERS]; /* in lower case; NUL-terminated */
+extern const struct str header_names[HEADERS]; /* in lower case; JSON_NAME_INIT */
 
 struct header_index {
 	const struct http_header *all;

@@ -328,7 +328,7 @@ static bool on_tool(struct mcp *m, const struct method *t)
 	    !check_params(m, arguments) || !tool_id(m, name, &id))
 		return false;
 	if (task)
-		field_bool(&m->rd->facts, STR("task"), true);
+		field_bool(&m->rd->facts, FIELD("task"), true);
 	return add_action(m->rd, t->name, STR("tool"), id, arguments);
 }
 
@@ -363,7 +363,7 @@ static bool on_reference(struct mcp *m, const struct method *t, const struct jso
 	if (!member_text(m->rd, ref, prompt ? "name" : "uri", &id))
 		return false;
 	fields_begin(&f, m->rd->a, 1);
-	field_json(&f, STR("argument"), argument);
+	field_json(&f, FIELD("argument"), argument);
 	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(m->rd);
@@ -492,7 +492,7 @@ static bool read_message(struct mcp *m, const struct json *v)
 	if (!t->notification && !check_meta(m))
 		return false;
 	if (m->params[PARAM_INPUT_RESPONSES] || m->params[PARAM_REQUEST_STATE])
-		field_bool(&m->rd->facts, STR("retry"), true);
+		field_bool(&m->rd->facts, FIELD("retry"), true);
 	m->rd->out->tool_call = t->target == ON_TOOL;
 	return dispatch(m, t, params);
 }

@@ -137,16 +137,16 @@ static const struct json *server_args(struct reader *rd, const struct model_call
 	fields_begin(&f, rd->a, 4);
 	for (size_t i = 0; label[i]; i++)
 		if (json_get_type(v, str_c(label[i]), JSON_STRING)) {
-			field_json(&f, STR("label"), json_get(v, str_c(label[i])));
+			field_json(&f, FIELD("label"), json_get(v, str_c(label[i])));
 			break;
 		}
 	for (size_t i = 0; allowed[i]; i++)
 		if (json_get(v, str_c(allowed[i]))) {
-			field_json(&f, STR("allowed_tools"), json_get(v, str_c(allowed[i])));
+			field_json(&f, FIELD("allowed_tools"), json_get(v, str_c(allowed[i])));
 			break;
 		}
-	field_json(&f, STR("require_approval"), json_get(v, STR("require_approval")));
-	field_str(&f, STR("model"), m->model);
+	field_json(&f, FIELD("require_approval"), json_get(v, STR("require_approval")));
+	field_str(&f, FIELD("model"), m->model);
 	return fields_object(&f);
 }
 
@@ -167,7 +167,7 @@ static bool add_servers(struct reader *rd, const struct model_call *m)
 		}
 		id = arena_printf(rd->a, "%.*s/%.*s", STR_FMT(m->provider), STR_FMT(id));
 		fields_begin(&f, rd->a, 1);
-		field_str(&f, STR("model"), m->model);
+		field_str(&f, FIELD("model"), m->model);
 		args = fields_object(&f);
 		if (!id.p || !args)
 			return refuse_memory(rd);
@@ -186,7 +186,7 @@ static bool put_servers(struct reader *rd, const struct model_call *m, struct fi
 	for (uint32_t i = 0; items && i < m->nservers; i++)
 		if (mcp == (m->of[i] != NULL))
 			items[list.n++] = (struct json){ .type = JSON_STRING, .s = m->servers[i] };
-	field_json(f, mcp ? STR("mcp_servers") : STR("server_tools"), &list);
+	field_json(f, mcp ? FIELD("mcp_servers") : FIELD("server_tools"), &list);
 	return items || refuse_memory(rd);
 }
 
@@ -200,24 +200,24 @@ bool model_done(struct reader *rd, struct model_call *m)
 		return refuse(rd, ERR_INVALID, "model_missing",
 			      "the request names no model; \"model\" must be a text");
 	fields_begin(&f, rd->a, FIELDS_MAX);
-	field_str(&f, STR("operation"), m->operation);
-	field_str(&f, STR("provider"), m->provider);
-	field_bool(&f, STR("stream"), m->stream);
-	field_bool(&f, STR("images"), m->images);
-	field_json(&f, STR("max_tokens"), m->max_tokens);
-	field_json(&f, STR("n"), m->n);
-	field_json(&f, STR("tools"), &tools);
+	field_str(&f, FIELD("operation"), m->operation);
+	field_str(&f, FIELD("provider"), m->provider);
+	field_bool(&f, FIELD("stream"), m->stream);
+	field_bool(&f, FIELD("images"), m->images);
+	field_json(&f, FIELD("max_tokens"), m->max_tokens);
+	field_json(&f, FIELD("n"), m->n);
+	field_json(&f, FIELD("tools"), &tools);
 	if (!put_servers(rd, m, &f, false) || !put_servers(rd, m, &f, true))
 		return false;
-	field_str(&f, STR("user"), m->user);
-	field_str(&f, STR("previous_response_id"), m->previous);
+	field_str(&f, FIELD("user"), m->user);
+	field_str(&f, FIELD("previous_response_id"), m->previous);
 	if (m->background)
-		field_bool(&f, STR("background"), true);
+		field_bool(&f, FIELD("background"), true);
 	if (m->stored)
-		field_bool(&f, STR("store"), m->store);
+		field_bool(&f, FIELD("store"), m->store);
 	if (m->input) {
-		field_int(&f, STR("input_bytes"), (int64_t)m->input->raw.n);
-		field_int(&f, STR("messages"), m->input->type == JSON_ARRAY ? m->input->n : 1);
+		field_int(&f, FIELD("input_bytes"), (int64_t)m->input->raw.n);
+		field_int(&f, FIELD("messages"), m->input->type == JSON_ARRAY ? m->input->n : 1);
 	}
 	args = fields_object(&f);
 	if (!args)
@@ -244,7 +244,7 @@ bool model_endpoint(struct reader *rd, struct str provider, bool batch)
 			      batch ? " (batches and files hold calls that are not seen here)"
 				    : "");
 	fields_begin(&f, rd->a, 1);
-	field_str(&f, STR("path"), rd->path);
+	field_str(&f, FIELD("path"), rd->path);
 	args = fields_object(&f);
 	if (!args)
 		return refuse_memory(rd);

@@ -218,7 +218,8 @@ bool openai_body(struct reader *rd, struct str provider, struct str model, const
 /* Hidden state brings in what the request does not show; it is named to the policies. */
 static bool read_responses(struct reader *rd, struct str model)
 {
-	static const char *const hides[] = { "conversation", "prompt", "container", NULL };
+	static const struct field_name hides[] = { FIELD_INIT("conversation"), FIELD_INIT("prompt"),
+						   FIELD_INIT("container") };
 	struct model_call *m = model_begin(rd, STR("openai"), "responses");
 	const struct json *store;
 
@@ -230,10 +231,10 @@ static bool read_responses(struct reader *rd, struct str model)
 		return false;
 	m->stored = store != NULL;
 	m->store = store && store->b;
-	for (size_t i = 0; hides[i]; i++)
-		if (json_get(rd->body, str_c(hides[i])) &&
-		    json_get(rd->body, str_c(hides[i]))->type != JSON_NULL)
-			field_bool(&rd->facts, str_c(hides[i]), true);
+	for (size_t i = 0; i < ARRAY_LEN(hides); i++)
+		if (json_get(rd->body, hides[i].s) &&
+		    json_get(rd->body, hides[i].s)->type != JSON_NULL)
+			field_bool(&rd->facts, hides[i], true);
 	return model_done(rd, m);
 }
 

@@ -270,36 +270,50 @@ static struct json *field(struct fields *f, struct str name, enum json_type t)
 	return v;
 }
 
-void field_str(struct fields *f, struct str name, struct str s)
+/* Of the value, what is known of its text is where it would stand behind the name. */
+static struct json *named(struct fields *f, struct field_name name, enum json_type t)
 {
-	if (s.n)
-		field(f, name, JSON_STRING)->s = s;
+	struct json *v = field(f, name.s, t);
+
+	v->raw.p = name.s.p + name.s.n + 2;
+	return v;
 }
 
-void field_text(struct fields *f, struct str name, struct str s)
+void field_str(struct fields *f, struct field_name name, struct str s)
+{
+	if (s.n)
+		named(f, name, JSON_STRING)->s = s;
+}
+
+void field_text(struct fields *f, struct field_name name, struct str s)
+{
+	named(f, name, JSON_STRING)->s = s;
+}
+
+void field_foreign(struct fields *f, struct str name, struct str s)
 {
 	field(f, name, JSON_STRING)->s = s;
 }
 
-void field_int(struct fields *f, struct str name, int64_t i)
+void field_int(struct fields *f, struct field_name name, int64_t i)
 {
-	field(f, name, JSON_INT)->i = i;
+	named(f, name, JSON_INT)->i = i;
 }
 
-void field_bool(struct fields *f, struct str name, bool b)
+void field_bool(struct fields *f, struct field_name name, bool b)
 {
-	field(f, name, JSON_BOOL)->b = b;
+	named(f, name, JSON_BOOL)->b = b;
 }
 
-void field_json(struct fields *f, struct str name, const struct json *v)
+void field_json(struct fields *f, struct field_name name, const struct json *v)
 {
 	struct json *m;
 
 	if (!v)
 		return;
-	m = field(f, name, v->type);
+	m = field(f, name.s, v->type);
 	*m = *v;
-	m->name = name;
+	m->name = name.s;
 }
 
 /* The members of @f in canonical order, elsewhere. NULL: no memory, or a name twice, a bug of ours.

@@ -18,6 +18,16 @@
 
 enum body_state { BODY_NONE, BODY_COMPLETE, BODY_PARTIAL, BODY_ENCODED };
 
+/* The name of a member of ours, as FIELD writes it. */
+struct field_name {
+	struct str s;
+};
+#define FIELD_INIT(lit)             \
+	{                           \
+		JSON_NAME_INIT(lit) \
+	}
+#define FIELD(lit) ((struct field_name)FIELD_INIT(lit))
+
 /* An object in the making, where it will stay; names are ASCII literals, none twice. Cheapest when
  * they come in canonical order. */
 struct fields {
@@ -119,11 +129,14 @@ MUST_USE bool percent_decode(struct arena *a, struct str in, struct str *out);
 
 /* Begin an object of at most @room members. */
 void fields_begin(struct fields *f, struct arena *a, uint32_t room);
-void field_str(struct fields *f, struct str name, struct str s);  /* left out if empty */
-void field_text(struct fields *f, struct str name, struct str s); /* also an empty one */
-void field_int(struct fields *f, struct str name, int64_t i);
-void field_bool(struct fields *f, struct str name, bool b);
-void field_json(struct fields *f, struct str name, const struct json *v); /* NULL: left out */
+void field_str(struct fields *f, struct field_name name, struct str s);	 /* left out if empty */
+void field_text(struct fields *f, struct field_name name, struct str s); /* also an empty one */
+/* A name of somebody else's. */
+void field_foreign(struct fields *f, struct str name, struct str s);
+void field_int(struct fields *f, struct field_name name, int64_t i);
+void field_bool(struct fields *f, struct field_name name, bool b);
+void field_json(struct fields *f, struct field_name name,
+		const struct json *v); /* NULL: left out */
 /* The end of @f. NULL: no memory. */
 struct json *fields_object(struct fields *f);
 

@@ -116,9 +116,9 @@ static bool no_overrides(struct reader *rd)
 	for (size_t i = 0; i < ARRAY_LEN(others); i++)
 		if (header_there(rd, others[i]))
 			return refuse(rd, ERR_INVALID, "override_header",
-				      "header %s would make another request of this one; leave it "
-				      "out",
-				      header_names[others[i]].p);
+				      "header %.*s would make another request of this one; leave "
+				      "it out",
+				      STR_FMT(header_names[others[i]]));
 	while (rest.n) {
 		one = rest;
 		if (!str_cut(rest, '&', &one, &rest))
@@ -326,7 +326,7 @@ static const struct json *all_headers(struct reader *rd)
 			return NULL;
 		}
 		if (k == f.n) {
-			field_text(&f, name, value);
+			field_foreign(&f, name, value);
 			continue;
 		}
 		items[k].s = arena_printf(rd->a, "%.*s, %.*s", STR_FMT(items[k].s), STR_FMT(value));
@@ -353,7 +353,7 @@ static const struct json *headers_object(struct reader *rd)
 
 		if (!text_is_utf8(value))
 			return all_headers(rd); /* which says so of the first */
-		field_text(&f, header_names[h], value);
+		field_text(&f, (struct field_name){ header_names[h] }, value);
 	}
 	return fields_object(&f);
 }
@@ -403,17 +403,17 @@ static bool describe(struct reader *rd)
 	if (!headers)
 		return rd->e->class != ERR_NONE ? false : refuse_memory(rd);
 	/* In the order that they will have. */
-	field_str(f, STR("body"), str_c(states[rd->state]));
-	field_int(f, STR("body_bytes"), (int64_t)rd->r->body.n);
-	field_json(f, STR("headers"), headers);
-	field_str(f, STR("host"), rd->r->host);
-	field_str(f, STR("method"), rd->r->method);
-	field_str(f, STR("path"), rd->path);
-	field_str(f, STR("protocol"), traffic_protocol_names[rd->out->protocol]);
-	field_str(f, STR("query"), masked_query(rd));
-	field_str(f, STR("scheme"), rd->r->scheme);
-	field_str(f, STR("server"), rd->r->route.server);
-	field_str(f, STR("version"), rd->out->version);
+	field_str(f, FIELD("body"), str_c(states[rd->state]));
+	field_int(f, FIELD("body_bytes"), (int64_t)rd->r->body.n);
+	field_json(f, FIELD("headers"), headers);
+	field_str(f, FIELD("host"), rd->r->host);
+	field_str(f, FIELD("method"), rd->r->method);
+	field_str(f, FIELD("path"), rd->path);
+	field_str(f, FIELD("protocol"), traffic_protocol_names[rd->out->protocol]);
+	field_str(f, FIELD("query"), masked_query(rd));
+	field_str(f, FIELD("scheme"), rd->r->scheme);
+	field_str(f, FIELD("server"), rd->r->route.server);
+	field_str(f, FIELD("version"), rd->out->version);
 	rd->out->http = fields_object(f);
 	return rd->out->http || refuse_memory(rd);
 }
@@ -457,9 +457,11 @@ bool traffic_read(const struct traffic_request *r, const struct json_limits *lim
 	rd.out = out;
 	rd.e = e;
 	fields_begin(&rd.facts, a, FIELDS_MAX);
-	if (!r->index)
+	rd.headers = r->index;
+	if (!rd.headers) {
 		header_index(&index, r->headers, r->nheaders);
-	rd.headers = r->index ? r->index : &index;
+		rd.headers = &index;
+	}
 	err_none(e);
 	*out = (struct traffic){ .style = r->route.style };
 	out->protocol = r->route.protocol; /* also of what is refused early */

@@ -19,15 +19,15 @@ static void each_name_is_its_own(void **state)
 		struct str name = header_names[h];
 
 		if (header_of(name) != (enum header)h)
-			fail_msg("%s is not found", name.p);
+			fail_msg("%.*s is not found", STR_FMT(name));
 		if (str_cmp(header_names[h - 1], name) >= 0)
-			fail_msg("%s is not in order", name.p);
+			fail_msg("%.*s is not in order", STR_FMT(name));
 		for (size_t i = 0; i < name.n; i++) {
 			memcpy(other, name.p, name.n);
 			other[i] = '!';
 			if (header_of((struct str){ other, name.n }) != HEADER_OTHER ||
 			    header_of((struct str){ other, i }) == (enum header)h)
-				fail_msg("%.*s is %s", (int)name.n, other, name.p);
+				fail_msg("%.*s is %.*s", (int)name.n, other, STR_FMT(name));
 		}
 	}
 	assert_int_equal(header_of((struct str){ NULL, 0 }), HEADER_OTHER);
@@ -102,15 +102,23 @@ static void see(const char *why, const char *headers, bool looked_for, const cha
 	struct err e;
 	AUTO_BUF text = { 0 };
 	AUTO_BUF got = { 0 };
+	AUTO_BUF again = { 0 };
 
 	arena_init(&a, &mem_system, 1 << 20);
 	buf_init(&text, mem_system, 4096);
 	buf_init(&got, mem_system, 4096);
+	buf_init(&again, mem_system, 4096);
 	buf_printf(&text, "GET /a\n%s%s", looked_for ? "mcp-zz: 1\n" : "", headers);
 	buf_char(&text, '\0');
 	if (!traffic_read(traffic_request_of(why, "protocol=http", text.p, &a),
 			  &json_default_limits, &a, &out, &e))
 		fail_msg("%s: %s", why, e.msg);
+	json_canonical(&got, out.http);
+	if (!json_parse(buf_str(&got), &json_default_limits, &a, &object, &e))
+		fail_msg("%s: %s in %.*s", why, e.msg, STR_FMT(buf_str(&got)));
+	json_canonical(&again, object);
+	assert_true(str_eq(buf_str(&again), buf_str(&got)));
+	buf_reset(&got);
 	object = json_get(out.http, STR("headers"));
 	if (looked_for) {
 		struct json *items = arena_alloc(&a, object->n * sizeof(*items));
