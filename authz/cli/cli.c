@@ -15,6 +15,7 @@
 #include "authz/cli/print.h"
 #include "include/writ/words.h"
 
+#define HELP_COLUMN 31
 #define REST_BYTES (256 * 1024)
 
 const struct option cli_common[] = {
@@ -82,7 +83,7 @@ static int unknown_command(struct cli *c, const struct command *table, const cha
 	names[n] = NULL;
 	if (arg[0] == '-')
 		return cli_misuse(c, "options stand behind the command: writ %s%sCOMMAND %.60s",
-				  c->command ? c->command->name : "", c->command ? " " : "", arg);
+				  c->words, c->command ? " " : "", arg);
 	near = text_nearest(str_c(arg), names);
 	if (near)
 		return cli_misuse(c, "unknown command %.60s; did you mean %s?", arg, near);
@@ -162,6 +163,79 @@ static bool take_arguments(struct cli *c, int argc, char **argv, int i, int *exi
 	return true;
 }
 
+static void help_options(FILE *out, const struct option *o)
+{
+	for (; o && o->name; o++) {
+		char left[64];
+
+		snprintf(left, sizeof(left), "%s%s%s", o->name, o->value ? " " : "",
+			 o->value ? o->value : "");
+		fprintf(out, "  %-24s %s%s\n", left, o->help, o->many ? " (repeatable)" : "");
+	}
+}
+
+/* Each group of commands stands under what it is for. @above: the words before. */
+static void help_table(FILE *out, const struct command *table, const char *above)
+{
+	bool after_group = false;
+
+	for (; table->name; table++) {
+		char left[80], words[48];
+
+		snprintf(words, sizeof(words), "%s%s%s", above, *above ? " " : "", table->name);
+		if (table->sub || after_group)
+			fputc('\n', out);
+		after_group = table->sub != NULL;
+		if (table->sub) {
+			fprintf(out, "%s:\n", table->help);
+			help_table(out, table->sub, words);
+			continue;
+		}
+		snprintf(left, sizeof(left), "%s%s%s", words, table->operands ? " " : "",
+			 table->operands ? table->operands : "");
+		if (strlen(left) > HELP_COLUMN) { /* then what it does has a line of its own */
+			fprintf(out, "  %s\n", left);
+			left[0] = '\0';
+		}
+		fprintf(out, "  %-*s %s\n", HELP_COLUMN, left, table->help);
+	}
+}
+
+/* For one command, for a group of commands, or for writ. */
+static void help(const struct cli *c, FILE *out)
+{
+	const struct command *cmd = c->command;
+
+	if (!cmd || cmd->sub) {
+		fprintf(out, "Usage: writ %s%sCOMMAND [OPTIONS]\n\n%s.\n\n", c->words,
+			cmd ? " " : "",
+			cmd ? cmd->help : "Identity, authorization and audit for AI agents");
+		help_table(out, cmd ? cmd->sub : c->commands, c->words);
+		fprintf(out, "\nOptions of every command:\n");
+		help_options(out, cli_common);
+		fprintf(out, "\nOptions of commands that talk to a server:\n");
+		help_options(out, cli_connect);
+		fprintf(out, "\nExit code: 0 done, 1 failed or denied, 2 wrong usage.\n");
+		return;
+	}
+	fprintf(out, "Usage: writ %s%s%s [OPTIONS]\n\n%s.\n", c->words, cmd->operands ? " " : "",
+		cmd->operands ? cmd->operands : "", cmd->help);
+	if (cmd->more)
+		fprintf(out, "%s\n", cmd->more);
+	fprintf(out, "\nOptions:\n");
+	help_options(out, cmd->options);
+	if (cmd->connects)
+		help_options(out, cli_connect);
+	help_options(out, cli_common);
+	if (cmd->put_rest) {
+		AUTO_BUF b;
+
+		buf_init(&b, mem_system, REST_BYTES);
+		cmd->put_rest(&b);
+		fprintf(out, "\n%s:\n%.*s", cmd->rest, STR_FMT(buf_str(&b)));
+	}
+}
+
 static bool is_help(const char *arg)
 {
 	return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0 || strcmp(arg, "help") == 0;
@@ -174,14 +248,15 @@ static bool find(struct cli *c, int argc, char **argv, int *i, int *exit_code)
 
 	for (;;) {
 		const struct command *found;
+		size_t n = strlen(c->words);
 
 		if (*i >= argc) {
-			cli_help(c, c->err, NULL, c->command);
+			help(c, c->err);
 			*exit_code = CLI_USAGE;
 			return false;
 		}
 		if (is_help(argv[*i])) {
-			cli_help(c, c->out, NULL, c->command);
+			help(c, c->out);
 			*exit_code = CLI_DONE;
 			return false;
 		}
@@ -191,8 +266,8 @@ static bool find(struct cli *c, int argc, char **argv, int *i, int *exit_code)
 			return false;
 		}
 		++*i;
-		c->parent = c->command;
 		c->command = found;
+		snprintf(c->words + n, sizeof(c->words) - n, "%s%s", n ? " " : "", found->name);
 		if (!found->sub)
 			return true;
 		table = found->sub;
@@ -216,7 +291,7 @@ bool cli_parse(struct cli *c, int argc, char **argv, int *exit_code)
 		return false;
 	c->json = cli_flag(c, "--json");
 	if (cli_flag(c, "--help")) {
-		cli_help(c, c->out, c->parent, c->command);
+		help(c, c->out);
 		*exit_code = CLI_DONE;
 		return false;
 	}
@@ -251,87 +326,11 @@ const char *cli_next(const struct cli *c, const char *name, size_t *at)
 	return NULL;
 }
 
-#define HELP_COLUMN 31
-
-static void help_options(FILE *out, const struct option *o)
-{
-	for (; o && o->name; o++) {
-		char left[64];
-
-		snprintf(left, sizeof(left), "%s%s%s", o->name, o->value ? " " : "",
-			 o->value ? o->value : "");
-		fprintf(out, "  %-24s %s%s\n", left, o->help, o->many ? " (repeatable)" : "");
-	}
-}
-
-/* Each group of commands stands under what it is for. */
-static void help_table(FILE *out, const struct command *table, const char *parent)
-{
-	bool after_group = false;
-
-	for (; table->name; table++) {
-		char left[80];
-
-		if (table->sub || after_group)
-			fputc('\n', out);
-		after_group = table->sub != NULL;
-		if (table->sub) {
-			fprintf(out, "%s:\n", table->help);
-			help_table(out, table->sub, table->name);
-			continue;
-		}
-		snprintf(left, sizeof(left), "%s%s%s%s%s", parent ? parent : "", parent ? " " : "",
-			 table->name, table->operands ? " " : "",
-			 table->operands ? table->operands : "");
-		if (strlen(left) > HELP_COLUMN) { /* then what it does has a line of its own */
-			fprintf(out, "  %s\n", left);
-			left[0] = '\0';
-		}
-		fprintf(out, "  %-*s %s\n", HELP_COLUMN, left, table->help);
-	}
-}
-
-void cli_help(const struct cli *c, FILE *out, const struct command *parent,
-	      const struct command *cmd)
-{
-	if (!cmd || cmd->sub) {
-		fprintf(out, "Usage: writ %s%sCOMMAND [OPTIONS]\n\n%s.\n\n", cmd ? cmd->name : "",
-			cmd ? " " : "",
-			cmd ? cmd->help : "Identity, authorization and audit for AI agents");
-		help_table(out, cmd ? cmd->sub : c->commands, cmd ? cmd->name : NULL);
-		fprintf(out, "\nOptions of every command:\n");
-		help_options(out, cli_common);
-		fprintf(out, "\nOptions of commands that talk to a server:\n");
-		help_options(out, cli_connect);
-		fprintf(out, "\nExit code: 0 done, 1 failed or denied, 2 wrong usage.\n");
-		return;
-	}
-	fprintf(out, "Usage: writ %s%s%s%s%s [OPTIONS]\n\n%s.\n", parent ? parent->name : "",
-		parent ? " " : "", cmd->name, cmd->operands ? " " : "",
-		cmd->operands ? cmd->operands : "", cmd->help);
-	if (cmd->more)
-		fprintf(out, "%s\n", cmd->more);
-	fprintf(out, "\nOptions:\n");
-	help_options(out, cmd->options);
-	if (cmd->connects)
-		help_options(out, cli_connect);
-	help_options(out, cli_common);
-	if (cmd->put_rest) {
-		AUTO_BUF b;
-
-		buf_init(&b, mem_system, REST_BYTES);
-		cmd->put_rest(&b);
-		fprintf(out, "\n%s:\n%.*s", cmd->rest, STR_FMT(buf_str(&b)));
-	}
-}
-
 /* "agent show: ", or nothing before a command is known. */
 static void put_where(const struct cli *c, struct buf *b)
 {
-	if (c->parent)
-		buf_printf(b, "%s ", c->parent->name);
 	if (c->command)
-		buf_printf(b, "%s: ", c->command->name);
+		buf_printf(b, "%s: ", c->words);
 }
 
 int cli_fail(struct cli *c, const struct err *e)
@@ -375,9 +374,8 @@ int cli_run(const struct command *commands, FILE *out, FILE *err, int argc, char
 	struct cli c = { .out = out, .err = err, .commands = commands };
 	int exit_code = CLI_USAGE;
 
-	if (!cli_parse(&c, argc, argv, &exit_code))
-		return exit_code;
-	exit_code = c.command->run(&c);
+	if (cli_parse(&c, argc, argv, &exit_code))
+		exit_code = c.command->run(&c);
 	/* A full disk or a closed pipe must not look like success. */
 	if ((fflush(out) != 0 || ferror(out)) && exit_code == CLI_DONE) {
 		struct err e = { 0 };

@@ -47,8 +47,9 @@ struct command {
 struct cli {
 	FILE *out, *err;
 	const struct command *commands; /* the top of the table */
-	const struct command *parent, *command;
-	bool json; /* --json was given */
+	const struct command *command;	/* the one that was found so far, */
+	char words[48];			/* ... and how it is typed: "audit tail" */
+	bool json;			/* --json was given */
 	const char *operands[CLI_OPERANDS];
 	size_t noperands;
 	struct {
@@ -68,12 +69,9 @@ bool cli_parse(struct cli *c, int argc, char **argv, int *exit_code);
 /* The value of an option, or NULL if it was not given; "" for a flag. */
 const char *cli_value(const struct cli *c, const char *name);
 bool cli_flag(const struct cli *c, const char *name);
+
 /* The next value of an option that may be repeated, from *at (start at 0) on; NULL at the end. */
 const char *cli_next(const struct cli *c, const char *name, size_t *at);
-
-/* Help for one command, for a command with subcommands, or (NULL, NULL) for writ. */
-void cli_help(const struct cli *c, FILE *out, const struct command *parent,
-	      const struct command *cmd);
 
 /* "writ: agent show: <message>" on stderr, or with --json the error as an object.
  * Return CLI_FAILED (CLI_USAGE for the code "wrong_usage") and CLI_USAGE. */

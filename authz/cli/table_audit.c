@@ -253,11 +253,11 @@ const struct command cli_audit_commands[] = {
 	  .options = timestamp_options,
 	  .connects = true,
 	  .run = run_audit_timestamp },
-	{ .name = "witness", .help = "See who watches whom", .sub = witness_commands },
 	{ .name = "key",
 	  .help = "Print the log's verifier key, or let another one follow",
 	  .options = key_options,
 	  .connects = true,
 	  .run = run_audit_key },
+	{ .name = "witness", .help = "See who watches whom", .sub = witness_commands },
 	END_COMMANDS,
 };

@@ -130,33 +130,44 @@ static void lost_output_is_no_success(void **state)
 		{ .name = "lose", .help = "Lose", .run = lose_output },
 		{ .name = NULL },
 	};
-	char *argv[] = { "writ", "lose", NULL }, *text = NULL;
-	size_t n = 0;
-	FILE *full = fopen("/dev/full", "w"), *err = open_memstream(&text, &n);
+	static char *const words[] = { "lose", "--help", "--version" };
 
 	(void)state;
-	assert_non_null(full);
-	assert_int_equal(cli_run(commands, full, err, 2, argv), CLI_FAILED);
-	fclose(err);
-	fclose(full);
-	assert_non_null(strstr(text, "not all output could be written"));
-	free(text);
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		char *argv[] = { "writ", words[i], NULL }, *text = NULL;
+		size_t n = 0;
+		FILE *full = fopen("/dev/full", "w"), *err = open_memstream(&text, &n);
+		int exit_code;
+
+		assert_non_null(full);
+		exit_code = cli_run(commands, full, err, 2, argv);
+		fclose(err);
+		fclose(full);
+		if (exit_code != CLI_FAILED || !strstr(text, "not all output could be written"))
+			fail_msg("%s: exit %d: %s", words[i], exit_code, text);
+		free(text);
+	}
 }
 
 /* --- the real table --- */
 
-static void every_command(void (*each)(const struct command *parent, const struct command *cmd))
+/* @words: the command as one types it. */
+static void every_command(const struct command *table, const char *above,
+			  void (*each)(const char *words, const struct command *cmd))
 {
-	for (const struct command *c = cli_commands; c->name; c++) {
-		each(NULL, c);
-		for (const struct command *s = c->sub; s && s->name; s++)
-			each(c, s);
+	for (const struct command *c = table; c->name; c++) {
+		char words[100];
+
+		snprintf(words, sizeof(words), "%s%s%s", above, *above ? " " : "", c->name);
+		each(words, c);
+		if (c->sub)
+			every_command(c->sub, words, each);
 	}
 }
 
-static void check_entry(const struct command *parent, const struct command *cmd)
+static void check_entry(const char *words, const struct command *cmd)
 {
-	char line[200];
+	char line[200], shown[200];
 
 	if (!cmd->run == !cmd->sub)
 		fail_msg("%s: neither or both of run and sub", cmd->name);
@@ -165,12 +176,13 @@ static void check_entry(const struct command *parent, const struct command *cmd)
 		fail_msg("%s: help is no line", cmd->name);
 	if (cmd->most > CLI_OPERANDS || cmd->least > cmd->most || !cmd->operands != !cmd->most)
 		fail_msg("%s: operands", cmd->name);
-	snprintf(line, sizeof(line), "writ %s %s --help", parent ? parent->name : "", cmd->name);
+	snprintf(line, sizeof(line), "writ %s --help", words);
+	snprintf(shown, sizeof(shown), "Usage: writ %s ", words);
 	{
 		AUTO_RUN r = run_line(cli_commands, line);
 		const char *out = r.out ? r.out : "";
 
-		if (r.exit_code != 0 || r.nerr || !strstr(out, cmd->help))
+		if (r.exit_code != 0 || r.nerr || !strstr(out, shown) || !strstr(out, cmd->help))
 			fail_msg("%s: %s%s", line, r.out, r.err);
 		for (const struct option *o = cmd->options; o && o->name; o++)
 			if (strncmp(o->name, "--", 2) != 0 || !strstr(out, o->name) ||
@@ -180,29 +192,28 @@ static void check_entry(const struct command *parent, const struct command *cmd)
 			fail_msg("%s: the common options are missing", line);
 	}
 	if (cmd->run) {
-		snprintf(line, sizeof(line), "writ %s %s --no-such-option-at-all",
-			 parent ? parent->name : "", cmd->name);
+		snprintf(line, sizeof(line), "writ %s --no-such-option-at-all", words);
+		snprintf(shown, sizeof(shown), "writ: %s: ", words);
 		AUTO_RUN r = run_line(cli_commands, line);
 
-		if (r.exit_code != 2)
-			fail_msg("%s: exit %d", line, r.exit_code);
+		if (r.exit_code != 2 || !strstr(r.err, shown))
+			fail_msg("%s: exit %d: %s", line, r.exit_code, r.err);
 	}
 }
 
 static void every_command_has_its_help(void **state)
 {
 	(void)state;
-	every_command(check_entry);
+	every_command(cli_commands, "", check_entry);
 }
 
 static const char *usage;
 
-static void check_usage(const struct command *parent, const struct command *cmd)
+static void check_usage(const char *words, const struct command *cmd)
 {
-	char left[100];
+	char left[120];
 
-	snprintf(left, sizeof(left), "  %s%s%s", parent ? parent->name : "", parent ? " " : "",
-		 cmd->name);
+	snprintf(left, sizeof(left), "\n  %s ", words);
 	if (cmd->run && (!strstr(usage, left) || !strstr(usage, cmd->help)))
 		fail_msg("usage does not list %s", left);
 }
@@ -214,7 +225,7 @@ static void usage_is_the_table(void **state)
 	(void)state;
 	assert_int_equal(r.exit_code, 0);
 	usage = r.out;
-	every_command(check_usage);
+	every_command(cli_commands, "", check_usage);
 }
 
 static void version_is_one_line(void **state)
