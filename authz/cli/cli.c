@@ -315,6 +315,13 @@ bool cli_flag(const struct cli *c, const char *name)
 	return cli_value(c, name) != NULL;
 }
 
+const char *cli_output(const struct cli *c)
+{
+	const char *name = cli_value(c, "--output");
+
+	return name && strcmp(name, "-") != 0 ? name : NULL;
+}
+
 const char *cli_next(const struct cli *c, const char *name, size_t *at)
 {
 	while (*at < c->ngiven) {

@@ -70,6 +70,9 @@ bool cli_parse(struct cli *c, int argc, char **argv, int *exit_code);
 const char *cli_value(const struct cli *c, const char *name);
 bool cli_flag(const struct cli *c, const char *name);
 
+/* The file that --output names; NULL for standard output, which - is too. */
+const char *cli_output(const struct cli *c);
+
 /* The next value of an option that may be repeated, from *at (start at 0) on; NULL at the end. */
 const char *cli_next(const struct cli *c, const char *name, size_t *at);
 

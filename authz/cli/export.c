@@ -126,7 +126,7 @@ static bool put_page(struct cli *c, struct buf *out, struct buf *last, bool *mor
 /* Whole or not at all, and for its owner alone: it says who may become whom. */
 static bool write_out(struct cli *c, struct str text, struct err *e)
 {
-	const char *output = cli_value(c, "--output");
+	const char *output = cli_output(c);
 
 	if (output)
 		return file_replace_path(output, text, 0600, e);

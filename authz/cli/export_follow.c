@@ -260,7 +260,7 @@ static bool open_output(struct follow *f, const char *name, struct err *e)
 
 static int start(struct follow *f)
 {
-	const char *from = cli_value(f->c, "--from"), *name = cli_value(f->c, "--output");
+	const char *from = cli_value(f->c, "--from"), *name = cli_output(f->c);
 	struct err e = { 0 };
 	int exit_code = CLI_FAILED;
 	uint64_t number;
@@ -272,7 +272,7 @@ static int start(struct follow *f)
 	f->to = f->c->out;
 	f->sha = sha256_new(&e);
 	if (!f->sha || !api_open(f->c, API_ADMIN, &f->api, &e) ||
-	    (name && strcmp(name, "-") != 0 && !open_output(f, name, &e)))
+	    (name && !open_output(f, name, &e)))
 		return cli_fail(f->c, &e);
 	return ask_origin(f, &exit_code) ? follow(f) : exit_code;
 }

@@ -331,7 +331,7 @@ static int export_to_file(struct cli *c, struct files *f)
 	if (snprintf(f->part, sizeof(f->part), "%s.part", f->name) >= (int)sizeof(f->part) ||
 	    snprintf(f->resume, sizeof(f->resume), "%s.resume", f->name) >= (int)sizeof(f->resume))
 		return cli_misuse(c, "--output: the name is too long");
-	if (f->resumable && !read_state(c, f, &again, &e))
+	if (!file_is_replaceable(f->name, &e) || (f->resumable && !read_state(c, f, &again, &e)))
 		return cli_fail(c, &e);
 	if (f->resumable && !again && !fix_range(c, f, &exit_code))
 		return exit_code;
@@ -375,7 +375,7 @@ static int check_options(struct cli *c)
 
 int run_audit_export(struct cli *c)
 {
-	const char *name = cli_value(c, "--output");
+	const char *name = cli_output(c);
 	struct files f = { .name = name, .resumable = cli_flag(c, "--resume") };
 	struct output o = { .to = c->out };
 	int exit_code = check_options(c);
@@ -384,13 +384,13 @@ int run_audit_export(struct cli *c)
 		return exit_code;
 	if (cli_flag(c, "--follow"))
 		return audit_export_follow(c);
-	if (f.resumable && (!name || strcmp(name, "-") == 0))
+	if (f.resumable && !name)
 		return cli_misuse(c, "--resume: what is there is in a file; name it with --output");
 	buf_init(&f.path, mem_system, PATH_MAX_BYTES);
 	put_path(c, &f.path);
 	if (!buf_ok(&f.path)) {
 		exit_code = cli_misuse(c, "the filters are longer than %d bytes", PATH_MAX_BYTES);
-	} else if (name && strcmp(name, "-") != 0) {
+	} else if (name) {
 		exit_code = export_to_file(c, &f);
 	} else {
 		buf_char(&f.path, '\0');

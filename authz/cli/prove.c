@@ -30,7 +30,7 @@ static bool is_covered(const struct answer *a)
 
 static int print_proof(struct cli *c, const struct answer *a)
 {
-	const char *output = cli_value(c, "--output");
+	const char *output = cli_output(c);
 	const struct json *text = json_get_type(a->value, STR("tlog_proof"), JSON_STRING);
 	const struct json *seq = json_get_type(a->value, STR("seq"), JSON_INT);
 	struct err e = { 0 };
@@ -39,7 +39,7 @@ static int print_proof(struct cli *c, const struct answer *a)
 		err_code(&e, ERR_INTERNAL, "bad_response", "the server's answer holds no proof");
 		return cli_fail(c, &e);
 	}
-	if (output && strcmp(output, "-") != 0) {
+	if (output) {
 		if (!file_replace_path(output, text->s, 0644, &e))
 			return cli_fail(c, &e);
 		if (!c->json)

@@ -258,6 +258,7 @@ int run_audit_redact(struct cli *c)
 {
 	const char *file = cli_value(c, "--report");
 	struct totals t = { 0 };
+	struct err e = { 0 };
 	AUTO_BUF b;
 	int exit_code = CLI_DONE;
 
@@ -271,6 +272,9 @@ int run_audit_redact(struct cli *c)
 		return cli_misuse(c,
 				  "--reason is missing: why, in a few words and without personal "
 				  "data");
+	if (file &&
+	    !file_is_replaceable(file, &e)) /* what is erased is not erased once more for it */
+		return cli_fail(c, &e);
 	buf_init(&t.parts, mem_system, REPORT_MAX);
 	buf_init(&t.fields, mem_system, BODY_MAX);
 	buf_init(&t.by, mem_system, BODY_MAX);
@@ -283,9 +287,11 @@ int run_audit_redact(struct cli *c)
 	put_text(c, &b, "--person", "person");
 	put_text(c, &b, "--reason", "reason");
 	put_text(c, &b, "--basis", "basis");
-	if (put_times(c, &b, &exit_code) && run_steps(c, buf_str(&b), &t, &exit_code) &&
-	    (!file || write_report(c, file, &t, &exit_code)))
-		print_totals(c, &t, file);
+	if (put_times(c, &b, &exit_code) && run_steps(c, buf_str(&b), &t, &exit_code)) {
+		bool written = file && write_report(c, file, &t, &exit_code);
+
+		print_totals(c, &t, written ? file : NULL);
+	}
 	buf_clear(&t.parts);
 	buf_clear(&t.fields);
 	buf_clear(&t.by);

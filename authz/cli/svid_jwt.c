@@ -14,7 +14,7 @@
 /* @a NULL: the token is not from an answer in JSON. */
 static int put_token(struct cli *c, struct str svid, const struct answer *a)
 {
-	const char *output = cli_value(c, "--output");
+	const char *output = cli_output(c);
 	struct err e = { 0 };
 	AUTO_BUF b;
 

@@ -43,7 +43,7 @@ static bool ask(struct cli *c, const char *path, const struct buf *form, struct 
 static int put_token(struct cli *c, const struct answer *a)
 {
 	struct str token = answer_text(a->value, "access_token");
-	const char *output = cli_value(c, "--output");
+	const char *output = cli_output(c);
 	struct err e = { 0 };
 
 	if (!token.n || !text_is_printable(token)) {
@@ -91,7 +91,7 @@ static void put_scopes(const struct cli *c, struct buf *form)
 int run_token_exchange(struct cli *c)
 {
 	const char *subject = cli_value(c, "--subject-token"),
-		   *audience = cli_value(c, "--audience"), *output = cli_value(c, "--output");
+		   *audience = cli_value(c, "--audience"), *output = cli_output(c);
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
 	AUTO_BUF token = { 0 };

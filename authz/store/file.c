@@ -111,18 +111,55 @@ bool file_replace(const struct file_calls *calls, int dir, const char *name, str
 	return sync_folder(c, dir, name, e);
 }
 
-bool file_replace_path(const char *path, struct str text, mode_t mode, struct err *e)
+/* The folder of @path, and its *@name in there; -1 on failure. */
+static int open_folder(const char *path, const char **name, struct err *e)
 {
 	const char *slash = strrchr(path, '/');
 	char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
 	int dir = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	bool ok;
 
 	free(folder);
+	*name = slash ? slash + 1 : path;
 	if (dir < 0)
-		return fail(path, "written (its folder cannot be opened)", e);
-	ok = file_replace(NULL, dir, slash ? slash + 1 : path, text, mode, e);
-	close(dir);
+		fail(path, "written (its folder cannot be opened)", e);
+	return dir;
+}
+
+static bool is_replaceable(int dir, const char *name, const char *path, struct err *e)
+{
+	struct stat st;
+
+	if (!*name)
+		return err_set(e, ERR_INVALID, "%s: is no name of a file", path);
+	if (fstatat(dir, name, &st, 0) == 0 && !S_ISREG(st.st_mode))
+		return err_set(e, ERR_INVALID,
+			       "%s: is no regular file, and will not be replaced by one; name a "
+			       "file that is there or is to be made",
+			       path);
+	return faccessat(dir, ".", W_OK | X_OK, AT_EACCESS) == 0 ||
+	       fail(path, "written (a new file in its folder)", e);
+}
+
+bool file_is_replaceable(const char *path, struct err *e)
+{
+	const char *name;
+	int dir = open_folder(path, &name, e);
+	bool ok = dir >= 0 && is_replaceable(dir, name, path, e);
+
+	if (dir >= 0)
+		close(dir);
+	return ok;
+}
+
+bool file_replace_path(const char *path, struct str text, mode_t mode, struct err *e)
+{
+	const char *name;
+	int dir = open_folder(path, &name, e);
+	bool ok = dir >= 0 && is_replaceable(dir, name, path, e) &&
+		  file_replace(NULL, dir, name, text, mode, e);
+
+	if (dir >= 0)
+		close(dir);
 	return ok;
 }
 

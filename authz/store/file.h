@@ -34,8 +34,13 @@ extern const struct file_calls file_system_calls;
 MUST_USE bool file_replace(const struct file_calls *calls, int dir, const char *name,
 			   struct str text, mode_t mode, struct err *e);
 
-/* The same for the file at @path. */
+/* The same for the file at @path, if file_is_replaceable says so. */
 MUST_USE bool file_replace_path(const char *path, struct str text, mode_t mode, struct err *e);
+
+/* Can what is at @path be replaced, as far as can be told beforehand? A file or nothing is there,
+ * and its folder may be written. Never a device, a pipe or a socket, nor a link to one: replacing
+ * /dev/stdout would take it from every program of the machine. */
+MUST_USE bool file_is_replaceable(const char *path, struct err *e);
 
 /* Append all of @name to @out; over @max bytes, not a regular file or a symbolic link: refused.
  * No such file: ERR_NOT_FOUND. */

@@ -56,6 +56,10 @@ def what_is_erased_is_in_no_file():
     before = d.export("before.jsonl")
     equal(verdict(d, before), "none", "redaction before")
     report = d.path("report.json")
+    os.mkfifo(d.path("pipe"))
+    for place in (d.path("pipe"), d.path("none", "report.json")):  # erasing is not done again for a report
+        done = d.writ("audit", "redact", "--all", "--reason", "case 4711", "--report", place, code=1)
+        check(place in done.stderr and places(d, SECRET), f"erased without a place for the report: {done.stderr}")
     done = d.writ("audit", "redact", "--record", c["evaluation_id"], "--reason", "case 4711", "--basis", "gdpr-17",
                   "--report", report, code=0)
     check("erased 2 openings of 1 records" in done.stdout, done.stdout)

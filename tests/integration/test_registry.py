@@ -1,6 +1,7 @@
 #!/usr/bin/env -S python3 -B
 """The registry in bulk: import all or nothing, export and back, orphans, what every entry must say."""
 import json
+import os
 
 from harness import TRUST_DOMAIN, Deployment, check, equal, is_error, leaves, main, test
 
@@ -45,6 +46,10 @@ def an_export_read_back_is_the_same_registry():
     d.writ("agent", "export", "--output", d.path("out.lua"), code=0)
     with open(d.path("out.lua"), encoding="ascii") as f:
         equal(f.read(), first, "the file")
+    equal(d.writ("agent", "export", "--output", "-", code=0).stdout, first, "standard output by its name")
+    os.mkfifo(d.path("pipe"))
+    for what in ("agent", "audit"):
+        check("no regular file" in d.writ(what, "export", "--output", d.path("pipe"), code=1).stderr, what)
 
 
 @test

@@ -140,20 +140,39 @@ static void replaces_the_file_of_a_path(void **state)
 		{ "again", "%s//f", true },
 		{ "no such folder", "%s/none/f", false },
 		{ "a folder, no file", "%s/", false },
+		{ "a folder by its name", "%s/folder", false },
+		{ "a pipe, as somebody may read it", "%s/pipe", false },
+		{ "a link to a pipe, as /dev/stdout is one", "%s/to-pipe", false },
+		{ "a link to a file is replaced itself", "%s/to-file", true },
+		{ "a link to nothing", "%s/to-nothing", true },
 	};
+	int dir = open(*state, O_RDONLY | O_DIRECTORY);
 	struct stat st;
+
+	assert_int_equal(mkdirat(dir, "folder", 0700), 0);
+	assert_int_equal(mkfifoat(dir, "pipe", 0600), 0);
+	assert_int_equal(symlinkat("pipe", dir, "to-pipe"), 0);
+	assert_int_equal(symlinkat("kept", dir, "to-file"), 0);
+	assert_int_equal(symlinkat("nothing", dir, "to-nothing"), 0);
+	spill(state, "kept", "as it was", 0600);
 
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct err e = { 0 };
 		char path[4200];
 
 		snprintf(path, sizeof(path), cases[i].path, (const char *)*state);
-		if (file_replace_path(path, STR("text"), 0640, &e) != cases[i].ok)
+		if (file_is_replaceable(path, &e) != cases[i].ok ||
+		    file_replace_path(path, STR("text"), 0640, &e) != cases[i].ok)
 			fail_msg("%s: %s (%s)", cases[i].why, path, e.msg);
-		if (cases[i].ok &&
-		    (stat(path, &st) || st.st_size != 4 || (st.st_mode & 07777) != 0640))
+		if (cases[i].ok && (lstat(path, &st) || !S_ISREG(st.st_mode) || st.st_size != 4 ||
+				    (st.st_mode & 07777) != 0640))
 			fail_msg("%s: %s is another file", cases[i].why, path);
 	}
+	assert_int_equal(fstatat(dir, "pipe", &st, 0), 0);
+	assert_true(S_ISFIFO(st.st_mode));
+	assert_int_equal(fstatat(dir, "kept", &st, 0), 0);
+	assert_int_equal(st.st_size, 9);
+	close(dir);
 }
 
 static void reads_only_plain_files_within_bounds(void **state)
