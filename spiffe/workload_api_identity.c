@@ -88,7 +88,7 @@ static bool is_tainted(const struct workload_identity *i)
 
 static bool take(struct workload_identity *i, struct str der, struct err *e)
 {
-	int64_t now = workload_now_ms(i->api), ends;
+	int64_t now = workload_now_ms(i->api), ends = 0;
 	char authority[AUTHORITY_ID_MAX + 1];
 
 	if (i->kind == WORKLOAD_X509 ? !read_leaf(der, &ends, authority, e)
