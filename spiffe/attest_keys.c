@@ -1,10 +1,10 @@
 /* What attestors trust, from files: JWK sets of issuers, and certificates that vouch. */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <unistd.h>
 
+#include "authz/base/pem.h"
 #include "spiffe/attest_inside.h"
 
 static bool read_file(const char *path, struct buf *out, struct stat *st, struct err *e)
@@ -96,7 +96,7 @@ static bool add_anchors(X509_STORE *store, const char *path, int *n, struct err 
 	if (!read_file(path, &text, &st, e))
 		return false;
 	bio = BIO_new_mem_buf(text.p, (int)text.n);
-	while (ok && bio && (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+	while (ok && bio && (cert = pem_certificate(bio))) {
 		ok = X509_check_purpose(cert, -1, 0) == 1 &&
 		     (X509_get_extension_flags(cert) & EXFLAG_CA) &&
 		     X509_STORE_add_cert(store, cert) == 1 && ++*n <= ATTEST_ANCHORS_MAX;

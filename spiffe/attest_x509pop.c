@@ -16,10 +16,10 @@
  */
 #include <endian.h>
 #include <openssl/hmac.h>
-#include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/x509v3.h>
 
+#include "authz/base/pem.h"
 #include "authz/base/text.h"
 #include "spiffe/attest_inside.h"
 #include "spiffe/x509_svid.h"
@@ -106,7 +106,7 @@ static bool read_chain(struct str pem, STACK_OF(X509) * chain, struct err *e)
 	X509 *cert;
 
 	while (bio && sk_X509_num(chain) <= CHAIN_MAX &&
-	       (cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+	       (cert = pem_certificate(bio)))
 		if (sk_X509_push(chain, cert) <= 0)
 			X509_free(cert);
 	BIO_free(bio);

@@ -2,11 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "authz/base/pem.h"
 #include "authz/store/file.h"
 #include "spiffe/crypto.h"
 #include "spiffe/signer_seal.h"
@@ -47,7 +47,7 @@ bool upstream_read_pem(const char *path, size_t max, struct buf *der, struct err
 
 	if (!bio)
 		return false;
-	while ((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+	while ((cert = pem_certificate(bio))) {
 		int n = i2d_X509(cert, NULL);
 		unsigned char *at = n > 0 ? (unsigned char *)buf_room(der, (size_t)n) : NULL;
 
@@ -68,15 +68,6 @@ bool upstream_read_pem(const char *path, size_t max, struct buf *der, struct err
 	       err_set(e, ERR_INVALID, "authority.upstream: %s holds no certificate in PEM", path);
 }
 
-static int no_password(char *buf, int size, int writing, void *ctx)
-{
-	(void)buf;
-	(void)size;
-	(void)writing;
-	(void)ctx;
-	return -1;
-}
-
 static bool read_key(const char *path, EVP_PKEY **out, struct err *e)
 {
 	AUTO_SECRET text = { 0 };
@@ -91,7 +82,7 @@ static bool read_key(const char *path, EVP_PKEY **out, struct err *e)
 	bio = open_pem(path, &text, e);
 	if (!bio)
 		return false;
-	*out = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+	*out = pem_private_key(bio);
 	BIO_free(bio);
 	if (*out)
 		return true;

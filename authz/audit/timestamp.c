@@ -5,13 +5,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/ts.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "authz/base/pem.h"
 #include "authz/base/text.h"
 #include "authz/store/file.h"
 
@@ -102,7 +102,7 @@ static X509_STORE *store_of(struct str ca, int64_t at_s, struct err *e)
 	X509 *cert;
 	size_t n = 0;
 
-	while (store && in && (cert = PEM_read_bio_X509(in, NULL, NULL, NULL))) {
+	while (store && in && (cert = pem_certificate(in))) {
 		n += X509_STORE_add_cert(store, cert) == 1;
 		X509_free(cert);
 	}

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "authz/base/pem.h"
 #include "authz/store/file.h"
 #include "spiffe/x509_svid.h"
 
@@ -18,12 +18,6 @@ struct judge {
 	struct str own;	    /* trust domain of our own SVID; empty: we have none */
 	struct err err;
 };
-
-static int no_password(char *text, int n, int writing, void *ctx)
-{
-	(void)text, (void)n, (void)writing, (void)ctx;
-	return -1; /* a question at the terminal would hang a program that calls us */
-}
 
 /* OpenSSL says nothing useful of a file that is not there. */
 static bool is_readable(const char *path, const char *what, struct err *e)
@@ -51,7 +45,7 @@ SSL_CTX *peer_context(const struct client_tls *tls, struct err *e)
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	SSL_CTX_set_default_passwd_cb(ctx, no_password);
+	SSL_CTX_set_default_passwd_cb(ctx, pem_no_passphrase);
 	if (tls && tls->svid &&
 	    (SSL_CTX_use_certificate_chain_file(ctx, tls->svid) != 1 ||
 	     SSL_CTX_use_PrivateKey_file(ctx, tls->key ? tls->key : "", SSL_FILETYPE_PEM) != 1 ||
@@ -132,7 +126,7 @@ bool peer_bundles(struct str pem, struct str domain, struct bundle_set **out, st
 	bool ok = in && set;
 
 	while (ok) {
-		AUTO_X509 *authority = PEM_read_bio_X509(in, NULL, no_password, NULL);
+		AUTO_X509 *authority = pem_certificate(in);
 
 		if (!authority)
 			break;

@@ -3,9 +3,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <unistd.h>
 
+#include "authz/base/pem.h"
 #include "authz/base/text.h"
 #include "authz/cli/api.h"
 #include "authz/cli/commands.h"
@@ -21,19 +21,10 @@ static void free_pkey(EVP_PKEY **key)
 }
 
 /* The prompt of libcrypto would ask a terminal that is not there. */
-static int no_passphrase(char *out, int size, int rwflag, void *ctx)
-{
-	(void)out;
-	(void)size;
-	(void)rwflag;
-	(void)ctx;
-	return -1;
-}
-
 static EVP_PKEY *parse_key(struct str pem)
 {
 	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
-	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
+	EVP_PKEY *key = bio ? pem_private_key(bio) : NULL;
 
 	BIO_free(bio);
 	if (key && !EVP_PKEY_is_a(key, "ED25519")) {

@@ -8,13 +8,13 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "authz/base/clock.h"
+#include "authz/base/pem.h"
 #include "authz/base/text.h"
 #include "authz/cli/commands.h"
 #include "authz/cli/peer.h"
@@ -73,7 +73,7 @@ static STACK_OF(X509) * read_chain(struct str pem)
 	X509 *cert;
 
 	while (chain && in && sk_X509_num(chain) < X509_SVID_CHAIN_MAX &&
-	       (cert = PEM_read_bio_X509(in, NULL, NULL, NULL)))
+	       (cert = pem_certificate(in)))
 		if (!sk_X509_push(chain, cert))
 			X509_free(cert);
 	ERR_clear_error(); /* the end of the text is one */
@@ -434,7 +434,7 @@ bool svid_obtain(struct cli *c, const struct svid_files *files, bool by_proof,
 static EVP_PKEY *read_key(struct str pem)
 {
 	BIO *in = BIO_new_mem_buf(pem.p, (int)pem.n);
-	EVP_PKEY *key = in ? PEM_read_bio_PrivateKey(in, NULL, NULL, (void *)"") : NULL;
+	EVP_PKEY *key = in ? pem_private_key(in) : NULL;
 
 	ERR_clear_error();
 	BIO_free(in);

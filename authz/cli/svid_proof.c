@@ -3,10 +3,10 @@
  * system or its cluster, or a certificate of another PKI and a signature by its key.
  */
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/rsa.h>
 
 #include "authz/base/digest.h"
+#include "authz/base/pem.h"
 #include "authz/base/text.h"
 #include "authz/cli/svid.h"
 #include "spiffe/crypto.h"
@@ -103,7 +103,7 @@ static bool read_key(const char *path, EVP_PKEY **out, struct err *e)
 	if (!api_read_file(path, PEM_BYTES, &pem, e))
 		return false;
 	in = BIO_new_mem_buf(pem.p, (int)pem.n);
-	*out = in ? PEM_read_bio_PrivateKey(in, NULL, NULL, (void *)"") : NULL;
+	*out = in ? pem_private_key(in) : NULL;
 	ERR_clear_error();
 	BIO_free(in);
 	mem_wipe(pem.p, pem.n);

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "authz/base/pem.h"
+
 #define SLICE_MS 100
 #define ADDRESSES_MAX 16 /* of one name that are tried */
 
@@ -208,6 +210,7 @@ static bool show_certificate(struct dial_conn *c, struct err *e)
 {
 	if (!c->to.cert_file)
 		return true;
+	SSL_CTX_set_default_passwd_cb(c->ctx, pem_no_passphrase);
 	if (SSL_CTX_use_certificate_chain_file(c->ctx, c->to.cert_file) == 1 &&
 	    SSL_CTX_use_PrivateKey_file(c->ctx, c->to.key_file, SSL_FILETYPE_PEM) == 1 &&
 	    SSL_CTX_check_private_key(c->ctx) == 1)

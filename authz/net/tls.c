@@ -1,10 +1,10 @@
 #include "authz/net/tls.h"
 
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <stdlib.h>
 
 #include "authz/base/mem.h"
+#include "authz/base/pem.h"
 
 struct tls {
 	struct tls_settings settings;
@@ -74,7 +74,7 @@ static STACK_OF(X509) * read_certs(struct str pem)
 	STACK_OF(X509) *all = sk_X509_new_null();
 	X509 *one;
 
-	while (bio && all && (one = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
+	while (bio && all && (one = pem_certificate(bio)))
 		if (!sk_X509_push(all, one))
 			X509_free(one);
 	BIO_free(bio);
@@ -86,14 +86,15 @@ struct tls_certificate *tls_certificate_from_pem(struct str certs, struct str ke
 {
 	STACK_OF(X509) *all = read_certs(certs);
 	BIO *bio = BIO_new_mem_buf(key.p, (int)key.n);
-	EVP_PKEY *pkey = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL) : NULL;
+	EVP_PKEY *pkey = bio ? pem_private_key(bio) : NULL;
 	X509 *leaf = all ? sk_X509_shift(all) : NULL;
 	struct tls_certificate *c = NULL;
 
 	if (!leaf)
 		err_set(e, ERR_INVALID, "the server's certificate is not in PEM form");
 	else if (!pkey)
-		err_set(e, ERR_INVALID, "the server's private key is not in PEM form");
+		err_set(e, ERR_INVALID,
+			"the server's private key is not in PEM form, or needs a password");
 	else
 		c = tls_certificate_new(leaf, all, pkey, e);
 	ERR_clear_error();

@@ -275,7 +275,7 @@ class Deployment:
         with open(self.output, "ab") as out, open(self.errors, "ab") as err:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--config", self.config_file], cwd=self.dir, stdout=out, stderr=err,
-                stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+                stdin=subprocess.PIPE, env=environment, start_new_session=True)  # whatever asks there waits
         return self
 
     def start(self, env=None, path="/readyz"):

@@ -249,6 +249,9 @@ def who_holds_the_key_of_a_certificate():
     refused(attest(**pop(signer="fake")), 401, "invalid_certificate", "signed by another key")
     refused(attest(**pop("rsa")), 401, "invalid_certificate", "PKCS#1 padding")
     refused(attest(**pop("pop-ca")), 401, "invalid_certificate", "the authority itself")
+    locked = "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF\n\nAAAAAAAAAAAAAAAAAAAAAA=="
+    refused(attest(x509pop={**pop()["x509pop"], "chain": f"-----BEGIN CERTIFICATE-----\n{locked}\n-----END CERTIFICATE-----\n"}),
+            401, "invalid_certificate", "an encrypted certificate: nobody is asked for its passphrase")
     other = openssl("pkey", "-in", d.path("fake.key"), "-pubout").decode()
     refused(attest(**pop(public=other)), 401, "invalid_certificate", "a signature for another public key")
     nonce = d.http("POST", "/v1/attest/challenge", {}).json["nonce"]
