@@ -45,7 +45,7 @@ struct said {
 	struct replay_side side;
 	struct str engine, hash;
 	uint64_t generation;
-	bool masked; /* what the record never had cannot be decided again either */
+	uint64_t masked; /* values: what the record never had cannot be decided again either */
 	struct replay_shadow shadow;
 };
 
@@ -214,46 +214,52 @@ static struct str plain(struct replay *r, struct str value)
 	return flat_unescape(value, &b) ? buf_str(&b) : value;
 }
 
+/* In order of name, as the members of a leaf are. */
+static const struct wanted {
+	struct str name;
+	bool number;
+	size_t at; /* in struct said: a str or a uint64_t */
+} wanted[] = {
+	{ STR_INIT("decision"), false, offsetof(struct said, side.decision) },
+	{ STR_INIT("engine"), false, offsetof(struct said, engine) },
+	{ STR_INIT("generation"), true, offsetof(struct said, generation) },
+	{ STR_INIT("masked"), true, offsetof(struct said, masked) },
+	{ STR_INIT("model"), false, offsetof(struct said, side.model) },
+	{ STR_INIT("policy_sha256"), false, offsetof(struct said, hash) },
+	{ STR_INIT("reason"), false, offsetof(struct said, side.reason) },
+	{ STR_INIT("rollout"), true, offsetof(struct said, shadow.rollout) },
+	{ STR_INIT("rule"), false, offsetof(struct said, side.rule) },
+	{ STR_INIT("shadow_decision"), false, offsetof(struct said, shadow.decision) },
+	{ STR_INIT("shadow_generation"), true, offsetof(struct said, shadow.generation) },
+	{ STR_INIT("shadow_reason"), false, offsetof(struct said, shadow.reason) },
+	{ STR_INIT("shadow_rule"), false, offsetof(struct said, shadow.rule) },
+	{ STR_INIT("tool"), false, offsetof(struct said, side.tool) },
+};
+
+static void take_member(struct replay *r, struct said *s, const struct wanted *w,
+			const struct flat_member *m)
+{
+	void *at = (char *)s + w->at;
+
+	if (w->number && !m->is_string && m->integer > 0)
+		*(uint64_t *)at = (uint64_t)m->integer;
+	if (!w->number && m->is_string)
+		*(struct str *)at = plain(r, m->value);
+}
+
 static void read_leaf(struct replay *r, struct said *s)
 {
-	const struct {
-		struct str name;
-		struct str *to;
-	} wanted[] = {
-		{ STR("decision"), &s->side.decision },
-		{ STR("engine"), &s->engine },
-		{ STR("model"), &s->side.model },
-		{ STR("policy_sha256"), &s->hash },
-		{ STR("reason"), &s->side.reason },
-		{ STR("rule"), &s->side.rule },
-		{ STR("shadow_decision"), &s->shadow.decision },
-		{ STR("shadow_reason"), &s->shadow.reason },
-		{ STR("shadow_rule"), &s->shadow.rule },
-		{ STR("tool"), &s->side.tool },
-	};
-	const struct {
-		struct str name;
-		uint64_t *to;
-	} numbers[] = {
-		{ STR("generation"), &s->generation },
-		{ STR("rollout"), &s->shadow.rollout },
-		{ STR("shadow_generation"), &s->shadow.generation },
-	};
+	const struct wanted *w = wanted, *end = wanted + ARRAY_LEN(wanted);
 	struct flat_member m;
 	struct flat f;
 
 	*s = (struct said){ 0 };
 	flat_begin(&f, r->row.text);
-	while (flat_next(&f, &m)) {
-		s->masked = s->masked || str_eq(m.name, STR("masked"));
-		for (size_t i = 0; !m.is_string && i < ARRAY_LEN(numbers); i++)
-			if (str_eq(m.name, numbers[i].name) && m.integer > 0)
-				*numbers[i].to = (uint64_t)m.integer;
-		for (size_t i = 0; m.is_string && i < ARRAY_LEN(wanted); i++)
-			if (str_eq(m.name, wanted[i].name)) {
-				*wanted[i].to = plain(r, m.value);
-				break;
-			}
+	while (w < end && flat_next(&f, &m)) {
+		while (w < end && (w->name.p[0] < m.name.p[0] || str_before(w->name, m.name)))
+			w++;
+		if (w < end && str_eq_short(w->name, m.name))
+			take_member(r, s, w++, &m);
 	}
 	if (r->row.openings[OPENING_ANSWER].held)
 		s->side.answer = r->row.openings[OPENING_ANSWER].value;
