@@ -161,18 +161,27 @@ static bool too_many_nodes(const struct sandbox *sb, size_t tag, size_t n)
 	       (nodes & (nodes - 1)) == 0;
 }
 
-/* The one allocator of the state. Making a string of a megabyte is one instruction to the hook,
- * so the bytes asked for count as time, too. */
+/* May @n bytes more be had, of a block of @size? Making a string of a megabyte is one instruction
+ * to the hook, so the bytes asked for count as time, too. */
+static bool may_grow(struct sandbox *sb, size_t n, size_t size)
+{
+	if (n > sb->cap || sb->used > sb->cap - n)
+		return false;
+	sb->copied += size;
+	sb->asked += n;
+	if (sb->copied > COPIED_MAX) {
+		sb->copied = 0;
+		sb->starved = sb->trip == TRIP_NONE && too_late(sb);
+	}
+	return !sb->starved;
+}
+
+/* The one allocator of the state. Nearly all calls make or free a small block. */
 static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
 {
 	struct sandbox *sb = ud;
 	void *q;
 
-	if (!p) {
-		if (too_many_nodes(sb, old, n))
-			return NULL;
-		old = 0; /* Lua passes the kind of object there */
-	}
 	if (n == 0) {
 		if (p && old) {
 			block_free(sb, p, old);
@@ -180,19 +189,17 @@ static void *lua_alloc(void *ud, void *p, size_t old, size_t n)
 		}
 		return NULL;
 	}
-	if (n > old) {
-		if (n - old > sb->cap || sb->used > sb->cap - (n - old))
+	if (!p) { /* @old is the kind of object */
+		if (too_many_nodes(sb, old, n) || !may_grow(sb, n, n))
 			return NULL;
-		sb->copied += n;
-		sb->asked += n - old;
-		if (sb->copied > COPIED_MAX) {
-			sb->copied = 0;
-			sb->starved = sb->trip == TRIP_NONE && too_late(sb);
-		}
-		if (sb->starved)
-			return NULL;
+		q = block_new(sb, n);
+		if (q)
+			sb->used += n;
+		return q;
 	}
-	q = p && old ? block_resize(sb, p, old, n) : block_new(sb, n);
+	if (n > old && !may_grow(sb, n - old, n))
+		return NULL;
+	q = old ? block_resize(sb, p, old, n) : block_new(sb, n);
 	if (q)
 		sb->used = sb->used - old + n;
 	return q;
