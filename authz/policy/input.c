@@ -1,10 +1,11 @@
 /* q: what a `when` sees of a request. Its members are built when they are first looked at, as
  * plain tables, fresh for every evaluation: a rule that reads the team of the agent does not pay
- * for a context of a megabyte. */
+ * for a context of a megabyte. Two things only look like that: an agent's table may be kept from
+ * one evaluation to the next (input_agent.c), and what is large inside a member is built when that
+ * is looked at (input_value.c). */
 #include <lauxlib.h>
 
 #include "authz/policy/state.h"
-#include "authz/policy/value.h"
 
 static const struct evaluation *evaluation_of(lua_State *L)
 {
@@ -62,7 +63,7 @@ static void push_chain(lua_State *L, const struct policy_delegation *d)
 static void push_json(lua_State *L, const struct json *v)
 {
 	if (v)
-		value_push(L, v);
+		input_push_value(L, v);
 	else
 		lua_pushnil(L);
 }
@@ -70,7 +71,7 @@ static void push_json(lua_State *L, const struct json *v)
 static void push_object(lua_State *L, const struct json *v)
 {
 	if (v)
-		value_push(L, v);
+		input_push_value(L, v);
 	else
 		lua_newtable(L);
 }
@@ -191,6 +192,14 @@ static int q_fill(lua_State *L)
 		}
 	}
 	return 0;
+}
+
+void input_check_key(lua_State *L)
+{
+	if (lua_isnil(L, 2))
+		luaL_error(L, "table index is nil");
+	if (lua_type(L, 2) == LUA_TNUMBER && !lua_rawequal(L, 2, 2))
+		luaL_error(L, "table index is NaN");
 }
 
 void input_push_meta(lua_State *L)

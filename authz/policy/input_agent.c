@@ -88,11 +88,7 @@ static int show_no_more(lua_State *L)
 /* The first time that somebody writes into it. */
 static int write_first(lua_State *L)
 {
-	/* As Lua itself says it, and with the policy's line, which it would not have from here. */
-	if (lua_isnil(L, 2))
-		return luaL_error(L, "table index is nil");
-	if (lua_type(L, 2) == LUA_TNUMBER && !lua_rawequal(L, 2, 2))
-		return luaL_error(L, "table index is NaN");
+	input_check_key(L);
 	lua_settop(L, 3);
 	lua_pushcfunction(L, show_no_more);
 	lua_pushvalue(L, 1);

@@ -13,9 +13,6 @@
 #define NODES_MAX 4096 /* members of a table that a `when` makes */
 #define BIND_MEMORY ((size_t)64 * 1024 * 1024)
 
-/* Where in the registry values stand; numbers are found faster than names and addresses. */
-enum { WORDS_REF = LUA_RIDX_LAST + 8, WHENS_REF, META_REF };
-
 bool state_where(const struct set *set, const char *why, struct str *path, int *line,
 		 const char **text)
 {
@@ -35,11 +32,13 @@ static int open_words(lua_State *L)
 {
 	lua_gc(L, LUA_GCGEN, 0, 0);
 	prelude_push(L, rules_words);
-	lua_rawseti(L, LUA_REGISTRYINDEX, WORDS_REF);
+	lua_rawseti(L, LUA_REGISTRYINDEX, STATE_WORDS);
 	lua_newtable(L);
-	lua_rawseti(L, LUA_REGISTRYINDEX, WHENS_REF);
+	lua_rawseti(L, LUA_REGISTRYINDEX, STATE_WHENS);
 	input_push_meta(L);
-	lua_rawseti(L, LUA_REGISTRYINDEX, META_REF);
+	lua_rawseti(L, LUA_REGISTRYINDEX, STATE_META);
+	input_push_later(L);
+	lua_rawseti(L, LUA_REGISTRYINDEX, STATE_LATER);
 	return 0;
 }
 
@@ -84,9 +83,9 @@ static int bind_file(lua_State *L)
 	char name[16];
 
 	snprintf(name, sizeof(name), "=%u", j->file);
-	lua_rawgeti(L, LUA_REGISTRYINDEX, WHENS_REF); /* 2 */
-	j->whens = WHENS_REF;
-	lua_rawgeti(L, LUA_REGISTRYINDEX, WORDS_REF); /* 3 */
+	lua_rawgeti(L, LUA_REGISTRYINDEX, STATE_WHENS); /* 2 */
+	j->whens = STATE_WHENS;
+	lua_rawgeti(L, LUA_REGISTRYINDEX, STATE_WORDS); /* 3 */
 	/* Binary, but our own: it never left this process. */
 	if (luaL_loadbufferx(L, f->dump.p, f->dump.n, name, "b") != LUA_OK)
 		return lua_error(L);
@@ -162,9 +161,9 @@ static int run_rules(lua_State *L)
 {
 	struct evaluation *ev = lua_touserdata(L, 1);
 
-	lua_rawgeti(L, LUA_REGISTRYINDEX, WHENS_REF); /* 2 */
-	lua_createtable(L, 0, 6);		      /* 3: q */
-	lua_rawgeti(L, LUA_REGISTRYINDEX, META_REF);
+	lua_rawgeti(L, LUA_REGISTRYINDEX, STATE_WHENS); /* 2 */
+	lua_createtable(L, 0, 6);			/* 3: q */
+	lua_rawgeti(L, LUA_REGISTRYINDEX, STATE_META);
 	lua_setmetatable(L, 3);
 	for (uint32_t i = 0; i < ev->n; i++) {
 		const struct rule *r = &ev->set->rules[ev->rules[i]];
@@ -208,6 +207,7 @@ bool state_run(struct policy_state *st, struct evaluation *ev, size_t body,
 	st->sb.max_nodes = NODES_MAX;
 	st->sb.work = ev;
 	ev->agents = &st->agents;
+	ev->number = ++st->evaluations;
 	ok = sandbox_call(&st->sb, run_rules, ev, l->instructions, l->wall_ms, why, WHY_MAX);
 	st->sb.work = NULL;
 	st->sb.max_nodes = 0;

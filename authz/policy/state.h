@@ -29,6 +29,9 @@ struct watch {
 	void *ctx;
 };
 
+/* Where in a state's registry values stand; numbers are found faster than names and addresses. */
+enum { STATE_WORDS = LUA_RIDX_LAST + 8, STATE_WHENS, STATE_META, STATE_LATER };
+
 /* What q.agent was of agents that came lately; see input_agent.c. */
 #define AGENTS_BITS 7
 struct agent_place {
@@ -53,6 +56,7 @@ struct policy_state {
 	uint32_t *found;     /* room for candidates */
 	struct watch *watch; /* or NULL; set before the first evaluation */
 	struct agents agents;
+	uint64_t evaluations; /* that ran Lua, ever */
 };
 
 /* One evaluation, for the C functions that build q and run rules. */
@@ -65,6 +69,7 @@ struct evaluation {
 	const struct rule *deny, *ask, *permit;
 	struct watch *watch;   /* or NULL */
 	struct agents *agents; /* of the state that runs it */
+	uint64_t number;       /* no two of a state have the same */
 };
 
 /* Make the sandbox usable again, if need be. On failure @why has the text. */
@@ -85,6 +90,16 @@ bool state_where(const struct set *set, const char *why, struct str *path, int *
 
 /* The metatable that fills q when it is looked at, left on the stack. May raise. */
 void input_push_meta(lua_State *L);
+
+/* A value of the request (input_value.c), left on the stack: JSON's null is absent, members are
+ * left out, elements skipped, so that a list never has holes, where Lua's length is anybody's
+ * guess. May raise. */
+void input_push_value(lua_State *L, const struct json *v);
+/* The metatable of what is made later; the state keeps it as STATE_LATER. May raise. */
+void input_push_later(lua_State *L);
+
+/* Of __newindex: raise what Lua says of a key that none can be, at the policy's line. */
+void input_check_key(lua_State *L);
 
 /* q.agent, left on the stack. Called by a C function whose first upvalue is the list of the
  * metatables of @all. May raise. */

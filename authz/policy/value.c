@@ -123,54 +123,6 @@ bool value_from_lua(lua_State *L, int index, struct arena *a, struct json *out, 
 	return true;
 }
 
-static void push_table(lua_State *L, const struct json *v)
-{
-	bool list = v->type == JSON_ARRAY;
-	lua_Integer at = 0;
-
-	luaL_checkstack(L, 4, "the request is nested too deep");
-	lua_createtable(L, list ? (int)v->n : 0, list ? 0 : (int)v->n);
-	for (uint32_t i = 0; i < v->n; i++) {
-		const struct json *item = &v->items[i];
-
-		if (item->type == JSON_NULL)
-			continue;
-		if (list) {
-			value_push(L, item);
-			lua_rawseti(L, -2, ++at);
-		} else {
-			lua_pushlstring(L, item->name.p, item->name.n);
-			value_push(L, item);
-			lua_rawset(L, -3);
-		}
-	}
-}
-
-void value_push(lua_State *L, const struct json *v)
-{
-	switch (v->type) {
-	case JSON_NULL:
-		lua_pushnil(L);
-		return;
-	case JSON_BOOL:
-		lua_pushboolean(L, v->b);
-		return;
-	case JSON_INT:
-		lua_pushinteger(L, v->i);
-		return;
-	case JSON_REAL:
-		lua_pushnumber(L, v->d);
-		return;
-	case JSON_STRING:
-		lua_pushlstring(L, v->s.p ? v->s.p : "", v->s.n);
-		return;
-	case JSON_ARRAY:
-	case JSON_OBJECT:
-		push_table(L, v);
-		return;
-	}
-}
-
 bool value_equal(const struct json *a, const struct json *b)
 {
 	if (a->type != b->type)

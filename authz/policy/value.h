@@ -17,10 +17,6 @@
 MUST_USE bool value_from_lua(lua_State *L, int index, struct arena *a, struct json *out,
 			     const char **why);
 
-/* Push @v. JSON's null is absent: members are left out, elements skipped, so that a list never
- * has holes, where Lua's length is anybody's guess. May raise. */
-void value_push(lua_State *L, const struct json *v);
-
 /* Equal scalars: type and value. Integral numbers have one type. */
 bool value_equal(const struct json *a, const struct json *b);
 
