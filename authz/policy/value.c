@@ -141,31 +141,42 @@ bool value_equal(const struct json *a, const struct json *b)
 	}
 }
 
-static uint64_t mix(uint64_t h, uint64_t x)
+/* Every bit of both counts in every bit of what comes out. */
+static inline uint64_t mix(uint64_t a, uint64_t b)
 {
-	h = (h ^ x) * UINT64_C(0x9e3779b97f4a7c15);
-	return h ^ (h >> 29);
+	unsigned __int128 m = (unsigned __int128)(a ^ UINT64_C(0x9e3779b97f4a7c15)) *
+			      (b ^ UINT64_C(0xbf58476d1ce4e5b9));
+
+	return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-static uint64_t hash_text(uint64_t h, struct str s)
+static inline uint64_t hash_text(uint64_t h, struct str s)
 {
-	uint64_t word = 0;
+	uint64_t head, tail = 0;
+	uint32_t from, to;
 
-	for (size_t i = 0; i + 8 < s.n; i += 8) {
-		memcpy(&word, s.p + i, 8);
-		h = mix(h, word);
+	for (; s.n > 16; s = str_from(s, 8)) {
+		memcpy(&head, s.p, 8);
+		h = mix(h, head);
 	}
-	if (s.n >= 8)
-		memcpy(&word, s.p + s.n - 8, 8); /* what is left, with some before it */
-	else if (s.n)
-		memcpy(&word, s.p, s.n);
-	h = mix(h, word);
-	return mix(h, h >> 32); /* the last byte counts in the low bits, too */
+	if (s.n >= 8) { /* what is left, in two words that overlap */
+		memcpy(&head, s.p, 8);
+		memcpy(&tail, s.p + s.n - 8, 8);
+		return mix(h ^ head, tail);
+	}
+	if (s.n >= 4) {
+		memcpy(&from, s.p, 4);
+		memcpy(&to, s.p + s.n - 4, 4);
+		return mix(h ^ from, to);
+	}
+	for (size_t i = 0; i < s.n; i++)
+		tail = tail << 8 | (unsigned char)s.p[i];
+	return mix(h, tail);
 }
 
 uint64_t value_hash(uint64_t seed, const struct json *v)
 {
-	uint64_t h = mix(seed + 1, v->type), word;
+	uint64_t h = seed << 4 | v->type, word;
 
 	switch (v->type) {
 	case JSON_BOOL:
@@ -176,7 +187,7 @@ uint64_t value_hash(uint64_t seed, const struct json *v)
 		memcpy(&word, &v->d, sizeof(word));
 		return mix(h, word);
 	case JSON_STRING:
-		return hash_text(mix(h, v->s.n), v->s);
+		return hash_text(h ^ (uint64_t)v->s.n << 32, v->s);
 	default:
 		return h;
 	}
