@@ -50,13 +50,42 @@ char *buf_grow(struct buf *b, size_t n); /* buf_room's own, when there is not en
 /* Room for @n more bytes at the end, or NULL (and failed). The caller fills it and adds to b->n. */
 static inline char *buf_room(struct buf *b, size_t n)
 {
-	if (b->p && n <= b->cap - b->n && !b->failed) /* not NULL + 0, nor NULL without failing */
+	if (n - 1 < b->cap - b->n && !b->failed) /* 0 is buf_grow's: there may be no memory yet */
 		return b->p + b->n;
 	return buf_grow(b, n);
 }
 
 /* Drop the first @n bytes. */
 void buf_drop(struct buf *b, size_t n);
+
+/* memcpy of what is short, where the call would take longer. */
+static inline void buf_copy(char *to, const char *from, size_t n)
+{
+	char head[16], tail[16];
+
+	if (n > 32) {
+		memcpy(to, from, n);
+	} else if (n >= 16) {
+		memcpy(head, from, 16);
+		memcpy(tail, from + n - 16, 16);
+		memcpy(to, head, 16);
+		memcpy(to + n - 16, tail, 16);
+	} else if (n >= 8) {
+		memcpy(head, from, 8);
+		memcpy(tail, from + n - 8, 8);
+		memcpy(to, head, 8);
+		memcpy(to + n - 8, tail, 8);
+	} else if (n >= 4) {
+		memcpy(head, from, 4);
+		memcpy(tail, from + n - 4, 4);
+		memcpy(to, head, 4);
+		memcpy(to + n - 4, tail, 4);
+	} else if (n) {
+		to[0] = from[0];
+		to[n / 2] = from[n / 2];
+		to[n - 1] = from[n - 1];
+	}
+}
 
 static inline void buf_add(struct buf *b, struct str s)
 {

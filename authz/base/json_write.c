@@ -73,7 +73,7 @@ static void write_members(struct buf *b, const struct json *v)
 		b->n++;
 		if (together) { /* name, colon and what is known of the value in one piece */
 			at[1] = '"';
-			memcpy(at + 2, m->name.p, n);
+			buf_copy(at + 2, m->name.p, n);
 			b->n += n + 1;
 			if (value.p)
 				continue;

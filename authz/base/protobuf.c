@@ -265,7 +265,7 @@ void pb_put_double(struct buf *b, uint32_t field, double v)
 	buf_add(b, (struct str){ (const char *)&bits, sizeof(bits) });
 }
 
-void pb_put_bytes(struct buf *b, uint32_t field, struct str v)
+static inline void put_bytes(struct buf *b, uint32_t field, struct str v)
 {
 	if (field < 16 && v.n < 0x80) { /* as pb_next reads them */
 		char *at = buf_room(b, v.n + 2);
@@ -274,8 +274,7 @@ void pb_put_bytes(struct buf *b, uint32_t field, struct str v)
 			return;
 		at[0] = (char)(field << 3 | PB_BYTES);
 		at[1] = (char)v.n;
-		if (v.n)
-			memcpy(at + 2, v.p, v.n);
+		buf_copy(at + 2, v.p, v.n);
 		b->n += v.n + 2;
 		return;
 	}
@@ -284,12 +283,17 @@ void pb_put_bytes(struct buf *b, uint32_t field, struct str v)
 	buf_add(b, v);
 }
 
+void pb_put_bytes(struct buf *b, uint32_t field, struct str v)
+{
+	put_bytes(b, field, v);
+}
+
 void pb_put_text(struct buf *b, uint32_t field, struct str v)
 {
 	if (!v.n)
 		return;
 	if (text_is_utf8(v))
-		pb_put_bytes(b, field, v);
+		put_bytes(b, field, v);
 	else
 		b->failed = true;
 }

@@ -40,7 +40,8 @@ static bool only(struct pb_reader *in, const struct pb_field *f, bool *seen,
 }
 
 /* An entry as all senders write it: key, then value, each with a byte of length. */
-static bool plain_pair(struct str s, uint32_t value_field, struct str *key, struct str *value)
+static inline __attribute__((always_inline)) bool plain_pair(struct str s, uint32_t value_field,
+							     struct str *key, struct str *value)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
 	size_t at;

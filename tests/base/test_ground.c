@@ -335,6 +335,31 @@ static void looks_at_every_byte(void **state)
 			}
 }
 
+static void copies_texts_of_each_length(void **state)
+{
+	char from[72], to[72], wanted[72];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(from); i++)
+		from[i] = (char)i;
+	for (size_t n = 0; n < sizeof(from); n++) {
+		AUTO_BUF b;
+
+		memset(to, '!', sizeof(to));
+		memset(wanted, '!', sizeof(wanted));
+		memcpy(wanted, from, n);
+		buf_copy(to, from, n);
+		assert_memory_equal(to, wanted, sizeof(to));
+		buf_init(&b, mem_system, n + 1); /* all the room there may be, and nothing more */
+		assert_non_null(buf_room(&b, n + 1));
+		b.n = n + 1;
+		assert_true(buf_room(&b, 0) == b.p + n + 1);
+		assert_true(buf_ok(&b));
+		buf_char(&b, 'x');
+		assert_false(buf_ok(&b));
+	}
+}
+
 /* A character of each length at each place: whole, and with its last byte gone. */
 static void looks_into_every_character(void **state)
 {
@@ -702,6 +727,7 @@ int main(void)
 		cmocka_unit_test(digest_knows_the_standard_vector),
 		cmocka_unit_test(hex_of_all_bytes),
 		cmocka_unit_test(looks_at_every_byte),
+		cmocka_unit_test(copies_texts_of_each_length),
 		cmocka_unit_test(looks_into_every_character),
 		cmocka_unit_test(writes_every_character),
 		cmocka_unit_test(equal_or_not),
