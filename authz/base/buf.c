@@ -29,8 +29,6 @@ char *buf_grow(struct buf *b, size_t n)
 
 	if (b->failed)
 		return NULL;
-	if (!n && b->p)
-		return b->p + b->n;
 	if (n > b->max - b->n) {
 		b->failed = true;
 		return NULL;

@@ -50,7 +50,7 @@ char *buf_grow(struct buf *b, size_t n); /* buf_room's own, when there is not en
 /* Room for @n more bytes at the end, or NULL (and failed). The caller fills it and adds to b->n. */
 static inline char *buf_room(struct buf *b, size_t n)
 {
-	if (n - 1 < b->cap - b->n && !b->failed) /* 0 is buf_grow's: there may be no memory yet */
+	if (b->p && n <= b->cap - b->n && !b->failed) /* not NULL + 0, nor NULL without failing */
 		return b->p + b->n;
 	return buf_grow(b, n);
 }
