@@ -235,7 +235,7 @@ void outcome_report(struct outcome_report *o)
 	}
 	p = pending_new(o->worker, &o->failed);
 	if (p && write_record(o, &f, p)) {
-		pending_stage(p, on_record, o);
+		(o->patient ? pending_stage_patient : pending_stage)(p, on_record, o);
 		return;
 	}
 	if (p)

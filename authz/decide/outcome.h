@@ -23,6 +23,7 @@ struct outcome_report {
 	struct arena *arena;
 	const char *folder; /* where log.db is */
 	struct str trace_id;
+	bool patient; /* nobody waits for `done`: the record goes along with others */
 
 	enum closing_kind kind;
 	uint64_t seq;	   /* of the decision */

@@ -13,6 +13,11 @@
 	(32 * 1024 * 1024) /* bound on one record's arena: canonical form of the \
 			      largest body, and room to grow a buf */
 #define SPARES_MAX 1024
+/* What nobody waits for goes along with what somebody does: a flush of its own would be one that
+ * the next decision waits for, and many at once would make one decision's batch long. */
+#define RIDERS 4	     /* with each record that somebody waits for */
+#define LULL_NS 5000000	     /* so long after the last such record the next is not waited for */
+#define PATIENCE_NS 20000000 /* nor longer than this */
 
 struct pending *pending_new(struct worker *w, struct err *e)
 {
@@ -103,8 +108,8 @@ static void came_back(struct task *t)
 	finished(pending_of(t));
 }
 
-void pending_stage(struct pending *p, void (*done)(void *owner, const struct recorded *r),
-		   void *owner)
+static void stage(struct pending *p, void (*done)(void *owner, const struct recorded *r),
+		  void *owner)
 {
 	struct worker *w = p->worker;
 
@@ -118,7 +123,24 @@ void pending_stage(struct pending *p, void (*done)(void *owner, const struct rec
 	p->after = NULL;
 	*(w->newest ? &w->newest->after : &w->oldest) = p;
 	w->newest = p;
-	chain_add(&w->staged, &p->job.task.link);
+}
+
+void pending_stage(struct pending *p, void (*done)(void *owner, const struct recorded *r),
+		   void *owner)
+{
+	stage(p, done, owner);
+	chain_add(&p->worker->staged, &p->job.task.link);
+}
+
+void pending_stage_patient(struct pending *p, void (*done)(void *owner, const struct recorded *r),
+			   void *owner)
+{
+	struct worker *w = p->worker;
+
+	stage(p, done, owner);
+	if (!w->patient.n)
+		w->patient_ns = w->turn_ns;
+	chain_add(&w->patient, &p->job.task.link);
 }
 
 /* The committer takes nothing: every staged record fails here and now. */
@@ -165,12 +187,39 @@ static bool submit(struct worker *w, struct err *e)
 }
 #endif
 
+static bool waits_for_others(const struct worker *w)
+{
+	return w->turn_ns - w->hurry_ns < LULL_NS && w->turn_ns - w->patient_ns < PATIENCE_NS;
+}
+
+/* A few of the patient go with each record that somebody waits for; without such, all of them. */
+static void let_ride(struct worker *w)
+{
+	size_t room = w->staged.n ? RIDERS * w->staged.n : SIZE_MAX;
+
+	if (w->staged.n)
+		w->hurry_ns = w->turn_ns;
+	else if (waits_for_others(w))
+		return;
+	while (w->patient.n && room--) {
+		struct link *l = w->patient.first;
+
+		w->patient.first = l->next;
+		w->patient.n--;
+		chain_add(&w->staged, l);
+	}
+	if (!w->patient.n)
+		chain_init(&w->patient);
+}
+
 void worker_turn_end(struct worker *w)
 {
 	struct err e;
 
 	if (w->signer)
 		signer_flush(w->signer);
+	if (w->patient.n || w->staged.n)
+		let_ride(w);
 	if (w->staged.first && !submit(w, &e))
 		fail_staged(w, &e);
 }
@@ -208,10 +257,11 @@ void pending_expire(struct worker *w)
 int64_t worker_deadline(const struct worker *w)
 {
 	const struct pending *p = w->oldest;
+	int64_t due = w->patient.n ? w->patient_ns + PATIENCE_NS : 0;
 
 	while (p && !p->owner) /* answered already; only while the log is stuck */
 		p = p->after;
-	return p ? p->deadline_ns : 0;
+	return !due || (p && p->deadline_ns < due) ? (p ? p->deadline_ns : 0) : due;
 }
 
 void worker_refuse(struct worker *w, const struct caller *c, const struct err *why,

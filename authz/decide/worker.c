@@ -11,6 +11,7 @@ bool worker_init(struct worker *w, struct core *core, struct home *home,
 {
 	*w = (struct worker){ .core = core, .home = home, .signer = signer };
 	chain_init(&w->staged);
+	chain_init(&w->patient);
 	w->sha = sha256_new(e);
 	w->jwt = w->sha ? jwt_verifier_new(&mem_system, JWT_CACHE_DEFAULT, e) : NULL;
 	if (!w->jwt) {

@@ -105,6 +105,9 @@ struct worker {
 	struct signer_client *signer; /* NULL on threads that do not issue */
 	int64_t turn_ns;	      /* when this turn began, monotonic */
 	struct chain staged;	      /* of pending->job.task.link */
+	struct chain patient;	      /* the same, of those that nobody waits for */
+	int64_t patient_ns,
+		hurry_ns; /* since when they wait; the last turn with one that does not */
 	struct pending *oldest, *newest, *spare;
 	size_t spares;
 	bool taking;		   /* the inbox is being emptied before records are given up */
@@ -121,7 +124,7 @@ void worker_clear(struct worker *w);
 /* Bring the snapshots up to date; give up on records past their deadline, after a look whether they
  * are in the inbox: then its tasks run here and now. */
 void worker_turn_begin(struct worker *w);
-/* Hand what was staged to the committer. */
+/* Hand what was staged to the committer; of what is patient, as much as goes along. */
 void worker_turn_end(struct worker *w);
 /* When the next turn must begin at the latest, by the monotonic clock: somebody waits for a record
  * until then. 0: nobody does. */
@@ -171,6 +174,10 @@ struct pending *pending_new(struct worker *w, struct err *e);
  * the deadline. */
 void pending_stage(struct pending *p, void (*done)(void *owner, const struct recorded *r),
 		   void *owner);
+/* The same for a record that nobody waits for: while decisions come it waits for the next of them,
+ * some milliseconds at most, and for no flush of its own. */
+void pending_stage_patient(struct pending *p, void (*done)(void *owner, const struct recorded *r),
+			   void *owner);
 
 /* Give it back unused. */
 void pending_drop(struct pending *p);

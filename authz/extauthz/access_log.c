@@ -132,7 +132,7 @@ static const struct json *report_of(struct stream *s, struct arena *a, struct st
 	return fields_object(&f);
 }
 
-static void advance(struct stream *s);
+static void go_on(struct stream *s);
 
 static void done(struct outcome_report *o)
 {
@@ -151,7 +151,7 @@ static void done(struct outcome_report *o)
 	else
 		count(s, o->failed.code);
 	if (!s->advancing)
-		advance(s);
+		go_on(s);
 }
 
 static void send(struct job *k)
@@ -177,6 +177,7 @@ static void report(struct stream *s, struct job *k, struct str id, enum closing_
 					     .arena = &k->arena,
 					     .folder = s->folder,
 					     .trace_id = s->trace_id,
+					     .patient = true,
 					     .kind = kind,
 					     .done = done,
 					     .user = k };
@@ -291,12 +292,15 @@ static void try_again(struct stream *s)
 			send(&s->jobs[i]);
 }
 
+static void advance(struct stream *s);
+
 static void run_next_turn(struct task *t)
 {
 	struct stream *s = LINK_OF(t, struct stream, next_turn);
 
 	s->queued = false;
-	advance(s);
+	if (s->open || s->ended)
+		advance(s);
 }
 
 static void queue_next_turn(struct stream *s)
@@ -361,6 +365,15 @@ static void advance(struct stream *s)
 	}
 }
 
+/* Reports look into log.db, and nobody waits for them: what this turn has answered leaves first. */
+static void go_on(struct stream *s)
+{
+	if (s->ended)
+		advance(s);
+	else
+		queue_next_turn(s);
+}
+
 /* A stream lives for months; the caller's right to it may not. (Its certificate is looked at where
  * the message came in.) */
 static bool may_still(struct stream *s, struct err *e)
@@ -409,7 +422,7 @@ static void message(struct call *call, struct str text)
 	grpc_hold(call);
 	s->open = true;
 	if (may_still(s, &e) && take(s, text, &e))
-		advance(s);
+		go_on(s);
 	else
 		fail(s, &e);
 }

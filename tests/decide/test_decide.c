@@ -127,20 +127,25 @@ static void an_agent_that_is_no_text_is_unknown(void **state)
 	rig_stop(&r);
 }
 
+static struct pending *a_record(struct rig *r)
+{
+	struct err e = { 0 };
+	struct pending *p = pending_new(&r->worker, &e);
+
+	assert_non_null(p);
+	record_str(&p->job.record, STR("kind"), STR("request.refused"));
+	return p;
+}
+
 /* Somebody waits until then, and nothing else may wake the loop. */
 static void a_worker_knows_its_deadline(void **state)
 {
-	struct pending *p;
-	struct err e = { 0 };
 	struct rig r;
 
 	(void)state;
 	rig_start(&r, rules, catalogue);
 	assert_int_equal(worker_deadline(&r.worker), 0);
-	p = pending_new(&r.worker, &e);
-	assert_non_null(p);
-	record_str(&p->job.record, STR("kind"), STR("request.refused"));
-	pending_stage(p, count_answers, &answers);
+	pending_stage(a_record(&r), count_answers, &answers);
 	assert_int_equal(worker_deadline(&r.worker), r.time.ns + r.core.decision_ns);
 	r.time.ns += r.core.decision_ns;
 	worker_turn_begin(&r.worker);
@@ -149,6 +154,44 @@ static void a_worker_knows_its_deadline(void **state)
 	while (r.worker.oldest && rig_pump(&r, 2000))
 		;
 	assert_int_equal(answers, 1);
+	rig_stop(&r);
+}
+
+/* What nobody waits for goes along with what somebody does, a few at a time; and alone, when
+ * nothing comes or has come for a while. */
+static void the_patient_ride_with_others(void **state)
+{
+	enum { MANY = 11 };
+	int patient = 0, hurried = 0;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, rules, catalogue);
+	r.time.ns += 1000000000;
+	worker_turn_begin(&r.worker);
+	pending_stage_patient(a_record(&r), count_answers, &patient);
+	while (!patient) /* nothing has come for long: it does not wait */
+		assert_true(rig_pump(&r, 10000));
+	pending_stage(a_record(&r), count_answers, &hurried);
+	while (!hurried)
+		assert_true(rig_pump(&r, 10000));
+	for (int i = 0; i < MANY; i++)
+		pending_stage_patient(a_record(&r), count_answers, &patient);
+	worker_turn_end(&r.worker);
+	assert_int_equal(r.worker.patient.n, MANY);
+	assert_in_range(worker_deadline(&r.worker), r.time.ns + 1, r.time.ns + 50000000);
+	pending_stage(a_record(&r), count_answers, &hurried);
+	worker_turn_end(&r.worker);
+	assert_int_equal(r.worker.patient.n, MANY - 4);
+	while (patient < 5 || hurried < 2)
+		assert_true(rig_pump(&r, 10000));
+	assert_int_equal(patient, 5);
+	r.time.ns = worker_deadline(&r.worker);
+	worker_turn_begin(&r.worker);
+	while (patient < 1 + MANY)
+		assert_true(rig_pump(&r, 10000));
+	assert_int_equal(worker_deadline(&r.worker), 0);
+	assert_int_equal(hurried, 2);
 	rig_stop(&r);
 }
 
@@ -301,6 +344,7 @@ int main(void)
 		cmocka_unit_test(decides_the_table),
 		cmocka_unit_test(an_agent_that_is_no_text_is_unknown),
 		cmocka_unit_test(a_worker_knows_its_deadline),
+		cmocka_unit_test(the_patient_ride_with_others),
 		cmocka_unit_test(a_slow_turn_loses_no_record),
 		cmocka_unit_test(a_pep_names_the_agent_of_a_user),
 		cmocka_unit_test(states_of_an_agent),
