@@ -73,7 +73,6 @@ struct home {
 struct reply {
 	int status;	  /* 100..599; 0 means call_finish without an answer: a bug */
 	const char *type; /* Content-Type, static; NULL: no body */
-	struct http_header headers[REPLY_HEADERS_MAX];
 	size_t nheaders;
 	struct buf body; /* in call->arena */
 	bool close;	 /* close the connection after the reply */
@@ -82,6 +81,7 @@ struct reply {
 	 * connection is cut (never a clean end). */
 	bool (*more)(struct call *c, struct buf *out, struct err *e);
 	void (*done)(struct call *c); /* when `more` is set: the reply is over, whoever ended it */
+	struct http_header headers[REPLY_HEADERS_MAX]; /* last: see exchange_new */
 };
 
 struct call {
@@ -96,13 +96,13 @@ struct call {
 	const struct http_header *headers;
 	size_t nheaders;
 	struct str body;
-	int64_t started_ns; /* monotonic: first byte of the request */
-	struct reply reply;
+	int64_t started_ns;	       /* monotonic: first byte of the request */
 	struct grpc_call *grpc;	       /* a gRPC call, see authz/net/grpc.h; else NULL */
 	bool gone;		       /* the client went away: long work may stop early */
 	bool let_go;		       /* see call_let_go */
 	void (*finish)(struct call *); /* the door's own, behind call_finish */
 	void *user;		       /* the handler's own */
+	struct reply reply;	       /* last: see exchange_new */
 };
 
 /* The first header @name (lower case), or an empty str with p == NULL. */

@@ -127,14 +127,13 @@ struct exchange *exchange_new(struct conn *c)
 		give(s, x);
 		return NULL;
 	}
-	x->call = (struct call){
-		.arena = &x->arena,
-		.scratch = &x->room->arena,
-		.home = loop_home(s->loop),
-		.peer = &c->peer,
-		.started_ns = loop_now(s->loop),
-		.finish = finish,
-	};
+	memset(&x->call, 0, offsetof(struct call, reply.headers)); /* what counts of them is set */
+	x->call.arena = &x->arena;
+	x->call.scratch = &x->room->arena;
+	x->call.home = loop_home(s->loop);
+	x->call.peer = &c->peer;
+	x->call.started_ns = loop_now(s->loop);
+	x->call.finish = finish;
 	x->conn = c;
 	x->prev = x->next = NULL;
 	x->request_id = (struct str){ NULL, 0 };
