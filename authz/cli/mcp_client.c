@@ -355,7 +355,7 @@ static void end_session(const struct session *s)
 			   .private_ok = true,
 			   .timeout_ms = MCP_TIMEOUT_MS / 5,
 			   .ca_file = s->server->ca_file };
-	AUTO_BUF headers;
+	AUTO_BUF headers = { 0 };
 
 	if (s->modern || !s->id[0])
 		return;

@@ -105,7 +105,7 @@ static int print_page(struct cli *c, const struct answer *a, struct found *f)
 	const struct json *indexed = json_get_type(a->value, STR("indexed"), JSON_INT);
 	const struct json *size = json_get_type(a->value, STR("size"), JSON_INT);
 	struct err e = { 0 };
-	AUTO_BUF b;
+	AUTO_BUF b = { 0 };
 
 	if (!records || !key || !indexed || !size || records->n > f->left) {
 		err_code(&e, ERR_INTERNAL, "bad_response", "the server's answer holds no records");
@@ -240,7 +240,8 @@ int run_audit_show(struct cli *c)
 	const struct json *record, *openings, *erased, *id;
 	struct err e = { 0 };
 	AUTO_ANSWER a = { 0 };
-	AUTO_BUF path, b;
+	AUTO_BUF path = { 0 };
+	AUTO_BUF b = { 0 };
 	uint64_t n;
 	int exit_code;
 

@@ -70,7 +70,7 @@ static void detectors_know_what_they_name(void **state)
 		struct mask m = { 0 };
 		struct err e = { 0 };
 		const char *want = table[i].out ? table[i].out : table[i].in;
-		AUTO_BUF b;
+		AUTO_BUF b = { 0 };
 		size_t hits;
 
 		buf_init(&b, mem_system, 4096);
@@ -129,7 +129,7 @@ static void fields_go_with_all_below_them(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
 		struct str want = table[i].out ? str_c(table[i].out) : buf_str(&whole);
 		struct mask m = { 0 };
-		AUTO_BUF b;
+		AUTO_BUF b = { 0 };
 		size_t hits;
 
 		assert_int_equal(mask_add_field(&m, str_c(table[i].path), &e),

@@ -13,7 +13,7 @@ static void check_file(const struct mcp_tools *t, struct arena *a)
 	const struct policy_pin *read;
 	struct policy_set *set = NULL;
 	struct err e = { 0 };
-	AUTO_BUF text;
+	AUTO_BUF text = { 0 };
 	size_t n;
 
 	if (!sha)
