@@ -120,7 +120,7 @@ static bool read_version(struct mcp *m)
 	m->version = V2025_03; /* what a server assumes without it */
 	m->stated = v.p != NULL;
 	for (int i = 0; v.p && i < VERSIONS; i++)
-		if (str_eq(v, version_names[i])) {
+		if (str_eq_short(v, version_names[i])) {
 			m->version = (enum version)i;
 			m->rd->out->version = version_names[i];
 			return true;
@@ -223,7 +223,7 @@ static bool check_params(struct mcp *m, const struct json *arguments)
 static const struct method *find_method(struct str name)
 {
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
-		if (str_eq(name, methods[i].name))
+		if (str_eq_short(name, methods[i].name))
 			return &methods[i];
 	return NULL;
 }
