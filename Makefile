@@ -12,7 +12,8 @@ WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wpointer-ar
 NEEDED   = -std=c17 -D_GNU_SOURCE -I. $(WARN) $(EXTRA) -fstack-protector-strong -fno-strict-aliasing \
            -fno-common -pthread -MMD -MP $(shell pkg-config --cflags $(PKGS))
 LDLIBS   = $(shell pkg-config --libs $(PKGS)) -pthread -lm
-SAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+SAN     := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+           -ftrivial-auto-var-init=pattern
 
 MAINS   := authz/main.c authz/verifier.c
 SRC     := $(filter-out $(MAINS),$(wildcard authz/*.c authz/*/*.c spiffe/*.c))

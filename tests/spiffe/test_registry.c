@@ -431,10 +431,10 @@ static void finds_and_lists_among_many(void **state)
 
 	world_must_open(&w, state);
 	for (int i = 0; i < MANY; i++) {
-		struct registry_change c = change(REGISTRY_REGISTER, id);
+		struct registry_change c;
 
 		snprintf(id, sizeof(id), "spiffe://example.org/agent/%d", i);
-		c.spec.id = str_c(id);
+		c = change(REGISTRY_REGISTER, id);
 		c.spec.owner = i % 2 ? STR("odd") : STR("even");
 		c.spec.selectors = &uid;
 		c.spec.nselectors = i == 77 ? 1 : 0;
