@@ -3,7 +3,9 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 /* cmocka wants the four above first */
 #include <cmocka.h>
 
@@ -209,10 +211,89 @@ static void rules_decide_the_table(void **state)
 	}
 }
 
+/* The words that a rule has (policies/README.md): each expression is true. */
+static const char *const words[] = {
+	"type(q) == 'table' and type(q.args.amount) == 'number' and type(q.args.none) == 'nil'",
+	"tostring(400) == '400' and tostring(true) == 'true' and tostring('x') == 'x'",
+	"tonumber('12') == 12 and tonumber('0x10') == 16 and tonumber('') == nil and tonumber('1 x') == nil",
+	"tonumber('nan') == nil and tonumber('inf') == nil and tonumber('1' .. str.sub(q.context.zeros, 1, 70)) == nil",
+	"select('#') == 0 and select('#', nil, nil) == 2 and select(2, 'a', 'b', 'c') == 'b'",
+	"select(-1, 'a', 'b') == 'b' and select('#', select(9, 'a')) == 0",
+	"assert(7, 'x') == 7",
+	"math.max(1, 3, 2) == 3 and math.tointeger(3.0) == 3 and math.type(1) == 'integer'",
+	"math.floor(-0.5) == -1 and math.abs(math.mininteger + 1) == math.maxinteger",
+	"str.lower('A-Z\xc3\x84') == 'a-z\xc3\x84' and str.upper('a-z\xc3\xa4') == 'A-Z\xc3\xa4'",
+	"str.lower('') == '' and str.len('\xc3\x84') == 2 and str.len('') == 0",
+	"str.trim(' \\t\\r\\n a b \\v\\f ') == 'a b' and str.trim('  ') == '' and str.trim('') == ''",
+	"str.sub('abc', 2) == 'bc' and str.sub('abc', -2, -2) == 'b' and str.sub('abc', 0) == 'abc'",
+	"str.sub('abc', 3, 2) == '' and str.sub('abc', -9, 9) == 'abc' and str.sub('', 1, 1) == ''",
+	"str.sub('abc', math.mininteger, math.maxinteger) == 'abc' and str.sub('abc', 4) == ''",
+	"str.sub('abc', 1, math.mininteger) == '' and str.sub('abc', math.maxinteger) == ''",
+	"str.starts_with('abc', 'ab') and str.starts_with('abc', '') and not str.starts_with('a', 'ab')",
+	"str.ends_with('abc', 'bc') and str.ends_with('abc', '') and not str.ends_with('c', 'bc')",
+	"str.contains('abc', 'b') and str.contains('', '') and not str.contains('', 'b')",
+	"#str.split('a,,b', ',') == 3 and str.split('a,,b', ',')[2] == '' and #str.split('', ',') == 1",
+	"#str.split('aaa', 'aa') == 2 and str.split('aaa', 'aa')[2] == 'a'",
+	"str.join({ 'a', 1, 2.5 }, '-') == 'a-1-2.5' and str.join({}, '-') == ''",
+	"str.join(str.split('a,b,', ','), ',') == 'a,b,'",
+	"has({ 1, 'a' }, 'a') and has({ 1 }, 1.0) and not has({ '1' }, 1) and not has({}, nil)",
+	"any({ 1, 2 }, function(x) return x == 2 end) and not any({}, function() return true end)",
+	"all({ 1, 2 }, function(x) return x > 0 end) and all({}, function() return false end)",
+	"not all({ 1, -2 }, function(x) return x > 0 end)",
+	"glob('ledger/*', 'ledger/a/b') and glob('*', '') and not glob('a*', 'ba') and glob('a*a', 'aa')",
+	"not glob('a*a', 'a') and not glob('', 'a') and glob('**', 'x') and glob('a*b*c', 'a-b-bc')",
+	"cidr('10.0.0.0/8', '10.255.0.1') and not cidr('10.0.0.0/8', '11.0.0.1')",
+	"cidr('0.0.0.0/0', '1.2.3.4') and cidr('::/0', '::1') and cidr('::/0', '1.2.3.4')",
+	"cidr('10.0.0.0/8', '::ffff:10.1.2.3')",
+	"cidr('2001:db8::/33', '2001:db8:7fff::1') and not cidr('2001:db8::/33', '2001:db8:8000::1')",
+	"spiffe(q.subject.id).trust_domain == 'acme.example' and spiffe(q.subject.id).path == '/agent/7'",
+	"spiffe('spiffe://acme.example').path == '' and spiffe('spiffe://acme.example/') == nil",
+	"spiffe('spiffe://acme.example/*') == nil and spiffe('spiffe://Acme/x') == nil and spiffe('') == nil",
+	"spiffe('spiffe://acme.example/a/../b') == nil and spiffe('https://acme.example/a') == nil",
+	"time.date(q.now) == '2026-03-04' and time.weekday(q.now) == 3 and time.minutes(q.now) == 9 * 60",
+	"time.date(0) == '1970-01-01' and time.date(-1) == '1969-12-31' and time.weekday(0) == 4",
+	"time.minutes(-1) == 24 * 60 - 1 and time.minutes(q.now, 'Europe/Berlin') == 10 * 60",
+	"time.date(951782400000) == '2000-02-29' and time.weekday(951782400000) == 2",
+	"time.between(q.now, '09:00', '09:01') and not time.between(q.now, '08:00', '09:00')",
+	"time.between(q.now, '22:00', '09:01') and not time.between(q.now, '22:00', '09:00')",
+	"time.between(q.now, '00:00', '24:00') and time.between(q.now, '10:00', '10:01', 'Europe/Berlin')",
+};
+
+static void words_mean_what_the_manual_says(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(words); i++) {
+		char zeros[81] = "", rules[600], request[600];
+		struct policy_set *set;
+		struct policy_state *st;
+		struct policy_result r;
+		struct arena a;
+
+		memset(zeros, '0', sizeof(zeros) - 1);
+		snprintf(
+			rules, sizeof(rules),
+			"policy 'p' { permit 'a' { on = { action = 'tools/call' }, when = function(q) return %s end } }",
+			words[i]);
+		snprintf(request, sizeof(request), "{" PAY ",\"context\":{\"zeros\":\"%s\"}}",
+			 zeros);
+		set = policy_help_rules(rules);
+		st = policy_state_new(set, &mem_system, &clock_system, NULL);
+		arena_init(&a, &mem_system, 1 << 20);
+		r = policy_help_ask(st, request, &a);
+		if (strcmp(policy_help_text(&r, &a), "permit permitted p/a") != 0)
+			fail_msg("%s: %s (%.*s)", words[i], policy_help_text(&r, &a),
+				 STR_FMT(r.error));
+		arena_clear(&a);
+		policy_state_free(st);
+		shared_release(&set->shared);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rules_decide_the_table),
+		cmocka_unit_test(words_mean_what_the_manual_says),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
