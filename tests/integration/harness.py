@@ -183,10 +183,18 @@ def exchange(connection, method, path, body=None, headers=None):
     return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 
 
+PORTS = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody listens at, and that was not given before: the kernel may offer it twice."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in PORTS:
+            PORTS.add(port)
+            return port
 
 
 def raw(address, data, seconds=5, finish=True):
