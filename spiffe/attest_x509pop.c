@@ -105,8 +105,7 @@ static bool read_chain(struct str pem, STACK_OF(X509) * chain, struct err *e)
 	BIO *bio = pem.n <= CHAIN_BYTES ? BIO_new_mem_buf(pem.p, (int)pem.n) : NULL;
 	X509 *cert;
 
-	while (bio && sk_X509_num(chain) <= CHAIN_MAX &&
-	       (cert = pem_certificate(bio)))
+	while (bio && sk_X509_num(chain) <= CHAIN_MAX && (cert = pem_certificate(bio)))
 		if (sk_X509_push(chain, cert) <= 0)
 			X509_free(cert);
 	BIO_free(bio);
