@@ -66,13 +66,14 @@ static bool start(struct audit *a, pthread_t *thread, void *(*body)(void *), boo
 
 static void stop_threads(struct audit *a)
 {
-	/* The checkpointer gives orders, so it goes first. */
+	/* The checkpointer waits for its orders to be served, so it ends before who serves them. */
 	atomic_store(&a->closing, true);
 	atomic_store(&a->stop, true);
 	if (a->checkpointing) {
 		queue_wake(a->requests);
 		pthread_join(a->checkpointer, NULL);
 	}
+	atomic_store(&a->last_order, true);
 	if (a->committing) {
 		queue_wake(a->jobs);
 		pthread_join(a->committer, NULL);

@@ -386,7 +386,7 @@ void *committer_main(void *audit)
 			(void)run_batch(a, NULL, false, &e);
 		serve_orders(a);
 		mind_the_wal(a);
-		if (atomic_load(&a->stop) && !a->pending.n && !queue_len(a->jobs))
+		if (atomic_load(&a->last_order) && !a->pending.n && !queue_len(a->jobs))
 			return NULL;
 	}
 }

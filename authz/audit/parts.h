@@ -114,7 +114,8 @@ struct audit {
 	atomic_bool restart;	       /* set by the checkpointer: one RESTART, please */
 	atomic_bool forget;	       /* the WAL holds what was erased: empty it */
 	atomic_bool closing;	       /* no new records */
-	atomic_bool stop;	       /* both threads end when they have nothing left */
+	atomic_bool stop;	       /* the checkpointer ends when it has nothing left */
+	atomic_bool last_order;	       /* it has ended: so does the committer */
 	_Atomic(const char *) trouble; /* why the state is not OK; static text */
 
 	/* The committer's. */
