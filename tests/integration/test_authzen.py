@@ -354,20 +354,23 @@ def a_batch_never_mixes_policies():
             'policy "p" { permit "edit" { on = { action = "edit" } } }']
     d.policy("rules.lua", sets[0])
     d.start()
-    over = threading.Event()
+    over, changed = threading.Event(), threading.Event()
 
     def storm():
-        n = 0
+        # The next change when the last one has been seen: where all cores are busy, the thread that loads policies has
+        # to wait for its turn, and of changes back and forth meanwhile it would find the last one only.
+        n = 1
         while not over.is_set():
-            n += 1
             d.policy("rules.lua", sets[n % 2])
             os.kill(d.process.pid, signal.SIGHUP)
-            time.sleep(0.03)
+            if changed.wait(1):
+                n += 1
+                changed.clear()
 
     flipping = threading.Thread(target=storm)
     flipping.start()
     seen, changes = [], 0
-    end = time.monotonic() + 40
+    end = time.monotonic() + 120
     try:
         while time.monotonic() < end and changes < 6:
             reply = d.http("POST", BATCH, dict(TOP, evaluations=[{}, {"action": EDIT}] * 50))
@@ -378,7 +381,9 @@ def a_batch_never_mixes_policies():
             equal(len(kinds), 1, f"decisions in one batch: {kinds}")
             check(kinds <= {(True, False), (False, True)}, f"decisions {kinds}")
             generation = generations.pop()
-            changes += bool(seen) and seen[-1] != generation
+            if seen and seen[-1] != generation:
+                changes += 1
+                changed.set()
             seen.append(generation)
     finally:
         over.set()
