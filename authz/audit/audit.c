@@ -46,9 +46,9 @@ static bool write_opening(struct audit *a, const struct log_found *found, struct
 
 static bool open_wal(struct audit *a, struct err *e)
 {
-	const struct db_options options = {
-		.vfs = a->config.vfs, .autocheckpoint = -1, .gather = true, .runs = true
-	};
+	const struct db_options options = { .vfs = a->config.vfs,
+					    .autocheckpoint = -1,
+					    .runs = true };
 	char path[4200];
 
 	snprintf(path, sizeof(path), "%s/" ROWS_FILE, a->folder);

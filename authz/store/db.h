@@ -37,7 +37,7 @@ struct db_options {
 	int page_size;	    /* of a file that is made new; 0: SQLite's 4,096 */
 	int cache_kib;	    /* memory for pages; 0: SQLite's 2,000 */
 	bool shrinks;	    /* a file that is made new can give back room (incremental_vacuum) */
-	bool gather;	    /* the WAL by wal_vfs.h: for who writes it, and who moves it */
+	bool gather;	    /* one write per commit (wal_vfs.h): for the connection that writes */
 	bool runs;	    /* pages around the page cache (run_vfs.h): of what grows without end */
 };
 

@@ -3,83 +3,53 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sqlite3.h>
 #include <stdbool.h>
 #include <unistd.h>
 
-/* What the next system call on this thread is to be instead of what SQLite asks for: SQLite's
- * request is known by its buffer and its length. */
-static _Thread_local struct {
-	const void *p; /* NULL: nothing */
-	size_t told, n;
-	bool taken;
-} wish;
+static _Thread_local bool wanted;
 static _Thread_local off_t room;
 
 /* --- in place of the system calls --- */
 
-static bool is_wish(const void *p, size_t n)
+static bool direct(int fd, int flags)
 {
-	return p && p == wish.p && n == wish.told;
+	return flags != -1 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0;
 }
 
-static ssize_t move(int fd, const void *out, char *in, size_t n, off_t at)
+/* Back to the ordinary way. A descriptor left direct would fail each read of SQLite's own. */
+static void ordinary(int fd, int flags)
 {
-	return out ? pwrite(fd, out, n, at) : pread(fd, in, n, at);
-}
+	int saved = errno;
 
-/* All of @n bytes, from @out or to @in, or as many as there are. */
-static ssize_t move_all(int fd, const char *out, char *in, size_t n, off_t at, bool *refused)
-{
-	size_t done = 0;
-
-	while (done < n) {
-		ssize_t got = move(fd, out ? out + done : NULL, in ? in + done : NULL, n - done,
-				   at + (off_t)done);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		*refused = got < 0 && errno == EINVAL;
-		if (got < 0)
-			return -1;
-		if (!got)
-			break;
-		done += (size_t)got;
-	}
-	return (ssize_t)done;
-}
-
-/* Wished for: what SQLite hears is of the part that it knows. A descriptor left direct would fail
- * each read of SQLite's own. */
-static ssize_t move_direct(int fd, const char *out, char *in, off_t at)
-{
-	int flags = fcntl(fd, F_GETFL), saved;
-	bool refused = true;
-	ssize_t got = -1;
-
-	wish.taken = true;
-	if (flags != -1 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0) {
-		got = move_all(fd, out, in, wish.n, at, &refused);
-		saved = errno;
-		(void)fcntl(fd, F_SETFL, flags);
-		errno = saved;
-	}
-	if (got < 0 && refused)
-		got = move_all(fd, out, in, wish.n, at, &refused);
-	if (got < 0)
-		return -1;
-	return (size_t)got == wish.n ? (ssize_t)wish.told : 0;
+	(void)fcntl(fd, F_SETFL, flags);
+	errno = saved;
 }
 
 static ssize_t write_at(int fd, const void *p, size_t n, off_t at)
 {
+	int flags = wanted ? fcntl(fd, F_GETFL) : -1;
+	ssize_t got;
+
 	if (room && !n)
 		return fallocate(fd, FALLOC_FL_KEEP_SIZE, at, room);
-	return is_wish(p, n) ? move_direct(fd, p, NULL, at) : pwrite(fd, p, n, at);
+	if (!wanted || !direct(fd, flags))
+		return pwrite(fd, p, n, at);
+	got = pwrite(fd, p, n, at);
+	ordinary(fd, flags);
+	return got < 0 && errno == EINVAL ? pwrite(fd, p, n, at) : got;
 }
 
 static ssize_t read_at(int fd, void *p, size_t n, off_t at)
 {
-	return is_wish(p, n) ? move_direct(fd, NULL, p, at) : pread(fd, p, n, at);
+	int flags = wanted ? fcntl(fd, F_GETFL) : -1;
+	ssize_t got;
+
+	if (!wanted || !direct(fd, flags))
+		return pread(fd, p, n, at);
+	got = pread(fd, p, n, at);
+	ordinary(fd, flags);
+	return got < 0 && errno == EINVAL ? pread(fd, p, n, at) : got;
 }
 
 /* --- their installation --- */
@@ -111,59 +81,19 @@ static void installed(void)
 	(void)pthread_once(&once, install);
 }
 
-/* --- calls --- */
-
-static size_t begin(const void *p, size_t n)
+void direct_io_begin(void)
 {
 	installed();
-	wish.p = p;
-	wish.told = n < DIRECT_IO_TOLD ? n : DIRECT_IO_TOLD;
-	wish.n = n;
-	wish.taken = false;
-	return wish.told;
+	wanted = true;
 }
 
-/* How many bytes were moved by a call that went well: those that were told of, if it came to other
- * system calls than ours. */
-static size_t end(void)
+void direct_io_end(void)
 {
-	wish.p = NULL;
-	return wish.taken ? wish.n : wish.told;
+	wanted = false;
 }
 
-int direct_io_write(sqlite3_file *f, const void *p, size_t n, sqlite3_int64 at)
+void direct_io_room(long long n)
 {
-	const char *from = p;
-	size_t told = begin(p, n), done;
-	int code = f->pMethods->xWrite(f, p, (int)told, at);
-
-	for (done = end(); code == SQLITE_OK && done < n; done += told) {
-		told = n - done < DIRECT_IO_TOLD ? n - done : DIRECT_IO_TOLD;
-		code = f->pMethods->xWrite(f, from + done, (int)told, at + (sqlite3_int64)done);
-	}
-	return code;
-}
-
-int direct_io_read(sqlite3_file *f, void *p, size_t n, sqlite3_int64 at)
-{
-	char *to = p;
-	size_t told = begin(p, n), done;
-	int code = f->pMethods->xRead(f, p, (int)told, at);
-
-	for (done = end(); code == SQLITE_OK && done < n; done += told) {
-		told = n - done < DIRECT_IO_TOLD ? n - done : DIRECT_IO_TOLD;
-		code = f->pMethods->xRead(f, to + done, (int)told, at + (sqlite3_int64)done);
-	}
-	return code;
-}
-
-int direct_io_room(sqlite3_file *f, sqlite3_int64 n, sqlite3_int64 at)
-{
-	int code;
-
 	installed();
 	room = n;
-	code = f->pMethods->xWrite(f, "", 0, at);
-	room = 0;
-	return code;
 }

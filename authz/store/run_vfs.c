@@ -16,28 +16,30 @@
 
 #include "authz/store/direct_io.h"
 
+#define STEPS 3 /* reads after one another make a walk */
+#define STEP_MAX (VFS_PIECE / 2)
+
 struct runs {
 	char *bytes; /* NULL: not needed yet */
 	sqlite3_int64 at;
 	size_t n;
 	enum { NOTHING, TO_WRITE, READ_AHEAD } holds;
-	bool moves;	    /* a checkpoint is on */
-	unsigned long move; /* which */
-	bool gathers;	    /* and there is room for all its pages */
+	bool gathers;	    /* a checkpoint is on, and there is room for all its pages */
 	sqlite3_int64 end;  /* of the file then: no page comes after the one that reaches it */
-	struct vfs_walk walk;
+	sqlite3_int64 next; /* where the last read ended */
+	int steps;	    /* reads that went on from there */
 };
 
 static bool have_bytes(struct runs *r)
 {
 	if (!r->bytes)
-		r->bytes = aligned_alloc(DIRECT_IO_ALIGN, VFS_RUN);
+		r->bytes = aligned_alloc(DIRECT_IO_ALIGN, VFS_PIECE);
 	return r->bytes != NULL;
 }
 
 static bool is_aligned(sqlite3_int64 at, int n)
 {
-	return at % DIRECT_IO_ALIGN == 0 && n % DIRECT_IO_ALIGN == 0 && n > 0 && n <= VFS_RUN;
+	return at % DIRECT_IO_ALIGN == 0 && n % DIRECT_IO_ALIGN == 0 && n > 0 && n <= VFS_PIECE;
 }
 
 /* --- writing --- */
@@ -45,11 +47,15 @@ static bool is_aligned(sqlite3_int64 at, int n)
 static int hand_down(sqlite3_file *f)
 {
 	struct runs *r = vfs_own(f);
+	int code;
 
 	if (r->holds != TO_WRITE)
 		return SQLITE_OK;
 	r->holds = NOTHING;
-	return direct_io_write(vfs_below(f), r->bytes, r->n, r->at);
+	direct_io_begin();
+	code = vfs_below(f)->pMethods->xWrite(vfs_below(f), r->bytes, (int)r->n, r->at);
+	direct_io_end();
+	return code;
 }
 
 /* The end of a checkpoint in which the file's last page was not moved: SQLite hears nothing of
@@ -59,7 +65,7 @@ static void hand_down_last(sqlite3_file *f)
 	struct runs *r = vfs_own(f);
 
 	if (hand_down(f) == SQLITE_OK ||
-	    vfs_write(vfs_below(f), r->bytes, r->n, r->at) == SQLITE_OK)
+	    vfs_below(f)->pMethods->xWrite(vfs_below(f), r->bytes, (int)r->n, r->at) == SQLITE_OK)
 		return;
 	fputs("the disk failed while pages were moved from the write-ahead log into the database; "
 	      "nothing is lost, but the server must be restarted, and the disk looked after\n",
@@ -71,7 +77,7 @@ static void hand_down_last(sqlite3_file *f)
 static bool goes_on(const struct runs *r, int n, sqlite3_int64 at)
 {
 	return r->holds == TO_WRITE && at == r->at + (sqlite3_int64)r->n &&
-	       (size_t)n <= VFS_RUN - r->n;
+	       (size_t)n <= VFS_PIECE - r->n;
 }
 
 static int run_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
@@ -124,7 +130,9 @@ static bool take_room(sqlite3_file *f, sqlite3_int64 size)
 	int code = SQLITE_OK;
 
 	if (size > r->end) {
-		code = direct_io_room(vfs_below(f), size - r->end, r->end);
+		direct_io_room(size - r->end);
+		code = vfs_below(f)->pMethods->xWrite(vfs_below(f), "", 0, r->end);
+		direct_io_room(0);
 		r->end = size;
 	}
 	return code == SQLITE_OK;
@@ -136,13 +144,10 @@ static int run_control(sqlite3_file *f, int op, void *arg)
 
 	if (op == SQLITE_FCNTL_CKPT_DONE) {
 		hand_down_last(f);
-		r->gathers = r->moves = false;
+		r->gathers = false;
 	}
-	if (op == SQLITE_FCNTL_CKPT_START) {
+	if (op == SQLITE_FCNTL_CKPT_START)
 		r->gathers = vfs_below(f)->pMethods->xFileSize(vfs_below(f), &r->end) == SQLITE_OK;
-		r->moves = true;
-		r->move++;
-	}
 	if (op == SQLITE_FCNTL_SIZE_HINT && r->gathers) /* said if the file must grow */
 		r->gathers = take_room(f, *(sqlite3_int64 *)arg);
 	return vfs_pass_control(f, op, arg);
@@ -161,14 +166,18 @@ static void read_ahead(sqlite3_file *f, int page, sqlite3_int64 at)
 {
 	struct runs *r = vfs_own(f);
 	sqlite3_int64 size, n;
+	int code;
 
 	if (vfs_below(f)->pMethods->xFileSize(vfs_below(f), &size) != SQLITE_OK)
 		return;
-	n = size - at < VFS_RUN ? size - at : VFS_RUN;
+	n = size - at < VFS_PIECE ? size - at : VFS_PIECE;
 	n -= n % page;
 	if (n <= page || !have_bytes(r))
 		return;
-	if (direct_io_read(vfs_below(f), r->bytes, (size_t)n, at) != SQLITE_OK)
+	direct_io_begin();
+	code = vfs_below(f)->pMethods->xRead(vfs_below(f), r->bytes, (int)n, at);
+	direct_io_end();
+	if (code != SQLITE_OK)
 		return;
 	r->holds = READ_AHEAD;
 	r->at = at;
@@ -182,7 +191,9 @@ static int run_read(sqlite3_file *f, void *p, int n, sqlite3_int64 at)
 
 	if (code != SQLITE_OK)
 		return code;
-	if (vfs_walks(&r->walk, n, at) && is_aligned(at, n) && !holds(r, n, at))
+	r->steps = at >= r->next && at - r->next <= STEP_MAX ? r->steps + 1 : 0;
+	r->next = at + n;
+	if (r->steps >= STEPS && is_aligned(at, n) && !holds(r, n, at))
 		read_ahead(f, n, at);
 	if (!holds(r, n, at))
 		return vfs_below(f)->pMethods->xRead(vfs_below(f), p, n, at);
@@ -244,11 +255,4 @@ static const sqlite3_io_methods methods = {
 struct vfs_way_file run_vfs_file(void)
 {
 	return (struct vfs_way_file){ calloc(1, sizeof(struct runs)), &methods };
-}
-
-unsigned long run_vfs_move(sqlite3_file *f)
-{
-	const struct runs *r = f && f->pMethods == &methods ? vfs_own(f) : NULL;
-
-	return r && r->moves ? r->move : 0;
 }

@@ -4,7 +4,7 @@
  * Purpose    A log only grows. What a checkpoint moves into it is read back by few, and still each
  *            page would take new memory from the page cache, be copied, and be written by the sync
  *            at the end while commits wait. Here the pages of a checkpoint, which come by
- *            ascending number, gather and go to the disk in runs of VFS_RUN bytes by O_DIRECT
+ *            ascending number, gather and go to the disk in runs of VFS_PIECE bytes by O_DIRECT
  *            (direct_io.h), and a reader that walks through the file gets it in such runs.
  *            VFS_RUNS of vfs_layer.h.
  * Threads    As the VFS below: a file is its connection's.
@@ -24,10 +24,5 @@
 #define WRIT_RUN_VFS_H
 
 #include "authz/store/vfs_layer.h"
-
-/* Which checkpoint moves pages into @f just now, counted from 1; 0: none does, or @f is no file of
- * this way. From its beginning to its end it reads the WAL and nothing else does on the connection,
- * and only what was committed before. */
-unsigned long run_vfs_move(sqlite3_file *f);
 
 #endif

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "authz/store/direct_io.h"
-
 #define LAYERS_MAX 8
 
 struct layer {
@@ -18,32 +16,7 @@ static struct layer layers[LAYERS_MAX]; /* guarded by lock until they are regist
 static size_t layer_count;		/* guarded by lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-#define WALK_STEPS 3
-#define WALK_GAP (60 * 1024)
-
 /* --- files --- */
-
-bool vfs_walks(struct vfs_walk *w, int n, sqlite3_int64 at)
-{
-	w->steps = at >= w->next && at - w->next <= WALK_GAP ? w->steps + 1 : 0;
-	w->next = at + n;
-	return w->steps >= WALK_STEPS;
-}
-
-int vfs_write(sqlite3_file *below, const char *p, size_t n, sqlite3_int64 at)
-{
-	int code = SQLITE_OK;
-
-	while (n && code == SQLITE_OK) {
-		size_t piece = n < DIRECT_IO_TOLD ? n : DIRECT_IO_TOLD;
-
-		code = below->pMethods->xWrite(below, p, (int)piece, at);
-		p += piece;
-		n -= piece;
-		at += (sqlite3_int64)piece;
-	}
-	return code;
-}
 
 int vfs_pass_close(sqlite3_file *f)
 {
@@ -123,7 +96,7 @@ static int open_file(sqlite3_vfs *v, const char *name, sqlite3_file *f, int flag
 
 	f->pMethods = NULL;
 	if ((flags & SQLITE_OPEN_WAL) && (l->ways & VFS_WAL))
-		way = wal_vfs_file(sqlite3_database_file_object(name));
+		way = wal_vfs_file();
 	else if ((flags & SQLITE_OPEN_MAIN_DB) && (l->ways & VFS_RUNS))
 		way = run_vfs_file();
 	else

@@ -13,9 +13,9 @@
 
 #include "include/writ/err.h"
 
-/* What goes around the page cache goes in runs of up to so many bytes: a multiple of every page
- * size up to 32 KiB. The processor's time for a run is a sixth of that in runs of 120 KiB. */
-#define VFS_RUN (480 * 1024)
+/* Longer pieces are cut: SQLite's own unix VFS takes a write of 128 KiB and more for a full
+ * disk. A multiple of every page size up to 8 KiB. */
+#define VFS_PIECE (120 * 1024)
 
 enum vfs_way {
 	VFS_WAL = 1,  /* wal_vfs.h */
@@ -50,20 +50,8 @@ struct vfs_way_file {
 	const sqlite3_io_methods *methods;
 };
 /* No memory: own is NULL. */
-struct vfs_way_file wal_vfs_file(sqlite3_file *db); /* @db: that the WAL belongs to */
+struct vfs_way_file wal_vfs_file(void);
 struct vfs_way_file run_vfs_file(void);
-
-/* Reads that follow each other through a file. Zeroed at first. */
-struct vfs_walk {
-	sqlite3_int64 next; /* where the last one ended */
-	int steps;	    /* reads that went on from there */
-};
-
-/* @n bytes at @at are read: is that a walk, so that it pays to read ahead? */
-bool vfs_walks(struct vfs_walk *w, int n, sqlite3_int64 at);
-
-/* xWrite of @below, the ordinary way, for more than SQLite's unix VFS takes at once. */
-int vfs_write(sqlite3_file *below, const char *p, size_t n, sqlite3_int64 at);
 
 /* Methods that pass the call on. */
 int vfs_pass_close(sqlite3_file *f);

@@ -10,7 +10,6 @@ static struct {
 	unsigned which, hangs;
 	long nth, calls, hits, hanging;
 	int code;
-	long long place;
 	bool stays;
 	const char *only;
 } plan;
@@ -89,24 +88,6 @@ long vfs_fault_hits(void)
 	return read_locked(&plan.hits);
 }
 
-long long vfs_fault_place(void)
-{
-	long long at;
-
-	pthread_mutex_lock(&lock);
-	at = plan.place;
-	pthread_mutex_unlock(&lock);
-	return at;
-}
-
-static void note_place(sqlite3_int64 at)
-{
-	pthread_mutex_lock(&lock);
-	if (plan.which & VFS_WRITE)
-		plan.place = at;
-	pthread_mutex_unlock(&lock);
-}
-
 /* SQLITE_OK: the call goes through. */
 static int verdict(enum vfs_call call)
 {
@@ -156,7 +137,6 @@ static int io_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 at)
 {
 	int code = fails_on(VFS_WRITE, f);
 
-	note_place(at);
 	if (code) { /* a torn write: half of it arrives */
 		real(f)->pMethods->xWrite(real(f), p, n / 2, at);
 		return code;

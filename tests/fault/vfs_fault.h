@@ -40,9 +40,6 @@ void vfs_fault_release(void);
 /* Wait until a call hangs. */
 void vfs_fault_await(void);
 
-/* Where in its file the last counted write began. */
-long long vfs_fault_place(void);
-
 /* Calls counted and failures given since vfs_fault_arm. */
 long vfs_fault_calls(void);
 long vfs_fault_hits(void);
