@@ -165,9 +165,13 @@ static bool keep(struct arena *a, struct str *s)
 static bool keep_texts(struct run *r)
 {
 	struct arena *a = r->c->arena;
-	bool ok = keep(a, &r->agent.id) && keep(a, &r->list) && keep(a, &r->server) &&
-		  keep(a, &r->traffic.rpc_id) && keep(a, &r->traffic.version);
+	struct str *const texts[] = { &r->agent.id, &r->list, &r->server, &r->traffic.rpc_id,
+				      &r->traffic.version };
+	bool ok = true;
 
+	/* All of them, also when one fails: what has no copy is empty, and never what is gone. */
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		ok = keep(a, texts[i]) && ok;
 	for (size_t i = 0; i < r->nremove; i++)
 		ok = keep(a, &r->remove[i]) && ok;
 	r->traffic.actions = NULL;
