@@ -27,30 +27,6 @@ static inline uint64_t key_of(struct str name)
 	return w;
 }
 
-/* Names are short: two words that overlap are copied faster than they are handed to memcpy. */
-static inline void put_name(char *at, struct str s)
-{
-	uint64_t head, tail;
-	uint32_t from, to;
-
-	if (s.n > 16) {
-		memcpy(at, s.p, s.n);
-	} else if (s.n >= 8) {
-		memcpy(&head, s.p, 8);
-		memcpy(&tail, s.p + s.n - 8, 8);
-		memcpy(at, &head, 8);
-		memcpy(at + s.n - 8, &tail, 8);
-	} else if (s.n >= 4) {
-		memcpy(&from, s.p, 4);
-		memcpy(&to, s.p + s.n - 4, 4);
-		memcpy(at, &from, 4);
-		memcpy(at + s.n - 4, &to, 4);
-	} else {
-		for (size_t i = 0; i < s.n; i++)
-			at[i] = s.p[i];
-	}
-}
-
 #define GAP_KEY(a, b, c, d) \
 	((uint64_t)(a) << 56 | (uint64_t)(b) << 48 | (uint64_t)(c) << 40 | (uint64_t)(d) << 32)
 
@@ -86,8 +62,8 @@ static void member(struct record *r, struct str name, struct str suffix)
 	if (!at)
 		return;
 	at[0] = '"';
-	put_name(at + 1, name);
-	put_name(at + 1 + name.n, suffix);
+	buf_copy(at + 1, name.p, name.n);
+	buf_copy(at + 1 + name.n, suffix.p, suffix.n);
 	at[1 + n] = '"';
 	at[2 + n] = ':';
 	key = suffix.n ? key_of((struct str){ at + 1, n }) : key_of(name);
