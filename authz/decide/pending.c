@@ -261,7 +261,9 @@ int64_t worker_deadline(const struct worker *w)
 
 	while (p && !p->owner) /* answered already; only while the log is stuck */
 		p = p->after;
-	return !due || (p && p->deadline_ns < due) ? (p ? p->deadline_ns : 0) : due;
+	if (p && (!due || p->deadline_ns < due))
+		due = p->deadline_ns;
+	return due;
 }
 
 void worker_refuse(struct worker *w, const struct caller *c, const struct err *why,
